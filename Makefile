@@ -1,0 +1,59 @@
+# `make` alone lists the verbs. Needs Python 3.11 or later with pip; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := $(wildcard src tests examples benchmarks)
+
+# The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint types format bench bench-growth clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## set up .venv with the package and everything that developing it needs
+
+demo: $(STAMP) ## a conversation stored in a real MongoDB, killed, and resumed by another process
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## the tests, but the slow ones; a skipped test is a failure
+	$(BIN)/python -m pytest --no-skips -m "not slow"
+
+test-all: $(STAMP) ## all tests; a skipped test is a failure
+	$(BIN)/python -m pytest --no-skips
+
+lint: $(STAMP) ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## check types
+	$(BIN)/mypy $(CODE)
+
+format: $(STAMP) ## mend style and formatting where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## what a turn costs beside a raw driver
+	$(BIN)/python benchmarks/turn.py
+
+bench-growth: $(STAMP) ## what adding to and resuming a session costs, from 10 messages to 1,000,000
+	$(BIN)/python benchmarks/growth.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Debian's Python comes without ensurepip unless python3-venv is installed; its pip can fill the environment instead.
+$(STAMP): pyproject.toml src/mongodb_session_manager/_version.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is not Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| "$(PYTHON)" -m venv --clear $(VENV) >/dev/null 2>&1 \
+		|| { "$(PYTHON)" -m venv --clear --without-pip $(VENV) && "$(PYTHON)" -m pip --python $(BIN)/python install -q pip; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev]"
+	@touch $@
