@@ -1,0 +1,1 @@
+"""The stored document and the types it is made from: pure functions, no I/O."""

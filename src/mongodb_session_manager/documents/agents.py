@@ -1,0 +1,405 @@
+"""Stored agent <-> Strands agent: `agents.<key>` of a session document."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from strands.types.session import SessionAgent
+
+from ..errors import CorruptMessageError, SessionStoreError
+from . import values
+from .messages import flatten_message, iso_date, parse_date, read_date, set_aside, stable_tracking_id
+from .names import decode_name, encode_name
+from .payloads import MissingPayloadError, restore
+
+STATE_FIELDS = ("state", "conversation_manager_state", "_internal_state")
+CONFIG_FIELDS = ("model", "system_prompt")
+_AGENT_FIELDS = frozenset(
+    {
+        "agent_data",
+        "messages",
+        "created_at",
+        "updated_at",
+        "next_message_id",
+        "window",
+        "window_head",
+        "redactions",
+        "archived_count",
+        "archive",
+        "usage",
+    }
+)
+_NEW_FIELDS = ("window", "window_head", "redactions", "archived_count", "archive", "usage", "legacy")
+_TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
+
+
+@dataclass
+class StoredAgent:
+    """One agent as it stands in a session document.
+
+    Attributes:
+        agent_id: The id as users know it.
+        key: The field under `agents` that holds it.
+        raw: The stored fields.
+        next_message_id: Number of the next message.
+        has_counter: Whether the document holds that number itself; older ones do not.
+        data: What `agent_data` holds.
+        legacy: An older tool wrote it.
+        payloads: Large bytes that it refers to, by name; None for an agent of a session without any.
+    """
+
+    agent_id: str
+    key: str
+    raw: dict[str, Any]
+    next_message_id: int = 0
+    has_counter: bool = True
+    data: dict[str, Any] = field(default_factory=dict)
+    legacy: bool = False
+    payloads: dict[str, bytes] | None = None
+
+    def __post_init__(self) -> None:
+        """Derive what older documents lack."""
+        data = self.raw.get("agent_data")
+        self.data = dict(data) if isinstance(data, Mapping) else {}
+        stored = self.raw.get("next_message_id")
+        counter = stored if isinstance(stored, int) and not isinstance(stored, bool) else None
+        self.has_counter = counter is not None
+        count = 0 if self.has_counter and not self.legacy else self._count()
+        self.next_message_id = max(counter or 0, count)
+
+    def _count(self) -> int:
+        numbers = _numbers(self.raw_messages)
+        return max(numbers, default=-1) + 1
+
+    @property
+    def raw_messages(self) -> list[Any]:
+        """The stored messages in whatever form they have; what should be a list and is none counts as one of them."""
+        messages = self.raw.get("messages")
+        return messages if isinstance(messages, list) else [messages] if messages else []
+
+    @property
+    def window(self) -> list[list[int | None]] | None:
+        """Ranges of the message ids that the agent held; None in documents without."""
+        return None if self.legacy else self.raw.get("window")
+
+    @property
+    def window_head(self) -> int:
+        """How many stored messages stood before what the conversation manager put in."""
+        return 0 if self.legacy else int(self.raw.get("window_head") or 0)
+
+    def messages(self, window: list[list[int | None]] | None = None) -> Iterator[dict[str, Any] | CorruptMessageError]:
+        """Yield the stored messages, oldest first, in today's form; an error in place of one that cannot be read.
+
+        Args:
+            window: Only those whose number lies in one of these ranges; the others are not even looked at.
+        """
+        raw_messages = self.raw_messages
+        fallback = read_date(self.raw.get("created_at"))
+        for raw, number in zip(raw_messages, _numbers(raw_messages), strict=True):
+            if window is not None and not in_window(number, window):
+                continue
+            try:
+                document = flatten_message(
+                    raw, agent_id=self.agent_id, position=number, legacy=self.legacy, fallback_date=fallback
+                )
+            except CorruptMessageError as error:
+                yield error
+            else:
+                document["message_id"] = number
+                yield document
+
+    def session_agent(self) -> SessionAgent:
+        """Return Strands' record of the agent; `conversation_manager_state` is empty where an older tool left it so."""
+        state, manager_state, internal = self.states()
+        return SessionAgent(
+            agent_id=self.agent_id,
+            state=state,
+            conversation_manager_state=manager_state,
+            _internal_state=internal,
+            created_at=iso_date(self.data.get("created_at")),
+            updated_at=iso_date(self.data.get("updated_at")),
+        )
+
+    def states(self) -> list[dict[str, Any]]:
+        """Return the values of `STATE_FIELDS`; what is missing or of another kind is empty.
+
+        Raises:
+            SessionStoreError: Large parts of one are missing.
+        """
+        return [self._state(name) for name in STATE_FIELDS]
+
+    def _state(self, name: str) -> dict[str, Any]:
+        stored = self.data.get(name) or {}
+        if self.payloads is not None:
+            try:
+                stored = restore(stored, self.payloads)
+            except MissingPayloadError:
+                raise SessionStoreError(
+                    f"agent {self.agent_id!r} cannot be restored: bytes of its {name} that are stored outside the "
+                    "session document are missing or damaged"
+                ) from None
+        decoded = values.decode(stored)
+        if self.legacy:
+            decoded = values.decode_legacy_bytes(decoded)
+        return decoded if isinstance(decoded, dict) else {}
+
+    def config(self) -> dict[str, Any]:
+        """Return the recorded configuration: `{agent_id, model, system_prompt, prompt_metadata}`."""
+        return {
+            "agent_id": self.agent_id,
+            "model": values.decode(self.data.get("model")),
+            "system_prompt": values.decode(self.data.get("system_prompt")),
+            "prompt_metadata": values.decode(self.data.get("prompt_metadata")),
+        }
+
+
+def _numbers(raw_messages: list[Any]) -> list[int]:
+    """Return the message ids; by position where an older tool left gaps in order, repeats or none at all."""
+    found = [raw.get("message_id") if isinstance(raw, Mapping) else None for raw in raw_messages]
+    result: list[int] = []
+    for number in found:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0 or (result and number <= result[-1]):
+            first = found[0] if isinstance(found[0], int) and not isinstance(found[0], bool) else 0
+            return list(range(max(first, 0), max(first, 0) + len(raw_messages)))
+        result.append(number)
+    return result
+
+
+def find_agents(raw_agents: object, *, legacy: bool = False) -> dict[str, StoredAgent]:
+    """Return the agents of a document by their ids.
+
+    Older tools stored agents under raw ids; one with dots became nested fields (`agents.sales.eu`), which are found
+    by their shape.
+
+    Args:
+        raw_agents: The field `agents`.
+        legacy: An older tool wrote it: ids are raw keys, and each agent is yet to move to an encoded one.
+    """
+    return _split_agents(raw_agents, legacy=legacy)[0]
+
+
+def _split_agents(raw_agents: object, *, legacy: bool) -> tuple[dict[str, StoredAgent], dict[str, Any]]:
+    """Return the agents, and what else stands among them."""
+    if not isinstance(raw_agents, Mapping):
+        return {}, {} if raw_agents is None else {"agents": raw_agents}
+    found: dict[str, StoredAgent] = {}
+    rest: dict[str, Any] = {}
+    for key, value in raw_agents.items():
+        left = _take_agents((key,), value, found, legacy=legacy)
+        if left is not None:
+            rest[key] = left
+    return found, rest
+
+
+def _take_agents(path: tuple[str, ...], node: object, found: dict[str, StoredAgent], *, legacy: bool) -> object:
+    """Move the agents in a node to `found`, and return what is left of it; None when nothing is."""
+    if not isinstance(node, Mapping):
+        return node
+    is_agent = _is_agent(node)  # Which the caller knows of a node below another one.
+    own: dict[str, Any] = {}
+    holds_agents = False
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not (is_agent and key in _AGENT_FIELDS) and _holds_agent((*path, key), value):
+            holds_agents = True
+            left = _take_agents((*path, key), value, found, legacy=legacy)
+            if left is not None:
+                own[key] = left
+        else:
+            own[key] = value
+    # A child of `agents` is an agent, whatever it lacks, unless it only leads to others.
+    if is_agent or (len(path) == 1 and not holds_agents):
+        _add_agent(path, own, found, legacy=legacy)
+        return None
+    return own or None
+
+
+def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, StoredAgent], *, legacy: bool) -> None:
+    data = raw.get("agent_data")
+    stored_id = values.decode(data.get("agent_id")) if isinstance(data, Mapping) else None
+    fallback = ".".join(path) if legacy else decode_name(".".join(path))
+    base = agent_id = stored_id if isinstance(stored_id, str) and stored_id else fallback
+    copy_number = 2
+    while agent_id in found:
+        agent_id, copy_number = f"{base} ({copy_number})", copy_number + 1
+    key = encode_name(agent_id) if legacy or len(path) > 1 else path[0]
+    found[agent_id] = StoredAgent(agent_id, key, raw, legacy=legacy)
+
+
+def _is_agent(value: Mapping[str, Any]) -> bool:
+    return "agent_data" in value or isinstance(value.get("messages"), list)
+
+
+def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
+    """Tell whether there is an agent here or further down whose id has dots, which made its parts nested fields."""
+    data = value.get("agent_data")
+    if isinstance(data, Mapping) and isinstance(data.get("agent_id"), str):
+        # What only looks like an agent, such as a copy that somebody keeps inside another one, has another id.
+        if data["agent_id"] == ".".join(path):
+            return True
+    elif _is_agent(value):
+        return True
+    return any(isinstance(item, Mapping) and _holds_agent((*path, key), item) for key, item in value.items())
+
+
+def upgraded_agents(raw_agents: object, session_id: str, now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an older tool's agents in today's form, and what stood among them and is none."""
+    agents, rest = _split_agents(raw_agents, legacy=True)
+    return {agent.key: _upgraded_agent(agent, session_id, now) for agent in agents.values()}, rest
+
+
+def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[str, Any]:
+    messages: list[Any] = []
+    for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
+        if isinstance(message, CorruptMessageError):
+            messages.append(raw)
+        else:
+            messages.append(_reencoded(message, stable_tracking_id(session_id, agent.agent_id, message["message_id"])))
+    data = {**agent.data, "agent_id": values.encode(agent.agent_id)}
+    for name, state in zip(STATE_FIELDS, agent.states(), strict=True):
+        data[name] = values.encode(state, where=name)
+    data.setdefault("model", None)
+    data.setdefault("system_prompt", None)
+    for name in ("created_at", "updated_at"):
+        data[name] = iso_date(data.get(name) or now)
+    others = dict(agent.raw)
+    set_aside(others, _NEW_FIELDS)
+    if "agent_data" in agent.raw and not isinstance(agent.raw["agent_data"], Mapping | None):
+        others["legacy"] = {**others.get("legacy", {}), "agent_data": agent.raw["agent_data"]}
+    return {
+        **others,
+        "agent_data": data,
+        "created_at": parse_date(agent.raw.get("created_at") or now),
+        "updated_at": parse_date(agent.raw.get("updated_at") or now),
+        "next_message_id": agent.next_message_id,
+        "redactions": 0,
+        "archive": new_archive(),
+        "usage": usage_of_messages(agent),
+        "messages": messages,
+    }
+
+
+def _reencoded(message: dict[str, Any], tracking_id: str) -> dict[str, Any]:
+    for key in ("content", "metadata", "extra"):
+        if key in message:
+            message[key] = values.encode(values.decode(message[key]), where=key)
+    if "redact_message" in message:
+        redact = message["redact_message"]
+        message["redact_message"] = {**redact, "content": values.encode(values.decode(redact["content"]))}
+    # Strands gives an id to each message that has none when the agent is next invoked; a resumed one needs the same.
+    if not message.get("tracking_id"):
+        message["tracking_id"] = tracking_id
+    return message
+
+
+def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
+    """Return running totals out of the metrics that older tools stored with messages.
+
+    Strands accumulates over the life of an Agent object, so within one run the last message holds the total, and a
+    count that falls marks the next run. Flat counts are those of their message.
+    """
+    totals: dict[str, Any] = {}
+    previous: dict[tuple[str, ...], float] = {}
+    for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
+        if isinstance(message, CorruptMessageError):
+            continue
+        accumulates = "event_loop_metrics" in raw
+        for path, count in _counts(message.get("event_loop_metrics")):
+            before = previous.get(path, 0) if accumulates else 0
+            *parents, name = path
+            target = totals
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[name] = target.get(name, 0) + (count - before if count >= before else count)
+            if accumulates:
+                previous[path] = count
+    return totals
+
+
+def _counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Yield the counts of a message's metrics, by their path in an agent's totals."""
+    usage, latency, cycles = (
+        _section(metrics, name) for name in ("accumulated_usage", "accumulated_metrics", "cycle_metrics")
+    )
+    named = {**usage, "latencyMs": latency.get("latencyMs"), "modelCalls": cycles.get("cycle_count")}
+    for name, count in named.items():
+        if _is_number(count):
+            yield (name,), count
+    for tool, counts in _section(metrics, "tool_usage").items():
+        for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
+            if _is_number(counts.get(name)):
+                yield ("tools", encode_name(decode_name(tool)), name), counts[name]
+
+
+def _section(metrics: object, name: str) -> Mapping[str, Any]:
+    section = metrics.get(name) if isinstance(metrics, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def new_agent(agent_id: str, now: datetime) -> dict[str, Any]:
+    """Return the fields of an agent that is not stored yet, without state and messages."""
+    return {
+        "agent_data": {
+            "agent_id": values.encode(agent_id),
+            "state": {},
+            "conversation_manager_state": {},
+            "_internal_state": {},
+            "created_at": iso_date(now),
+            "updated_at": iso_date(now),
+            "model": None,
+            "system_prompt": None,
+        },
+        "created_at": now,
+        "updated_at": now,
+        "next_message_id": 0,
+        "redactions": 0,
+        "archive": new_archive(),
+        "usage": {},
+        "messages": [],
+    }
+
+
+def new_archive() -> dict[str, str]:
+    """Return what tells the segments of an agent from those of an earlier one of the same id."""
+    return {"id": secrets.token_hex(8)}
+
+
+def digest(value: object) -> str:
+    """Return a short fingerprint of a configuration value, to tell whether the live one changed since."""
+    return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:
+    """Return the window as ranges of message ids, first and last included, the last range open (`None`).
+
+    The open end takes in what is appended before the next window is stored, so a turn that a crash cuts short
+    resumes whole, and a conversation that only grows never rewrites its window.
+    """
+    result: list[list[int | None]] = []
+    for message_id in message_ids:
+        if result and result[-1][1] == message_id - 1:
+            result[-1][1] = message_id
+        else:
+            result.append([message_id, message_id])
+    if result and result[-1][1] == next_message_id - 1:
+        result[-1][1] = None
+    else:
+        result.append([next_message_id, None])
+    return result
+
+
+def in_window(message_id: int, window: Iterable[Sequence[int | None]]) -> bool:
+    """Tell whether a message id lies in one of the ranges."""
+    # A loop, since resuming asks this for each message of the live tail.
+    for first, last in window:
+        if first is not None and first <= message_id and (last is None or message_id <= last):
+            return True
+    return False

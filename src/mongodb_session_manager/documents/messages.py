@@ -1,0 +1,300 @@
+"""Stored message <-> Strands message.
+
+A message is stored flat, beside what the library adds to it::
+
+    {message_id, role, content, tracking_id?, metadata?, created_at, updated_at,
+     redact_message?, window_content?, event_loop_metrics?, guardrail_event?, extra?, payloads?, legacy?}
+
+`window_content` is what the agent holds now where that differs from what was said (a truncated tool result, a
+repaired pair); `extra` holds keys of the message itself that would collide with the names above; `payloads` names the
+large bytes that are stored outside the document; `legacy` is what an older tool kept under a name that means something
+else today.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import bson
+from strands.types.content import ContentBlock, Message
+from strands.types.session import SessionMessage
+
+from ..errors import CorruptMessageError, MessageTooLargeError
+from . import payloads, values
+
+MESSAGE_LIMIT_BYTES = 15 * 1024 * 1024
+"""Largest encoded message without its large bytes. A document may take 16 MiB (MongoDB's BSON limit); the rest of it
+needs room, too."""
+
+_FLAT_METRICS = frozenset({"latency_ms", "input_tokens", "output_tokens"})
+_STRANDS_KEYS = ("role", "content", "tracking_id", "metadata")
+_OUTSIDE_NESTED = (*_STRANDS_KEYS, "extra", "window_content", "payloads", "legacy")
+_OUTSIDE_FLAT = ("extra", "window_content", "payloads", "legacy")
+
+
+def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return a fresh document of what Strands holds of a message: role, content and its other keys.
+
+    Returns:
+        The document, and the large bytes that it refers to, by name.
+
+    Raises:
+        TypeError: A value cannot be stored; the error says where it sits.
+        ValueError: The message is nested too deeply.
+        MessageTooLargeError: It is larger than a document may be, without large bytes.
+    """
+    document: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for key, value in message.items():
+        if key in _STRANDS_KEYS:
+            document[key] = values.encode(_blocks(value) if key == "content" else value, where=key)
+        else:
+            extra[key] = value
+    if extra:
+        document["extra"] = values.encode(extra, where="message")
+    taken = payloads.take(document)
+    size_bytes = len(bson.encode(document))
+    if size_bytes > MESSAGE_LIMIT_BYTES and taken.take_rest():
+        size_bytes = len(bson.encode(document))
+    if size_bytes > MESSAGE_LIMIT_BYTES:
+        raise MessageTooLargeError(agent_id, size_bytes, MESSAGE_LIMIT_BYTES)
+    if found := taken.named():
+        document["payloads"] = sorted(found)
+    return document, found
+
+
+def placeholder(message: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """Return a storable stand-in for a message that cannot be stored, with its tool-use pairs intact.
+
+    A history with a hole in its numbering, or with half of a tool-use pair, would be refused by models.
+    """
+    note = f"[not stored: {reason}]"
+    content: list[dict[str, Any]] = []
+    for block in _as_list(message.get("content")):
+        if not isinstance(block, Mapping):
+            continue
+        if isinstance(use := block.get("toolUse"), Mapping):
+            identity = {"toolUseId": str(use.get("toolUseId", "")), "name": str(use.get("name", ""))}
+            content.append({"toolUse": {**identity, "input": {}}})
+        elif isinstance(result := block.get("toolResult"), Mapping):
+            identity = {"toolUseId": str(result.get("toolUseId", "")), "status": str(result.get("status", "error"))}
+            content.append({"toolResult": {**identity, "content": [{"text": note}]}})
+    document = {"role": str(message.get("role", "user")), "content": content or [{"text": note}]}
+    if isinstance(tracking_id := message.get("tracking_id"), str):
+        document["tracking_id"] = tracking_id
+    return cast("dict[str, Any]", values.encode(document, where="message"))
+
+
+def decode_message(document: Mapping[str, Any]) -> Message:
+    """Return the message that a stored document holds for the agent's window, as a fresh structure."""
+    message: dict[str, Any] = {
+        "role": document["role"],
+        "content": values.decode(document["window_content"] if "window_content" in document else document["content"]),
+    }
+    if "tracking_id" in document:
+        message["tracking_id"] = document["tracking_id"]
+    if "metadata" in document:
+        message["metadata"] = values.decode(document["metadata"])
+    if "extra" in document:
+        message |= values.decode(document["extra"])
+    return cast("Message", message)
+
+
+def original_message(document: Mapping[str, Any]) -> Message:
+    """Return the message as it was said, whatever the agent's window holds of it now."""
+    return decode_message({key: value for key, value in document.items() if key != "window_content"})
+
+
+def session_message(document: Mapping[str, Any], *, original: bool = False) -> SessionMessage:
+    """Return Strands' record of a stored message; built directly, since `SessionMessage.from_dict` is slow.
+
+    Args:
+        document: The message in today's form.
+        original: As it was said, with the redaction as it was stored; else as the agent's window holds it.
+    """
+    redact = document.get("redact_message")
+    if redact is not None and not original:
+        # The window may have changed since: a result truncated, the message pinned.
+        shown = {key: document[key] for key in ("tracking_id", "metadata", "window_content") if key in document}
+        redact = {**redact, **shown}
+    created, updated = document.get("created_at"), document.get("updated_at")
+    created_at = iso_date(created)
+    return SessionMessage(
+        message=original_message(document) if original else decode_message(document),
+        message_id=document["message_id"],
+        redact_message=None if redact is None else decode_message(redact),
+        created_at=created_at,
+        updated_at=created_at if created == updated else iso_date(updated),
+    )
+
+
+def set_aside(document: dict[str, Any], names: Iterable[str]) -> None:
+    """Move fields of an older tool whose names mean something else today into the field `legacy`."""
+    found = {name: document.pop(name) for name in names if name in document}
+    if found:
+        document["legacy"] = {**document.get("legacy", {}), **found}
+
+
+def stable_tracking_id(session_id: str, agent_id: str, message_id: int) -> str:
+    """Return the tracking id of a message that an older tool stored without, the same whenever it is asked for."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{session_id!r}/{agent_id!r}/{message_id}"))
+
+
+def flatten_message(
+    raw: object, *, agent_id: str, position: int, legacy: bool = False, fallback_date: datetime | None = None
+) -> dict[str, Any]:
+    """Return a stored message in today's form, whichever form it has.
+
+    Older tools nest the message (`{message: {role, content}, message_id, ...}`), store content as a plain string,
+    dates as ISO strings, bytes as Strands' base64 markers, and metrics flat.
+
+    Args:
+        raw: The element of the `messages` array.
+        agent_id: For the error.
+        position: Its place in the array, for a message without an id of its own.
+        legacy: An older tool wrote it, so it holds bytes as markers, and some names mean something else.
+        fallback_date: Date of a message that has none.
+
+    Raises:
+        CorruptMessageError: It is no message at all.
+    """
+    if not isinstance(raw, Mapping):
+        raise CorruptMessageError(agent_id, position, f"it is {type(raw).__name__}, not a document")
+    document = dict(raw)
+    message_id = document.get("message_id", position)
+    if isinstance(document.get("message"), Mapping) and "content" not in document:
+        document = _unnested(document)
+    elif legacy:
+        set_aside(document, _OUTSIDE_FLAT)
+    if isinstance(message_id, bool) or not isinstance(message_id, int):
+        raise CorruptMessageError(agent_id, message_id, "its message_id is not an integer")
+    if not isinstance(document.get("role"), str):
+        raise CorruptMessageError(agent_id, message_id, "it has no role")
+    document["message_id"] = message_id
+    document["content"] = _checked_blocks(document.get("content"), agent_id, message_id, legacy)
+    if legacy and "metadata" in document:
+        document["metadata"] = values.decode_legacy_bytes(document["metadata"])
+    _read_dates(document, fallback_date)
+    _read_redaction(document, agent_id, message_id)
+    _nest_flat_metrics(document)
+    return document
+
+
+def _read_dates(document: dict[str, Any], fallback: datetime | None) -> None:
+    if _is_dated(document.get("created_at")) and _is_dated(document.get("updated_at")):
+        return
+    given = {key: document.get(key) for key in ("created_at", "updated_at")}
+    found = {key: read_date(value) for key, value in given.items()}
+    set_aside(document, [key for key, value in given.items() if value is not None and found[key] is None])
+    usable = found["created_at"] or found["updated_at"] or fallback
+    document |= {key: value or parse_date(usable) for key, value in found.items()}
+
+
+def _is_dated(value: object) -> bool:
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _unnested(document: dict[str, Any]) -> dict[str, Any]:
+    nested = values.decode_legacy_bytes(dict(document.pop("message")))
+    set_aside(document, _OUTSIDE_NESTED)
+    message = {key: nested.pop(key) for key in _STRANDS_KEYS if key in nested}
+    return {**message, **document, **({"extra": nested} if nested else {})}
+
+
+def _checked_blocks(content: object, agent_id: str, message_id: object, legacy: bool) -> list[Any]:
+    blocks = _blocks(content)
+    if not isinstance(blocks, list):
+        raise CorruptMessageError(agent_id, message_id, "its content is neither text nor a list of blocks")
+    for block in blocks:
+        if type(block) is not dict and not isinstance(block, Mapping):  # What a driver decodes takes the quick way.
+            raise CorruptMessageError(agent_id, message_id, "its content holds something that is not a block")
+    return cast("list[Any]", values.decode_legacy_bytes(blocks) if legacy else blocks)
+
+
+def _read_redaction(document: dict[str, Any], agent_id: str, message_id: object) -> None:
+    redact = document.pop("redact_message", None)
+    if redact is None:
+        return
+    given = values.decode_legacy_bytes(dict(redact)) if isinstance(redact, Mapping) else {"content": redact}
+    content = _checked_blocks(given.get("content"), agent_id, message_id, legacy=False)
+    document["redact_message"] = {"role": document["role"], **given, "content": content}
+
+
+def _nest_flat_metrics(document: dict[str, Any]) -> None:
+    if "event_loop_metrics" in document or _FLAT_METRICS.isdisjoint(document):
+        return
+    flat = {key: document.pop(key) for key in _FLAT_METRICS if key in document}
+    metrics: dict[str, Any] = {}
+    if flat.get("latency_ms") is not None:
+        metrics["accumulated_metrics"] = {"latencyMs": flat["latency_ms"]}
+    tokens = {"inputTokens": flat.get("input_tokens"), "outputTokens": flat.get("output_tokens")}
+    usage = {key: count for key, count in tokens.items() if count is not None}
+    if len(usage) == len(tokens) and all(isinstance(count, int | float) for count in usage.values()):
+        usage["totalTokens"] = sum(usage.values())
+    if usage:
+        metrics["accumulated_usage"] = usage
+    if metrics:
+        document["event_loop_metrics"] = metrics
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return the text blocks of a message, joined."""
+    blocks = _as_list(_blocks(message.get("content")))
+    return "".join(
+        block["text"] for block in blocks if isinstance(block, Mapping) and isinstance(block.get("text"), str)
+    )
+
+
+def has_tool_result(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message carries results of tools, as opposed to what a person said."""
+    blocks = _as_list(message.get("content"))
+    return any(isinstance(block, Mapping) and "toolResult" in block for block in blocks)
+
+
+def normalized(message: Message) -> Message:
+    """Return the message with plain-string content as a text block; the same object when it has blocks already."""
+    content: object = message["content"]
+    if not isinstance(content, str):
+        return message
+    return cast("Message", {**message, "content": [ContentBlock(text=content)]})
+
+
+def parse_date(value: object) -> datetime:
+    """Return a date as BSON keeps it: UTC, milliseconds. ISO strings of older documents are read; else the epoch."""
+    return read_date(value) or datetime.fromtimestamp(0, UTC)
+
+
+def read_date(value: object) -> datetime | None:
+    """Return a date as BSON keeps it out of a date or an ISO string, None out of anything else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return bson_date(moment) if isinstance(moment, datetime) else None
+    except (ValueError, OverflowError):  # no date at all, or one that UTC cannot express
+        return None
+
+
+def bson_date(value: datetime) -> datetime:
+    """Return the date in UTC, cut to the milliseconds that BSON holds; a naive one is taken as UTC."""
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return aware.replace(microsecond=aware.microsecond // 1000 * 1000)
+
+
+def iso_date(value: object) -> str:
+    """Return Strands' form of a date, an ISO 8601 string."""
+    return value.isoformat() if isinstance(value, datetime) else str(value or "")
+
+
+def now() -> datetime:
+    """Return the present as BSON keeps it."""
+    return bson_date(datetime.now(UTC))
+
+
+def _blocks(content: object) -> object:
+    return [{"text": content}] if isinstance(content, str) else content
+
+
+def _as_list(content: object) -> Sequence[Any]:
+    return content if isinstance(content, list) else []

@@ -1,0 +1,157 @@
+"""Names that users choose, as field names and field paths.
+
+Agent ids, multi-agent ids and tool names may hold any character; `encode_name` makes one path segment of each, and
+`decode_name` the name again. Metadata keys are paths already (dots address nested fields) and are checked, not encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import KeysView
+from typing import Any
+
+from ..errors import InvalidNameError
+
+RESERVED_KEY = "__bson__"
+"""Field that marks an encoded value inside stored data; a metadata path cannot address it."""
+
+MAX_PATH_SEGMENTS = 20
+"""Deepest field a metadata key may address. With `values.MAX_DEPTH` it stays below the server's 180 stored levels."""
+
+_EMPTY_NAME = "%"
+_UNSAFE = re.compile("[.$%\x00\ud800-\udfff]")
+_ESCAPE = re.compile("%(?:u([0-9A-F]{4})|([0-9A-F]{2}))")
+
+
+def encode_name(name: str) -> str:
+    """Make a single field path segment of any string; an ordinary name stays as it is.
+
+    `.`, `$`, `%` and NUL are written as `%2E`, `%24`, `%25` and `%00`, a lone surrogate as `%uD800`, the empty name
+    as `%`. Different names have different encodings.
+    """
+    if not name:
+        return _EMPTY_NAME
+    return _UNSAFE.sub(_escape, name)
+
+
+def decode_name(key: str) -> str:
+    """Return the name that `encode_name` made this key from.
+
+    A key that `encode_name` cannot have made, such as a raw `100%` written by another tool, is returned unchanged.
+    """
+    if "%" not in key:
+        return key
+    if key == _EMPTY_NAME:
+        return ""
+    name = _ESCAPE.sub(_unescape, key)
+    return name if encode_name(name) == key else key
+
+
+def check_session_id(session_id: object) -> str:
+    """Return the session id if it is a non-empty string that UTF-8 can hold.
+
+    Raises:
+        InvalidNameError: It is anything else, for example a dict that a query would take for operators.
+    """
+    return _checked("session id", session_id)
+
+
+def check_agent_id(agent_id: object) -> str:
+    """Return the agent id if it is a string, of whatever characters.
+
+    Raises:
+        InvalidNameError: It is not a string.
+    """
+    if not isinstance(agent_id, str):
+        raise InvalidNameError("agent id", agent_id, "it must be a string")
+    return str.__str__(agent_id)
+
+
+def metadata_path(key: object) -> str:
+    """Return the field path of a metadata key: `a.b` is `metadata.a.b`.
+
+    Raises:
+        InvalidNameError: Not a string, or a segment is empty, starts with `$`, holds a NUL or a lone surrogate or is
+            the reserved `__bson__`, or there are more than 20 segments.
+    """
+    path = _checked("metadata key", key)
+    segments = path.split(".")
+    if "\x00" in path:
+        rule = "it must not hold a NUL character"
+    elif "" in segments:
+        rule = "dots separate the names of nested fields, and each needs a name"
+    elif any(segment.startswith("$") for segment in segments):
+        rule = "no part of it may start with '$'"
+    elif RESERVED_KEY in segments:
+        rule = f"'{RESERVED_KEY}' is reserved"
+    elif len(segments) > MAX_PATH_SEGMENTS:
+        rule = f"it may address fields at most {MAX_PATH_SEGMENTS} levels deep"
+    else:
+        return f"metadata.{path}"
+    raise InvalidNameError("metadata key", key, rule)
+
+
+def check_metadata_update(metadata: object) -> dict[str, Any]:
+    """Return the update as field path to value, in the caller's order.
+
+    Raises:
+        TypeError: Not a dict.
+        InvalidNameError: A key breaks a rule of `metadata_path`, or lies inside another key of the same update.
+    """
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a dict of keys to values, not {type(metadata).__name__}")
+    paths = {metadata_path(key): value for key, value in metadata.items()}
+    for path in paths:
+        parent = _parent_in(path, paths)
+        if parent is not None:
+            outer, inner = _key_of(parent), _key_of(path)
+            raise InvalidNameError("metadata key", inner, f"it lies inside {outer!r}, which the same update sets")
+    return paths
+
+
+def check_metadata_keys(keys: object) -> list[str]:
+    """Return the field paths to delete, in order, without repeats and without those inside another one.
+
+    Raises:
+        TypeError: Not a list, tuple or set; a plain string would mean one key for each of its letters.
+        InvalidNameError: A key breaks a rule of `metadata_path`.
+    """
+    if not isinstance(keys, list | tuple | set | frozenset | KeysView):
+        raise TypeError(f"metadata keys must be a list of strings, such as ['key'], not {type(keys).__name__}")
+    paths = dict.fromkeys(metadata_path(key) for key in keys)
+    # The server refuses to unset a field together with one inside it; the outer one takes both away.
+    return [path for path in paths if _parent_in(path, paths) is None]
+
+
+def _checked(kind: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidNameError(kind, name, "it must be a string")
+    if not name:
+        raise InvalidNameError(kind, name, "it must not be empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidNameError(kind, name, "it must be text that UTF-8 can encode, without lone surrogates") from None
+    return str.__str__(name)  # an enum or another subclass would be stored under its own rules
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"%{code:02X}" if code < 0x100 else f"%u{code:04X}"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1] or match[2], 16))
+
+
+def _parent_in(path: str, paths: dict[str, Any]) -> str | None:
+    end = path.rfind(".")
+    while end > 0:
+        if path[:end] in paths:
+            return path[:end]
+        end = path.rfind(".", 0, end)
+    return None
+
+
+def _key_of(path: str) -> str:
+    return path.removeprefix("metadata.")

@@ -1,0 +1,156 @@
+"""Everything this library raises, apart from the driver's own errors.
+
+::
+
+    SessionStoreError (a Strands SessionException)
+    ├ SessionNotFoundError, AgentNotFoundError, MessageNotFoundError   (also ValueError)
+    ├ SessionExistsError, AgentExistsError
+    ├ SessionNotOpenError, SessionClosedError
+    ├ WrongLoopError
+    ├ LeaseUnavailableError, LeaseLostError
+    ├ MessageTooLargeError
+    └ CorruptMessageError
+    InvalidNameError (a ValueError)
+
+``pymongo.errors.PyMongoError`` passes through unchanged. No message holds content, a URI or a password.
+"""
+
+from __future__ import annotations
+
+from strands.types.exceptions import SessionException
+
+
+class SessionStoreError(SessionException):
+    """The stored session and what was asked of it do not fit together."""
+
+
+class SessionNotFoundError(SessionStoreError, ValueError):
+    """The session does not exist, or was deleted since it was opened."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the missing session."""
+        super().__init__(
+            f"session {session_id!r} does not exist (any more); open a session manager for it to create it"
+        )
+        self.session_id = session_id
+
+
+class AgentNotFoundError(SessionStoreError, ValueError):
+    """The session holds no agent of that id."""
+
+    def __init__(self, session_id: str, agent_id: str) -> None:
+        """Name the session and the missing agent."""
+        super().__init__(
+            f"session {session_id!r} has no agent {agent_id!r}; list_agents() names those it has, "
+            "and an agent is stored with its first message"
+        )
+        self.session_id = session_id
+        self.agent_id = agent_id
+
+
+class MessageNotFoundError(SessionStoreError, ValueError):
+    """The agent holds no message of that id."""
+
+    def __init__(self, session_id: str, agent_id: str, message_id: int) -> None:
+        """Name the session, the agent and the missing message."""
+        super().__init__(f"session {session_id!r}, agent {agent_id!r} has no message {message_id}")
+        self.session_id = session_id
+        self.agent_id = agent_id
+        self.message_id = message_id
+
+
+class SessionExistsError(SessionStoreError):
+    """A session of that id is stored already; nothing was overwritten."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the session."""
+        super().__init__(f"session {session_id!r} exists already; read it, or delete it first")
+        self.session_id = session_id
+
+
+class AgentExistsError(SessionStoreError):
+    """An agent of that id is stored already; nothing was overwritten."""
+
+    def __init__(self, session_id: str, agent_id: str) -> None:
+        """Name the session and the agent."""
+        super().__init__(f"session {session_id!r} has an agent {agent_id!r} already; update it instead")
+        self.session_id = session_id
+        self.agent_id = agent_id
+
+
+class SessionNotOpenError(SessionStoreError):
+    """An async manager was used before it was opened."""
+
+    def __init__(self, session_id: str) -> None:
+        """Say what to call."""
+        super().__init__(
+            f"session manager for {session_id!r} is not open; use `async with manager:` or "
+            "`await manager.open()` before building agents on it"
+        )
+        self.session_id = session_id
+
+
+class SessionClosedError(SessionStoreError):
+    """A manager was used after `close()`."""
+
+    def __init__(self, session_id: str) -> None:
+        """Say what to do instead."""
+        super().__init__(f"session manager for {session_id!r} is closed; make a new one to go on with the session")
+        self.session_id = session_id
+
+
+class WrongLoopError(SessionStoreError):
+    """A client that lives on one event loop was used from another."""
+
+    def __init__(self) -> None:
+        """Say which clients work on any loop."""
+        super().__init__(
+            "an AsyncMongoClient works on the event loop that first used it and on no other; give the session manager "
+            "a connection string, a MongoClient or an AsyncIOMotorClient to use it from any loop or thread"
+        )
+
+
+class LeaseUnavailableError(SessionStoreError):
+    """Another holder has the session's turn, and kept it longer than the caller would wait."""
+
+
+class LeaseLostError(SessionStoreError):
+    """The turn was taken over by another holder; what was to be written was refused."""
+
+
+class MessageTooLargeError(SessionStoreError):
+    """A message is larger than a MongoDB document may be. Nothing of it was sent."""
+
+    def __init__(self, agent_id: str, size_bytes: int, limit_bytes: int) -> None:
+        """Name the agent and both sizes."""
+        super().__init__(
+            f"a message of agent {agent_id!r} takes {size_bytes} bytes, more than the {limit_bytes} that can be "
+            "stored; a placeholder keeps its place, and the session stays usable"
+        )
+        self.agent_id = agent_id
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class CorruptMessageError(SessionStoreError):
+    """A stored message cannot be read."""
+
+    def __init__(self, agent_id: str, message_id: object, reason: str) -> None:
+        """Name the agent, the message and what is wrong with it, never its content."""
+        super().__init__(
+            f"message {message_id!r} of agent {agent_id!r} cannot be read: {reason}; "
+            "open the session with skip_corrupt_messages=True to go on without it"
+        )
+        self.agent_id = agent_id
+        self.message_id = message_id
+
+
+class InvalidNameError(ValueError):
+    """A session id, agent id or metadata key breaks the rule for its kind."""
+
+    def __init__(self, kind: str, name: object, rule: str) -> None:
+        """Name the value and the rule it breaks."""
+        super().__init__(f"{kind} {name!r} is not allowed: {rule}")
+        self.kind = kind
+        self.name = name
+        self.rule = rule
