@@ -1,0 +1,8 @@
+"""MongoDB clients of every kind behind one interface; nothing outside this package knows the differences."""
+
+from .any_loop import AnyLoopMotorClient
+from .collection import Collection
+from .handle import ClientHandle
+from .statistics import PoolStatistics
+
+__all__ = ["AnyLoopMotorClient", "ClientHandle", "Collection", "PoolStatistics"]

@@ -1,0 +1,151 @@
+"""The indexes of a sessions collection: which ones, and making them once, off every caller's path."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import logging
+import threading
+from collections.abc import Hashable, Iterable, Sequence
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import OperationFailure, PyMongoError
+
+from . import portal
+from .children import child_index_specs
+from .client import ClientHandle, Collection
+from .documents.names import metadata_path
+
+logger = logging.getLogger(__name__)
+
+IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
+
+_UNAUTHORIZED = 13
+_EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
+
+_lock = threading.Lock()
+_known: set[Hashable] = set()
+_running: set[IndexWork] = set()
+
+
+def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel]:
+    """Return the indexes that a sessions collection should have.
+
+    Args:
+        metadata_fields: Metadata keys that sessions are searched by; dots address nested fields.
+
+    Raises:
+        InvalidNameError: A field that cannot be a metadata key.
+        TypeError: A plain string where several fields are meant.
+    """
+    keys = [
+        [("created_at", ASCENDING), ("_id", ASCENDING)],
+        [("updated_at", ASCENDING), ("_id", ASCENDING)],
+        [("application_name", ASCENDING)],
+    ]
+    for path in _metadata_paths(metadata_fields):
+        keys.append([(path, ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)])
+    expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
+    return [*(IndexModel(key) for key in keys), expiry]
+
+
+def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:
+    if isinstance(metadata_fields, str):
+        raise TypeError(f"metadata_fields takes a list of fields: [{metadata_fields!r}]")
+    return list(dict.fromkeys(metadata_path(field) for field in metadata_fields or ()))
+
+
+def ensure_indexes(
+    handle: ClientHandle, database: str, collection: str, metadata_fields: Iterable[str] | None = None
+) -> IndexWork | None:
+    """Start making the indexes, unless this process did so for the same client, collection and fields.
+
+    Nothing waits for it: it runs on the library's own loop, or for a client that cannot be used there as a task on the
+    running one. A failure is one warning in the log. After a failure that may pass, the next call tries again.
+
+    Returns:
+        The work that was started, None when there is none to do.
+
+    Raises:
+        InvalidNameError: A field that cannot be a metadata key.
+        TypeError: A plain string where several fields are meant.
+    """
+    key = (handle.identity, database, collection, frozenset(_metadata_paths(metadata_fields)))
+    with _lock:
+        if key in _known:
+            return None
+        _known.add(key)
+    work: IndexWork
+    try:
+        models = index_specs(metadata_fields)
+        # A lease of its own: the caller may be closed before the indexes are made.
+        own = handle.share()
+        # An empty context: a time limit that the caller has set (`pymongo.timeout`) is not for this.
+        context = contextvars.Context()
+        if handle.on_portal:
+            work = context.run(portal.start, _make, own, database, collection, models, key)
+        else:
+            making = _make(own, database, collection, models, key)
+            work = asyncio.get_running_loop().create_task(making, name=f"indexes:{collection}", context=context)
+    except BaseException:
+        _forget(key)
+        raise
+    _running.add(work)
+    work.add_done_callback(_running.discard)
+    return work
+
+
+def _forget(key: Hashable) -> None:
+    with _lock:
+        _known.discard(key)
+
+
+async def _make(
+    handle: ClientHandle, database: str, collection: str, models: Sequence[IndexModel], key: Hashable
+) -> None:
+    try:
+        await _create(handle.collection(database, collection), models, collection)
+        for suffix, child_models in child_index_specs().items():
+            name = f"{collection}{suffix}"
+            await _create(handle.collection(database, name), child_models, name)
+    except OperationFailure as error:
+        reason = "the user has no privilege to create them" if error.code == _UNAUTHORIZED else type(error).__name__
+        logger.warning(
+            "collection=<%s>, code=<%s>, reason=<%s> | indexes not created, searches may be slow; create them by hand, "
+            "or turn this off with ensure_indexes=False",
+            collection,
+            error.code,
+            reason,
+        )
+    except PyMongoError as error:
+        logger.warning("collection=<%s>, error=<%s> | indexes not created yet", collection, type(error).__name__)
+        _forget(key)
+    except BaseException:
+        _forget(key)
+        raise
+    finally:
+        await handle.aclose()
+
+
+async def _create(target: Collection, models: Sequence[IndexModel], collection: str) -> None:
+    try:
+        await target.create_indexes(models)
+        return
+    except OperationFailure as error:
+        if error.code not in _EXISTS_OTHERWISE:
+            raise
+    # The server takes all or none; an index that exists with other options must not keep the others out.
+    conflicts: list[str] = []
+    for model in models:
+        try:
+            await target.create_indexes([model])
+        except OperationFailure as error:
+            if error.code not in _EXISTS_OTHERWISE:
+                raise
+            conflicts.append(model.document["name"])
+    logger.warning(
+        "collection=<%s>, indexes=<%s> | exist with other options and were left as they are",
+        collection,
+        ", ".join(conflicts),
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mongodb_session_manager.errors import InvalidNameError
+from mongodb_session_manager.indexes import index_specs
+
+
+def keys(*fields: str) -> list[tuple[str, ...]]:
+    return [tuple(model.document["key"]) for model in index_specs(fields)]
+
+
+def test_every_collection_has_these() -> None:
+    assert keys() == [("created_at", "_id"), ("updated_at", "_id"), ("application_name",), ("expires_at",)]
+
+
+def test_each_metadata_field_is_searched_in_order_of_creation() -> None:
+    assert keys("priority", "customer.tier")[3:5] == [
+        ("metadata.priority", "created_at", "_id"),
+        ("metadata.customer.tier", "created_at", "_id"),
+    ]
+
+
+def test_a_field_named_twice_has_one_index() -> None:
+    assert len(index_specs(["priority", "priority"])) == 5
+
+
+def test_sessions_expire_at_their_own_date() -> None:
+    options: list[dict[str, Any]] = [model.document for model in index_specs() if "expires_at" in model.document["key"]]
+
+    assert [document["expireAfterSeconds"] for document in options] == [0]
+
+
+def test_no_other_index_removes_anything() -> None:
+    specs = index_specs(["priority"])
+
+    assert [list(model.document["key"]) for model in specs if "expireAfterSeconds" in model.document] == [
+        ["expires_at"]
+    ]
+
+
+def test_plain_string_is_refused_instead_of_taken_letter_by_letter() -> None:
+    with pytest.raises(TypeError, match="list of fields"):
+        index_specs("priority")
+
+
+@pytest.mark.parametrize("field", ["", "a..b", "$where", "a.$b"])
+def test_field_that_cannot_be_a_metadata_key_is_refused(field: str) -> None:
+    with pytest.raises(InvalidNameError):
+        index_specs([field])
