@@ -1,0 +1,101 @@
+"""Documents that belong to a session but stand in collections of their own: they live and go with it, as one unit."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pymongo import ASCENDING, IndexModel
+
+from .batches import Document
+from .client import Collection
+from .documents.messages import now
+from .store import SessionStore
+
+SEGMENTS = "_segments"
+PAYLOADS = "_payloads"
+
+LIFETIMES = 2
+"""How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
+
+
+def child_index_specs() -> dict[str, list[IndexModel]]:
+    """Return the indexes of the collections beside a sessions collection, by the suffix of their names."""
+    expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
+    position = [("session_id", ASCENDING), ("agent", ASCENDING), ("list", ASCENDING), ("start", ASCENDING)]
+    content = [("session_id", ASCENDING), ("sha256", ASCENDING), ("number", ASCENDING)]
+    return {SEGMENTS: [IndexModel(position), expiry], PAYLOADS: [IndexModel(content), expiry]}
+
+
+class Children:
+    """The segments and payloads of a collection's sessions, whatever they hold."""
+
+    def __init__(self, store: SessionStore) -> None:
+        """Address the collections beside the store's; no I/O."""
+        self._store = store
+        self._collections: dict[str, Collection] = {}
+
+    def collection(self, suffix: str) -> Collection:
+        """Return one of the collections."""
+        if suffix not in self._collections:
+            name = f"{self._store.collection_name}{suffix}"
+            self._collections[suffix] = self._store.handle.collection(self._store.database_name, name)
+        return self._collections[suffix]
+
+    def expiry(self, ttl_s: float | None) -> datetime | None:
+        """Return when a child that is written now expires, None for never."""
+        return None if ttl_s is None else now() + timedelta(seconds=LIFETIMES * ttl_s)
+
+    @staticmethod
+    def must_be_postponed(expire_at: datetime | None, ttl_s: float | None) -> bool:
+        """Tell whether children that expire then would not outlive a session that is written now."""
+        return expire_at is not None and ttl_s is not None and expire_at < now() + timedelta(seconds=ttl_s)
+
+    async def postpone(self, session_id: str, incarnation: str, ttl_s: float) -> datetime:
+        """Let all children of a session expire two times to live from now, and return that moment."""
+        moment = now() + timedelta(seconds=LIFETIMES * ttl_s)
+        identity = {"session_id": session_id, "incarnation": incarnation}
+        await self._set_expiry(identity, moment)
+        # After the children: a crash in between only means that this is done again.
+        session = {"_id": session_id, "incarnation": incarnation}
+        await self._store.update(session_id, session, {"$set": {"children_expire_at": moment}})
+        # A child that somebody began to write before that, and of which the session may not say so any more.
+        await self._set_expiry({**identity, "expires_at": {"$lt": moment}}, moment)
+        return moment
+
+    async def _set_expiry(self, query: Document, moment: datetime) -> None:
+        for suffix in (SEGMENTS, PAYLOADS):
+            target = self.collection(suffix)
+            update = {"$set": {"expires_at": moment}}
+            await self._store.retrying(
+                lambda target=target, update=update: target.update_many(query, update),  # type: ignore[misc]
+                query["session_id"],
+            )
+
+    async def delete(self, session_id: str) -> dict[str, int]:
+        """Delete the children of a session that is gone, and none of one created anew under the same id.
+
+        Returns:
+            How many documents were deleted: `{"segments": n, "payloads": n}`.
+        """
+        deleted: dict[str, int] = {}
+        for suffix in (SEGMENTS, PAYLOADS):
+            target = self.collection(suffix)
+            pipeline = [{"$match": {"session_id": session_id}}, {"$group": {"_id": "$incarnation"}}]
+            found = await self._store.retrying(
+                lambda target=target, pipeline=pipeline: target.aggregate(pipeline),  # type: ignore[misc]
+                session_id,
+            )
+            # Read after the incarnations: one that appears later belongs to a session that appeared later, too.
+            present = await self._store.find_one({"_id": session_id}, {"incarnation": 1})
+            living = None if present is None else present.get("incarnation")
+            gone = sorted(entry["_id"] for entry in found if entry["_id"] != living)
+            count = 0
+            if gone:
+                query = {"session_id": session_id, "incarnation": {"$in": gone}}
+                result = await self._store.retrying(
+                    lambda target=target, query=query: target.delete_many(query),  # type: ignore[misc]
+                    session_id,
+                )
+                count = int(result.deleted_count)
+            deleted[suffix.removeprefix("_")] = count
+        return deleted

@@ -1,0 +1,470 @@
+"""Conversations without a limit: the live tail in the session document, everything older in sealed segments.
+
+An embedded array that only grows makes every append dearer and dies at 16 MiB (measured with 1 KB messages: 1 ms at
+100, 25 ms at 13,000). So the oldest items of a document's lists move into documents of `<collection>_segments`:
+
+1. insert a segment, under an id of its own, look whether anything was redacted meanwhile, and put the items in; nobody
+   reads it yet;
+2. commit it: one guarded update of the session document names its token, counts it and pulls its items. It matches
+   only what the sealer saw, so a redaction or another sealer in between makes it fail, and the segment is removed;
+3. mark the segment as committed, and remove others that can never be committed any more. So does whoever redacts a
+   message: of a sealer that is slow or died nothing is left that holds the original.
+
+A crash between any two steps leaves the session whole. Readers take a session document first, then segments that are
+marked or that the document names, so they see one gap-free history.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import bson
+
+from .batches import Document, ElementChange
+from .children import SEGMENTS, Children
+from .client import Collection
+from .documents.archives import (
+    Archive,
+    SealedList,
+    at,
+    committed,
+    gaps,
+    holding,
+    is_contiguous,
+    lists_of,
+    refused,
+    segments_of,
+)
+from .documents.messages import now
+from .documents.sessions import TOKEN_RING, StoredSession, new_token
+from .errors import SessionStoreError
+from .store import SessionStore
+
+logger = logging.getLogger(__name__)
+
+SEAL_AT_BYTES = 96 * 1024
+"""Bytes of messages, feedbacks and guardrail events in a session document that start a seal.
+
+Measured with `benchmarks/growth.py --tails`, beside a session of 14 KB: at 54 KB, which is a window of 40 messages of
+1 KB with their records, a message costs 1.1 times as much to add and the session 1.4 times as much to resume; at 106 KB
+1.2 and 1.7 times, at 197 KB 1.5 and 2.3 times. Much lower and seals would cost more than they save: each takes about
+ten commands in the background, at this threshold once in 32 such messages."""
+
+TAIL_BYTES = 56 * 1024
+"""What a seal leaves of the agents' messages together: such a window, so resuming needs one find."""
+
+SIDE_BYTES = 8 * 1024
+"""What a seal leaves of feedbacks, and of guardrail events."""
+
+_COMMIT_ATTEMPTS = 20
+_SEAL_ATTEMPTS = 10
+
+SEGMENT_BYTES = 1024 * 1024
+"""Most bytes of items in one segment; a document of an older tool takes several."""
+
+CROWDED_BYTES = 12 * 1024 * 1024
+"""Size at which a writer seals before it writes: the limit of a document, 16 MiB, is near."""
+
+
+Outcome = Literal["changed", "redacted", "missing"]
+
+
+@dataclass(frozen=True)
+class SealOutcome:
+    """What a seal came to.
+
+    Attributes:
+        live_bytes: About how many bytes the lists still take.
+        finished: Nothing more is to be sealed; else others changed the lists too often meanwhile.
+    """
+
+    live_bytes: int
+    finished: bool
+
+
+_Weighed = tuple[SealedList, list[Document], list[int]]
+
+
+class MissingSegmentsError(SessionStoreError):
+    """Sealed items that a session document counts were not found: it changed meanwhile, or they are lost."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the session."""
+        super().__init__(
+            f"session {session_id!r}: some of its older messages are missing from the collection of segments; restore "
+            "that from the same backup as the sessions"
+        )
+
+
+class History:
+    """The segments of a collection's sessions."""
+
+    def __init__(self, store: SessionStore) -> None:
+        """Address `<collection>_segments`; no I/O."""
+        self._store = store
+        self._children = Children(store)
+
+    @property
+    def segments(self) -> Collection:
+        """The collection of segments."""
+        return self._children.collection(SEGMENTS)
+
+    # -- sealing
+
+    async def seal(self, session_id: str, incarnation: str, *, ttl_s: float | None = None) -> SealOutcome | None:
+        """Move the oldest items of a session's lists into segments, until only the tails are left.
+
+        Args:
+            session_id: The session.
+            incarnation: Which session of that id.
+            ttl_s: Its time to live, which its segments outlive.
+
+        Returns:
+            What it came to, None when the session is gone.
+        """
+        refusals = 0
+        while True:
+            document = await self._store.find_one({"_id": session_id, "incarnation": incarnation})
+            if document is None:
+                return None
+            lists = _weighed(document)
+            live_bytes = sum(sum(sizes) for _, _, sizes in lists)
+            choice = self._choose(lists, crowded=live_bytes > CROWDED_BYTES // 2)
+            if choice is None:
+                await self._recount(document, live_bytes)
+                return SealOutcome(live_bytes, finished=True)
+            sealed, items, weight = choice
+            # What was counted while writing is a little off; each seal counts anew.
+            counted = int(document.get("live_bytes") or 0)
+            if await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted) is None:
+                # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
+                refusals += 1
+                if refusals == _SEAL_ATTEMPTS:
+                    return SealOutcome(live_bytes, finished=False)
+
+    async def _recount(self, document: Document, live_bytes: int) -> None:
+        """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""
+        counted = document.get("live_bytes")
+        if counted is None or abs(counted - live_bytes) > SIDE_BYTES:
+            guard = {"_id": document["_id"], "incarnation": document["incarnation"], "live_bytes": counted}
+            await self._store.update(document["_id"], guard, {"$set": {"live_bytes": live_bytes}})
+
+    def _choose(self, lists: Sequence[_Weighed], *, crowded: bool) -> tuple[SealedList, list[Document], int] | None:
+        """Return the list with the most to seal, those items and their bytes; None when none is well over its share."""
+        agents = sum(entry.agent is not None for entry, _, _ in lists)
+        most, best = 0, None
+        for entry, items, sizes in lists:
+            share = SIDE_BYTES if entry.agent is None else TAIL_BYTES // agents
+            kept, tail = len(items), 0
+            while kept and tail + sizes[kept - 1] <= share:
+                kept -= 1
+                tail += sizes[kept]
+            # The newest item stays while there is room, whatever its size: it is the one that is redacted and measured.
+            kept = min(kept, len(items) - (not crowded))
+            excess = sum(sizes[:kept])
+            if excess > max(share // 2, most) and (old := _prefix(items[:kept], sizes, entry)):
+                most, best = excess, (entry, old, sum(sizes[: len(old)]))
+        return best
+
+    async def _seal_items(
+        self, document: Document, entry: SealedList, items: list[Document], ttl_s: float | None, correction: int
+    ) -> str | None:
+        """Seal the first items of a list and correct the count of bytes; None when the list changed meanwhile."""
+        session_id, archive = document["_id"], Archive.read(at(document, entry.archive))
+        segment = self._new_segment(document, entry, archive, ttl_s)
+        await self._mark(document, entry, archive)
+        await self._announce(document, segment)
+        await self._insert(segment)
+        # Only now what is sealed goes in: whoever redacts from here on finds the segment, and what was redacted before
+        # shows in the document.
+        done = (
+            await self._is_unchanged(document, entry, archive)
+            and await self._fill(segment, items)
+            and await self._commit(document, entry, archive, segment, correction)
+        )
+        if not done:
+            # A commit whose reply was lost may have been followed by another sealer's, which has marked it.
+            await self.delete(session_id, [segment["_id"]], committed=False)
+            return None
+        sealed = Archive(segment["end"], segment["token"], archive.id, archive.redactions)
+        await self._mark(document, entry, sealed)
+        await self._remove(document, entry, sealed)
+        return sealed.token
+
+    def _new_segment(self, document: Document, entry: SealedList, archive: Archive, ttl_s: float | None) -> Document:
+        token, incarnation = new_token(), document["incarnation"]
+        segment: Document = {
+            "_id": f"{document['_id']}/{incarnation}/{entry.path}/{archive.count}/{token}",
+            **segments_of(document["_id"], incarnation, entry, archive),
+            "start": archive.count,
+            "token": token,
+            "committed": False,
+            "redactions": archive.redactions,
+            "created_at": now(),
+        }
+        if (expires_at := self._children.expiry(ttl_s)) is not None:
+            segment["expires_at"] = expires_at
+        return segment
+
+    async def _announce(self, document: Document, segment: Document) -> None:
+        """Note in the session that there are segments: for whoever redacts, and whoever postpones their expiry."""
+        if document.get("has_children"):
+            return
+        update: Document = {"$set": {"has_children": True}}
+        if "expires_at" in segment:
+            update["$min"] = {"children_expire_at": segment["expires_at"]}
+        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
+        await self._store.update(document["_id"], identity, update)
+
+    async def _insert(self, segment: Document) -> None:
+        # An upsert that changes nothing where it exists: the same insert may be sent twice.
+        fields = {key: value for key, value in segment.items() if key not in ("_id", "session_id")}
+        identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
+        await self._store.retrying(
+            lambda: self.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True), identity["session_id"]
+        )
+
+    async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
+        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
+        return await self._archive(identity, entry) == archive
+
+    async def _archive(self, identity: Document, entry: SealedList) -> Archive | None:
+        """Return what is sealed of a list by now, None when the session is gone."""
+        fields = dict.fromkeys((f"{entry.archive}.{name}" for name in ("archived_count", "archive", "redactions")), 1)
+        found = await self._store.find_one(identity, fields)
+        return None if found is None else Archive.read(at(found, entry.archive))
+
+    async def _fill(self, segment: Document, items: list[Document]) -> bool:
+        """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
+        segment |= {"items": items, "end": segment["start"] + len(items)}
+        if segment["agent"] is not None:
+            segment |= {"first_id": items[0]["message_id"], "last_id": items[-1]["message_id"]}
+        names = {"items", "end", "first_id", "last_id"} & segment.keys()
+        identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
+        update = {"$set": {name: segment[name] for name in names}}
+        filled = await self._store.retrying(lambda: self.segments.update_one(identity, update), identity["session_id"])
+        return bool(filled.matched_count)
+
+    async def _commit(
+        self, document: Document, entry: SealedList, archive: Archive, segment: Document, correction: int
+    ) -> bool:
+        count, token = segment["end"], segment["token"]
+        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
+        guard: Document = {
+            **identity,
+            f"{entry.archive}.archived_count": archive.count or None,
+            f"{entry.archive}.archive.id": archive.id,
+        }
+        sets = {f"{entry.archive}.archived_count": count, f"{entry.archive}.archive.token": token, "has_children": True}
+        changes: Document = {"$set": sets, "$inc": {"live_bytes": correction}}
+        if "expires_at" in segment:
+            changes["$min"] = {"children_expire_at": segment["expires_at"]}
+        # Every change of a stored message raises this counter, so none can be undone by an older copy of it. Raising it
+        # shuts out any commit that is still to come.
+        guard[f"{entry.archive}.redactions"] = at(document, f"{entry.archive}.redactions")
+        if entry.agent is not None:
+            update: Document = {**changes, "$pull": {entry.path: {"message_id": {"$lte": segment["last_id"]}}}}
+            committed = await self._store.update(document["_id"], guard, update) > 0
+        else:
+            committed = await self._commit_first(guard, changes, entry, segment, at(document, entry.path))
+        # A reply may have been lost: then the document names this segment.
+        if committed:
+            return True
+        found = await self._archive(identity, entry)
+        return found is not None and found.token == token
+
+    async def _commit_first(
+        self, guard: Document, changes: Document, entry: SealedList, segment: Document, present: Sequence[Document]
+    ) -> bool:
+        """Commit the first items of a list without ids, which only `$slice` can remove: by how many are to stay."""
+        length = len(present)
+        for _ in range(_COMMIT_ATTEMPTS):
+            kept = length - (segment["end"] - segment["start"])
+            update = {**changes, "$push": {entry.path: {"$each": [], "$slice": -kept}}}
+            if await self._store.update(segment["session_id"], {**guard, entry.path: {"$size": length}}, update):
+                return True
+            pipeline = [{"$match": guard}, {"$project": {"length": {"$size": f"${entry.path}"}}}]
+            found = await self._aggregate(segment["session_id"], pipeline)
+            if not found:
+                return False
+            # Something was appended meanwhile, which leaves the first items as they are.
+            length = found[0]["length"]
+        return False
+
+    async def _mark(self, document: Document, entry: SealedList, archive: Archive) -> None:
+        """Mark the last segment that the document names; before it names the next one."""
+        if archive.token is None:
+            return
+        query = {**segments_of(document["_id"], document["incarnation"], entry, archive), "token": archive.token}
+        await self._store.retrying(
+            lambda: self.segments.update_one(query, {"$set": {"committed": True}}), document["_id"]
+        )
+
+    async def _remove(self, document: Document, entry: SealedList, archive: Archive) -> None:
+        """Remove segments that nobody can commit any more: they may hold what was redacted since."""
+        query = {**segments_of(document["_id"], document["incarnation"], entry, archive), **refused(archive)}
+        await self._store.retrying(lambda: self.segments.delete_many(query), document["_id"])
+
+    async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
+        """Remove copies of an agent's messages that nobody can commit any more: after one of them was redacted."""
+        entry, identity = SealedList.of_agent(key), {"_id": session_id, "incarnation": incarnation}
+        archive = await self._archive(identity, entry)
+        if archive is not None:
+            await self._remove(identity, entry, archive)
+
+    # -- reading
+
+    async def items(
+        self, document: Document, entry: SealedList, archive: Archive, start: int, stop: int
+    ) -> list[Document]:
+        """Return the sealed items of a session document at the positions from `start` to before `stop`."""
+        stop = min(stop, archive.count)
+        if start >= stop:
+            return []
+        query = {
+            **segments_of(document["_id"], document["incarnation"], entry, archive),
+            **committed(archive),
+            "start": {"$lt": stop},
+            "end": {"$gt": start},
+        }
+        segments = await self._find(query, {"start": 1, "items": 1}, sort=[("start", 1)])
+        found = [
+            item
+            for segment in segments
+            for position, item in enumerate(segment["items"], segment["start"])
+            if start <= position < stop
+        ]
+        if len(found) != stop - start:
+            raise MissingSegmentsError(document["_id"])
+        return found
+
+    async def complete(self, session: StoredSession) -> None:
+        """Load what the windows of a session's agents need of its segments: with one find, or none."""
+        if session.incarnation is None:
+            return  # A document of an older tool has no segments.
+        wanted = {agent.key: (agent, needed) for agent in session.agents.values() if (needed := gaps(agent))}
+        if not wanted:
+            return
+        conditions = [
+            {
+                "agent": key,
+                "first_id": {"$lte": last},
+                "last_id": {"$gte": first},
+                **committed(Archive.read(agent.raw)),
+            }
+            for key, (agent, needed) in wanted.items()
+            for first, last in needed
+        ]
+        query = {"session_id": session.session_id, "incarnation": session.incarnation, "list": "messages"}
+        projection = dict.fromkeys(("agent", "start", "end", "first_id", "last_id", "items"), 1)
+        found = await self._find({**query, "$or": conditions}, projection, sort=[("start", 1)])
+        for key, (agent, needed) in wanted.items():
+            count = Archive.read(agent.raw).count
+            held: list[Document] = []
+            for first, last in needed:
+                segments = [s for s in found if s["agent"] == key and s["first_id"] <= last and s["last_id"] >= first]
+                if not is_contiguous(segments, first, last, count):
+                    raise MissingSegmentsError(session.session_id)
+                held += (item for s in segments for item in s["items"] if first <= item["message_id"] <= last)
+            agent.raw["messages"] = sorted(held, key=_number) + list(agent.raw.get("messages") or [])
+
+    async def find_message(
+        self, document: Document, entry: SealedList, archive: Archive, message_id: int
+    ) -> Document | None:
+        """Return a sealed message of a session document, None when the segments hold none of that number."""
+        if archive.token is None:
+            return None
+        query = holding(document, entry, archive, message_id)
+        segments = await self._find(query, {"items": {"$elemMatch": {"message_id": message_id}}}, limit=1)
+        items = segments[0].get("items") if segments else None
+        return items[0] if items else None
+
+    async def change_message(self, session_id: str, element: ElementChange, token: str | None = None) -> Outcome:
+        """Change fields of a sealed message, once per token.
+
+        What was redacted stays so: its content only changes along with its redaction.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        entry, token = SealedList.of_agent(element.key), token or new_token()
+        fields = ("incarnation", f"{entry.archive}.archived_count", f"{entry.archive}.archive")
+        document = await self._store.find(session_id, dict.fromkeys(fields, 1))
+        archive = Archive.read(at(document, entry.archive))
+        if archive.token is None:
+            return "missing"
+        item: Document = {"message_id": element.record.message_id}
+        if "content" in element.fields and "redact_message" not in element.fields:
+            item["redact_message"] = {"$exists": False}
+        query = holding(document, entry, archive, element.record.message_id)
+        update: Document = {
+            "$set": {f"items.$.{name}": value for name, value in {**element.fields, "updated_at": now()}.items()}
+        }
+        if element.removed:
+            update["$unset"] = {f"items.$.{name}": "" for name in element.removed}
+        # Last: the mock forgets what `$` stands for after a push.
+        update["$push"] = {"applied": {"$each": [token], "$slice": -TOKEN_RING}}
+
+        async def send() -> int:
+            guard = {"applied": {"$ne": token}, "items": {"$elemMatch": item}}
+            result = await self.segments.update_one({**query, **guard}, update)
+            return int(result.matched_count)
+
+        changed = await self._store.retrying(send, session_id)
+        if "content" in element.fields:
+            await self._remove(document, entry, archive)
+        if changed:
+            return "changed"
+        segments = await self._find(query, {"applied": 1}, limit=1)
+        if not segments:
+            return "missing"
+        return "changed" if token in segments[0].get("applied", ()) else "redacted"
+
+    async def _find(self, query: Document, projection: Document, **options: Any) -> list[Document]:
+        return await self._store.retrying(
+            lambda: self.segments.find(query, projection, **options), query["session_id"], bounded=False
+        )
+
+    async def _aggregate(self, session_id: str, pipeline: list[Document]) -> list[Document]:
+        return await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+
+    # -- deleting
+
+    async def delete_agent(self, session_id: str, incarnation: str, key: str, archive_id: str | None) -> None:
+        """Delete the segments of an agent that is gone, and none of one created anew under the same id."""
+        query = segments_of(session_id, incarnation, SealedList.of_agent(key), Archive(id=archive_id))
+        await self._store.retrying(lambda: self.segments.delete_many(query), session_id)
+
+    async def delete(self, session_id: str, ids: Sequence[str], *, committed: bool) -> int:
+        """Delete segments by id, those that are still marked as committed or not as they were; return how many."""
+        query = {"session_id": session_id, "_id": {"$in": list(ids)}, "committed": committed}
+        result = await self._store.retrying(lambda: self.segments.delete_many(query), session_id)
+        return int(result.deleted_count)
+
+
+def _weighed(document: Document) -> list[_Weighed]:
+    """Return the lists of a document that hold something, with the bytes of each item."""
+    lists = [(entry, at(document, entry.path) or []) for entry in lists_of(document)]
+    return [(entry, items, [len(bson.encode({"": item})) for item in items]) for entry, items in lists if items]
+
+
+def _is_sealable(item: object, entry: SealedList) -> bool:
+    """Tell whether an item is what belongs into its list; an older tool's may be anything."""
+    return isinstance(item, Mapping) and (entry.agent is None or isinstance(item.get("message_id"), int))
+
+
+def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) -> list[Document]:
+    """Return the first items that fit one segment; at least one."""
+    taken, weight = 0, 0
+    for size, item in zip(sizes, items, strict=False):
+        if (taken and weight + size > SEGMENT_BYTES) or not _is_sealable(item, entry):
+            break
+        taken, weight = taken + 1, weight + size
+    return list(items[:taken])
+
+
+def _number(item: Document) -> int:
+    return int(item["message_id"])

@@ -1,0 +1,230 @@
+"""One turn at a time per session, across processes whose clocks may disagree.
+
+A lease is a field of the session document: `{token, renewals, lease_s}`. Its holder raises `renewals` while it holds
+it, and every write it sends names the token (fencing), so what a holder that lost the lease still sends is refused.
+`last_lease` keeps the token when the lease is given back: a holder that was cut off learns from it whether it was the
+last one.
+Nobody compares clocks: whoever waits takes over after its process has seen the same token and count for `lease_s`
+seconds of its own monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.errors import InvalidOperation, PyMongoError
+
+from . import portal
+from .documents.sessions import TOKEN_RING, new_token
+from .errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError
+from .store import SessionStore, retrying
+
+logger = logging.getLogger(__name__)
+
+_RENEWALS_PER_LEASE = 4
+_LOOKS_PER_LEASE = 20
+_LONGEST_LOOK_S = 0.5
+_MOST_WATCHED = 10_000
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What `turn()` yields.
+
+    Attributes:
+        replayed: The idempotency key was stored before: this turn was taken already, and what it adds is discarded.
+    """
+
+    replayed: bool = False
+
+
+class Watch:
+    """What a process has seen of the leases that stand, on its own clock: their renewals, and since when."""
+
+    def __init__(self) -> None:
+        """Have seen nothing."""
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def has_expired(self, lease: Mapping[str, Any]) -> bool:
+        """Note a lease, and tell whether it stood still for as long as it was taken for."""
+        token, renewals = str(lease["token"]), int(lease["renewals"])
+        moment = time.monotonic()
+        with self._lock:
+            seen = self._seen.get(token)
+            if seen is None or seen[0] != renewals:
+                self._seen[token] = renewals, moment
+                self._seen.move_to_end(token)
+                if len(self._seen) > _MOST_WATCHED:
+                    self._seen.popitem(last=False)
+                return False
+        return moment - seen[1] >= float(lease["lease_s"])
+
+
+# The process's, not a manager's: where each request makes a manager of its own, none of them lives long enough to see
+# that a lease stands still.
+_watch = Watch()
+
+
+async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str, Any]) -> bool:
+    """Remove a lease whose holder is gone; False when it may be there."""
+    if not _watch.has_expired(lease):
+        return False
+    standing = {"lease.token": lease["token"], "lease.renewals": lease["renewals"]}
+    gone = {"$unset": {"lease": "", "last_lease": ""}}
+    if await store.update(session_id, {"_id": session_id, **standing}, gone):
+        logger.warning("session_id=<%s> | removed a lease that was not renewed", session_id)
+    return True
+
+
+class Lease:
+    """One manager's hold on its session."""
+
+    def __init__(self, store: SessionStore, session_id: str, incarnation: str, lease_s: float) -> None:
+        """Prepare to take it; no I/O.
+
+        Args:
+            store: Where the session is.
+            session_id: The session.
+            incarnation: Which session of that id.
+            lease_s: Seconds without a renewal after which others may take over.
+        """
+        self.token = new_token()
+        self._store = store
+        self._lease_s = lease_s
+        self._identity = {"_id": session_id, "incarnation": incarnation}
+        self._renewing: asyncio.Task[None] | Future[None] | None = None
+        self._abandoned = False
+        self.is_lost = False
+
+    def abandon(self) -> None:
+        """Let it be given back as soon as it is taken: nobody waits for it any more."""
+        self._abandoned = True
+
+    async def acquire(self, wait_s: float | None) -> None:
+        """Take the lease, and renew it from then on.
+
+        Args:
+            wait_s: Longest time to wait for another holder, None for as long as it takes.
+
+        Raises:
+            LeaseUnavailableError: Another holder kept it longer than that.
+            SessionNotFoundError: The session was deleted.
+        """
+        give_up_at = None if wait_s is None else time.monotonic() + wait_s
+        pause_s = min(self._lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S)
+        while not await self._take({"lease": {"$exists": False}}):
+            held = await self._look()
+            if held is not None and held["token"] == self.token:
+                break  # Taken by an attempt whose reply was lost.
+            if self._abandoned:
+                return
+            if held is None:
+                continue
+            if _watch.has_expired(held):
+                standing = {"lease.token": held["token"], "lease.renewals": held["renewals"]}
+                if await self._take(standing):
+                    logger.warning("session_id=<%s> | took over a lease that was not renewed", self._identity["_id"])
+                    break
+                continue
+            left_s = float("inf") if give_up_at is None else give_up_at - time.monotonic()
+            if left_s <= 0:
+                raise unavailable(self._identity["_id"], wait_s)
+            await asyncio.sleep(min(pause_s, left_s))
+        if self._abandoned:
+            await self.release()
+        else:
+            self._start_renewing()
+
+    async def _take(self, condition: dict[str, Any]) -> bool:
+        lease = {"token": self.token, "renewals": 0, "lease_s": self._lease_s}
+        # Once, like a batch: an attempt that was given up and arrives late must not bring back what was given back.
+        once = {"applied": {"$ne": self.token}}
+        ring = {"$each": [self.token], "$slice": -TOKEN_RING}
+        update = {"$set": {"lease": lease, "last_lease": self.token}, "$push": {"applied": ring}}
+        return await self._store.update(self._identity["_id"], {**self._identity, **condition, **once}, update) > 0
+
+    async def _look(self) -> Mapping[str, Any] | None:
+        document = await self._store.find_one(self._identity, {"lease": 1})
+        if document is None:
+            raise SessionNotFoundError(self._identity["_id"])
+        return document.get("lease")
+
+    def _start_renewing(self) -> None:
+        if self._store.handle.on_portal:
+            self._renewing = portal.start(self._renew)
+        else:
+            self._renewing = asyncio.get_running_loop().create_task(
+                self._renew(), name=f"lease:{self._identity['_id']}"
+            )
+
+    async def _renew(self) -> None:
+        """Raise the count until told to stop; a failure is tried again, since the lease may outlast it."""
+        mine = {**self._identity, "lease.token": self.token}
+        every_s = self._lease_s / _RENEWALS_PER_LEASE
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                result = await retrying(
+                    lambda: self._store.collection.update_one(mine, {"$inc": {"lease.renewals": 1}}),
+                    every_s,
+                    self._identity["_id"],
+                )
+            except InvalidOperation:
+                return  # The client was closed in the middle of the turn.
+            except PyMongoError as error:
+                logger.warning(
+                    "session_id=<%s>, error=<%s> | lease not renewed, trying again",
+                    self._identity["_id"],
+                    type(error).__name__,
+                )
+                continue
+            if not result.matched_count:
+                self.is_lost = True
+                logger.warning("session_id=<%s> | lease lost to another holder", self._identity["_id"])
+                return
+
+    async def release(self) -> None:
+        """Stop renewing and give the lease back. That it was lost, or cannot be given back, is no error here."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        mine = {**self._identity, "lease.token": self.token}
+        try:
+            if not await self._store.update(self._identity["_id"], mine, {"$unset": {"lease": ""}}):
+                # That alone proves nothing: the reply of an earlier attempt may have been lost.
+                document = await self._store.find_one(self._identity, {"last_lease": 1})
+                last = self.token if document is None else document.get("last_lease")
+                self.is_lost = self.is_lost or last != self.token
+        except PyMongoError as error:
+            # What the turn had to say is stored; others take over when the lease has expired.
+            logger.warning(
+                "session_id=<%s>, error=<%s>, lease_s=<%s> | lease not given back, it will expire",
+                self._identity["_id"],
+                type(error).__name__,
+                self._lease_s,
+            )
+
+    def lost(self) -> LeaseLostError:
+        """Return the error for a write that was refused since another holder took over."""
+        self.is_lost = True
+        return LeaseLostError(
+            f"the turn of session {self._identity['_id']!r} was taken over by another holder, because it was not "
+            f"renewed for {self._lease_s} s; what this turn still had to write was refused"
+        )
+
+
+def unavailable(session_id: str, waited_s: float | None) -> LeaseUnavailableError:
+    """Return the error for a session whose turn somebody else has."""
+    waited = "" if not waited_s else f" and kept it for {waited_s} s"
+    return LeaseUnavailableError(
+        f"another holder has the turn of session {session_id!r}{waited}; wait longer with turn(wait_s=...), or write "
+        "inside a turn of your own"
+    )

@@ -1,0 +1,125 @@
+"""Finding sessions: filters, and pages that cost the same wherever they are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+
+from .documents import values
+from .documents.messages import bson_date, parse_date
+from .documents.names import check_agent_id, encode_name, metadata_path
+from .session_data import metadata_of
+
+NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
+SUMMARY_PROJECTION = dict.fromkeys(
+    ("session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
+)
+
+
+def session_filter(
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    agent_id: str | None = None,
+    application_name: str | None = None,
+    created_from: datetime | None = None,
+    created_before: datetime | None = None,
+    updated_from: datetime | None = None,
+    updated_before: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the query for sessions that fulfil all conditions given.
+
+    Raises:
+        InvalidNameError: A metadata key is not allowed.
+        TypeError: A metadata value is not a plain one; operators are never accepted. Or a date is none.
+    """
+    query: dict[str, Any] = {}
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a dict of fields and values, not {type(metadata).__name__}")
+    for key, value in (metadata or {}).items():
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            raise TypeError(f"metadata filter {key!r} must be a plain value, not {type(value).__name__}")
+        query[metadata_path(key)] = {"$eq": values.encode(value, where=key, native_dates=True)}
+    if agent_id is not None:
+        query[f"agents.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
+    if application_name is not None:
+        query["application_name"] = {"$eq": application_name}
+    bounds = {
+        "created_at": {"$gte": created_from, "$lt": created_before},
+        "updated_at": {"$gte": updated_from, "$lt": updated_before},
+    }
+    for name, limits in bounds.items():
+        given = {operator: _moment(limit) for operator, limit in limits.items() if limit is not None}
+        if given:
+            query[name] = given
+    return query
+
+
+def after_cursor(query: dict[str, Any], cursor: str | None) -> dict[str, Any]:
+    """Return the query for what comes after a page's last session.
+
+    Raises:
+        ValueError: The cursor is none that a page ended with.
+    """
+    if cursor is None:
+        return query
+    try:
+        last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), bson.CodecOptions(tz_aware=True))
+        created_at, session_id = last["c"], last["i"]
+        if not isinstance(created_at, datetime | str | None) or not isinstance(session_id, str):
+            raise ValueError("not a position")
+    except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
+        raise ValueError(f"cursor {cursor!r} is none that list_sessions() returned") from None
+    later: list[dict[str, Any]] = [{"created_at": created_at, "_id": {"$lt": session_id}}]
+    if created_at is not None:
+        # A comparison finds values of its own type only; older tools left text or nothing where a date belongs.
+        later += [{"created_at": {"$lt": created_at}}, {"created_at": None}]
+    if isinstance(created_at, datetime):
+        later.append({"created_at": {"$type": "string"}})
+    return {"$and": [query, {"$or": later}]} if query else {"$or": later}
+
+
+def cursor_after(document: Mapping[str, Any]) -> str:
+    """Return the cursor that continues after a session."""
+    position = {"c": document.get("created_at"), "i": document["_id"]}
+    return base64.urlsafe_b64encode(bson.encode(position)).decode()
+
+
+def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a list shows of a session: no messages."""
+    summary = document.get("summary") or {}
+    return {
+        "session_id": document["_id"],
+        "application_name": document.get("application_name"),
+        "created_at": _date_or_none(document.get("created_at")),
+        "updated_at": _date_or_none(document.get("updated_at")),
+        "expires_at": document.get("expires_at"),
+        **metadata_of(document),
+        "agents_count": summary.get("agents"),
+        "messages_count": summary.get("messages"),
+        "feedbacks_count": summary.get("feedbacks"),
+        "usage": summary.get("usage") or {},
+    }
+
+
+def cutoff(older_than: datetime | timedelta) -> datetime:
+    """Return the moment before which a session counts as older.
+
+    Raises:
+        TypeError: Neither a date nor a time span.
+    """
+    return _moment(datetime.now(UTC) - older_than if isinstance(older_than, timedelta) else older_than)
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"a date must be a datetime, not {type(value).__name__}")
+    return bson_date(value)
+
+
+def _date_or_none(value: object) -> datetime | None:
+    return None if value is None else parse_date(value)

@@ -1,0 +1,256 @@
+"""Reads parts of stored agents: only what is asked for of today's documents, older tools' as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .batches import Document
+from .documents.agents import StoredAgent, find_agents, usage_of_messages
+from .documents.archives import Archive, SealedList
+from .documents.names import check_agent_id, check_session_id, encode_name
+from .documents.payloads import names_by_field, names_in, payloads_of, restored_message
+from .errors import CorruptMessageError, SessionNotFoundError
+from .history import History, MissingSegmentsError
+from .payloads import PayloadStore
+from .store import SessionStore
+
+_LOOKS = 3
+_LARGEST_SLICE = 2**31 - 1
+"""`$slice` takes 32 bits, as its place and as its length."""
+
+
+@dataclass(frozen=True)
+class AgentTotals:
+    """What the session's summary counts of one agent, and the number of its next message.
+
+    Attributes:
+        messages: How many messages it has.
+        archive: What is sealed of them.
+        next_message_id: The number of the next one.
+        usage: Its running totals, None when it has none.
+    """
+
+    messages: int
+    archive: Archive
+    next_message_id: int
+    usage: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was read of an agent's messages; `document` is None for an older tool's, which has no segments."""
+
+    tail: list[Document | CorruptMessageError]
+    entry: SealedList
+    archive: Archive
+    document: Document | None
+
+
+class AgentReader:
+    """Agents of the sessions in one store. Without the session every method raises `SessionNotFoundError`."""
+
+    def __init__(self, store: SessionStore, history: History, payloads: PayloadStore) -> None:
+        """Read from a store, its segments and its payloads; no I/O."""
+        self._store = store
+        self._history = history
+        self._payloads = payloads
+
+    async def find(self, session_id: str, agent_id: str, fields: Iterable[str]) -> StoredAgent | None:
+        """Return an agent with some of its fields, None when the session has none of that id."""
+        key = encode_name(check_agent_id(agent_id))
+        projection = {**{f"agents.{key}.{name}": 1 for name in fields}, "schema_version": 1}
+        document = await self._store.find(check_session_id(session_id), projection)
+        if "schema_version" not in document:
+            return (await self._older(session_id)).get(agent_id)
+        raw = (document.get("agents") or {}).get(key)
+        return StoredAgent(agent_id, key, raw) if raw else None
+
+    async def find_with_states(self, session_id: str, agent_id: str) -> StoredAgent | None:
+        """Return an agent with its states, None when the session has none of that id."""
+        key = encode_name(check_agent_id(agent_id))
+        projection = dict.fromkeys((f"agents.{key}.agent_data", "schema_version", "incarnation", "has_payloads"), 1)
+        document = await self._store.find(check_session_id(session_id), projection)
+        if "schema_version" not in document:
+            return (await self._older(session_id)).get(agent_id)
+        if not (raw := (document.get("agents") or {}).get(key)):
+            return None
+        agent = StoredAgent(agent_id, key, raw)
+        if document.get("has_payloads"):
+            agent.payloads = await self._payloads.fetch(session_id, document["incarnation"], names_in(agent.data))
+        return agent
+
+    async def configs(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the recorded configurations of all agents."""
+        agents = await self._all(session_id, ["agent_data"])
+        if agents is None:
+            agents = await self._older(session_id)
+        return [agent.config() for agent in agents.values()]
+
+    async def usages(self, session_id: str) -> dict[str, Mapping[str, Any]]:
+        """Return the running totals of all agents by agent id."""
+        agents = await self._all(session_id, ["usage", "agent_data.agent_id"])
+        if agents is not None:
+            return {agent_id: agent.raw.get("usage") or {} for agent_id, agent in agents.items()}
+        return {agent_id: usage_of_messages(agent) for agent_id, agent in (await self._older(session_id)).items()}
+
+    async def totals(self, session_id: str, agent_id: str) -> AgentTotals | None:
+        """Return what is counted of one agent, of a document in today's form; None when it has no such agent."""
+        agent = f"$agents.{encode_name(check_agent_id(agent_id))}"
+        found = await self._project(
+            session_id,
+            {
+                "messages": _count(agent),
+                "archived_count": f"{agent}.archived_count",
+                "archive": f"{agent}.archive",
+                "number": f"{agent}.next_message_id",
+                "usage": f"{agent}.usage",
+            },
+        )
+        if "number" not in found:
+            return None
+        return AgentTotals(found["messages"], Archive.read(found), found["number"], found.get("usage"))
+
+    async def count_messages(self, session_id: str, agent_id: str) -> int:
+        """Return how many messages an agent has; 0 when the session has no such agent."""
+        agent = f"$agents.{encode_name(check_agent_id(agent_id))}"
+        found = await self._project(session_id, {"count": _count(agent)})
+        if "schema_version" in found:
+            return int(found["count"])
+        older = (await self._older(session_id)).get(agent_id)
+        return 0 if older is None else len(list(older.messages()))
+
+    async def message(self, session_id: str, agent_id: str, message_id: int) -> Document | None:
+        """Return a message of an agent, None when there is none of that number."""
+        document, message = await self._stored_message(session_id, agent_id, message_id)
+        if message is None or document is None:
+            return message
+        return (await self._restored(document, agent_id, [message]))[0]
+
+    async def references(self, session_id: str, agent_id: str, message_id: int) -> dict[str, frozenset[str]]:
+        """Return the names of the payloads that a message refers to, by field; of none where there is no message."""
+        _, message = await self._stored_message(session_id, agent_id, message_id)
+        return {} if message is None else names_by_field(message)
+
+    async def _stored_message(
+        self, session_id: str, agent_id: str, message_id: int
+    ) -> tuple[Document | None, Document | None]:
+        """Return a message as it is stored, after the document that it belongs to; an older tool's without that."""
+        condition = {"$eq": ["$$message.message_id", {"$literal": message_id}]}
+
+        def only(messages: Document) -> Document:
+            return {"$filter": {"input": messages, "as": "message", "cond": condition}}
+
+        found = await self._messages(session_id, agent_id, only)
+        if found is None:
+            return None, None
+        items = (_readable(item) for item in found.tail)
+        message = next((message for message in items if message["message_id"] == message_id), None)
+        if message is None and found.document is not None:
+            message = await self._history.find_message(found.document, found.entry, found.archive, message_id)
+        return found.document, message
+
+    async def messages(
+        self, session_id: str, agent_id: str, limit: int | None, offset: int
+    ) -> Sequence[Document] | None:
+        """Return messages of an agent, oldest first; None when the session has no such agent."""
+        for _ in range(_LOOKS - 1):
+            with suppress(MissingSegmentsError):  # What was read first is out of date: the agent was deleted meanwhile.
+                return await self._page(session_id, agent_id, limit, offset)
+        return await self._page(session_id, agent_id, limit, offset)
+
+    async def _page(self, session_id: str, agent_id: str, limit: int | None, offset: int) -> Sequence[Document] | None:
+        length = _LARGEST_SLICE if limit is None else min(limit, _LARGEST_SLICE)
+        archived = {"$ifNull": [f"$agents.{encode_name(check_agent_id(agent_id))}.archived_count", 0]}
+
+        def part(messages: Document) -> Document:
+            # Of a sealed conversation the whole tail, which is short. `$slice` takes no length of 0.
+            page = {"$slice": [messages, min(offset, _LARGEST_SLICE), max(length, 1)]}
+            return {"$cond": [{"$gt": [archived, 0]}, messages, page]}
+
+        found = await self._messages(session_id, agent_id, part)
+        if found is None:
+            return None
+        if found.document is None:
+            return [_readable(item) for item in found.tail[offset:][:length]]
+        count = found.archive.count
+        sealed = await self._history.items(found.document, found.entry, found.archive, offset, offset + length)
+        tail = found.tail[max(offset - count, 0) :] if count else found.tail
+        page = [*sealed, *(_readable(item) for item in tail[: max(length - len(sealed), 0)])]
+        return await self._restored(found.document, agent_id, page)
+
+    async def _restored(self, document: Document, agent_id: str, messages: Sequence[Document]) -> list[Document]:
+        """Return messages with the large bytes that are stored outside the session document."""
+        names = set().union(*(payloads_of(message) for message in messages))
+        payloads = await self._payloads.fetch(document["_id"], document["incarnation"], names)
+        return [restored_message(message, payloads, agent_id) for message in messages]
+
+    async def _messages(self, session_id: str, agent_id: str, wanted: Any) -> _Found | None:
+        """Return what `wanted` makes of the live tail of an agent, and where the rest is; older documents whole."""
+        key = encode_name(check_agent_id(agent_id))
+        agent = f"$agents.{key}"
+        fields = {
+            "incarnation": 1,
+            "messages": wanted(_array(f"{agent}.messages")),
+            "number": f"{agent}.next_message_id",
+            "archived_count": f"{agent}.archived_count",
+            "archive": f"{agent}.archive",
+        }
+        found = await self._project(session_id, fields)
+        entry = SealedList.of_agent(key)
+        if "schema_version" not in found:
+            older = (await self._older(session_id)).get(agent_id)
+            return None if older is None else _Found(list(older.messages()), entry, Archive(), None)
+        if "number" not in found:
+            return None
+        raw = {"messages": found["messages"], "next_message_id": found["number"]}
+        return _Found(list(StoredAgent(agent_id, key, raw).messages()), entry, Archive.read(found), found)
+
+    async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
+        """Return the session's incarnation, and what is sealed of its agents by key."""
+        agents = {"$objectToArray": {"$ifNull": ["$agents", {}]}}
+        fields = {"incarnation": 1, "agents": agents}
+        found = await self._project(session_id, fields, {"incarnation": 1, "agents.k": 1, "agents.v.archive": 1})
+        archives = {entry["k"]: Archive.read(entry.get("v")) for entry in found.get("agents") or []}
+        return found.get("incarnation"), archives
+
+    async def _all(self, session_id: str, fields: Iterable[str]) -> dict[str, StoredAgent] | None:
+        """Return all agents with some of their fields; None for a document of an older tool."""
+        found = await self._project(
+            session_id,
+            {"agents": {"$objectToArray": {"$ifNull": ["$agents", {}]}}},
+            {"agents.k": 1, **{f"agents.v.{name}": 1 for name in fields}},
+        )
+        if "schema_version" not in found:
+            return None
+        return find_agents({entry["k"]: entry.get("v") or {} for entry in found["agents"]})
+
+    async def _older(self, session_id: str) -> dict[str, StoredAgent]:
+        stored = await self._store.load(session_id)
+        if stored is None:
+            raise SessionNotFoundError(session_id)
+        return stored.agents
+
+    async def _project(self, session_id: str, *stages: Document) -> Document:
+        pipeline: list[Document] = [{"$match": {"_id": check_session_id(session_id)}}]
+        pipeline += [{"$project": {**stage, "schema_version": 1}} for stage in stages]
+        found = await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+        if not found:
+            raise SessionNotFoundError(session_id)
+        return found[0]
+
+
+def _count(agent: str) -> Document:
+    return {"$add": [{"$size": _array(f"{agent}.messages")}, {"$ifNull": [f"{agent}.archived_count", 0]}]}
+
+
+def _array(path: str) -> Document:
+    return {"$cond": [{"$isArray": path}, path, []]}
+
+
+def _readable(item: Document | CorruptMessageError) -> Document:
+    if isinstance(item, CorruptMessageError):
+        raise item
+    return item
