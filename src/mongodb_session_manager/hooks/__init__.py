@@ -1,0 +1,17 @@
+"""Hooks: user code around metadata and feedback operations.
+
+A hook is ``hook(original_func, action, session_id, **kwargs)``. It decides whether, when and with what the stored
+operation runs, by calling ``original_func``; what it returns is what the caller gets, and what it raises reaches the
+caller. Actions and their keyword: ``update`` (``metadata``), ``get`` (none), ``delete`` (``keys``), ``add``
+(``feedback``).
+
+Nothing here knows MongoDB: the operation that is wrapped is handed in.
+"""
+
+from __future__ import annotations
+
+from .chain import apply, apply_blocking, chain_hooks, flatten
+from .invocation import Hook
+from .old_names import current_names
+
+__all__ = ["Hook", "apply", "apply_blocking", "chain_hooks", "current_names", "flatten"]

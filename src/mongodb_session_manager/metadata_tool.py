@@ -1,0 +1,250 @@
+"""The `manage_metadata` tool: an agent reads and writes the metadata of its own session."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, time
+from typing import Any, Literal, Protocol
+
+from pymongo.errors import PyMongoError
+from strands import tool
+from strands.tools.decorator import DecoratedFunctionTool
+
+logger = logging.getLogger(__name__)
+
+_MISSING = object()
+
+_DESCRIPTION = """Read and write the metadata of the current session: facts that are kept beside the conversation.
+
+Actions:
+- get: all metadata, or only the fields named in `keys`
+- set or update: store the fields in `metadata`; all other fields stay as they are
+- delete: remove the fields named in `keys`
+
+A dot in a field name addresses a nested field: "preferences.language"."""
+
+
+class MetadataStore(Protocol):
+    """What the blocking tool needs of a session manager."""
+
+    def get_metadata(self) -> Any:
+        """Return ``{"metadata": {...}}``."""
+
+    def update_metadata(self, metadata: dict[str, Any], /) -> Any:
+        """Store fields, leaving the others."""
+
+    def delete_metadata(self, metadata_keys: list[str], /) -> Any:
+        """Remove fields."""
+
+
+class AsyncMetadataStore(Protocol):
+    """What the async tool needs of a session manager."""
+
+    def get_metadata(self) -> Awaitable[Any]:
+        """Return ``{"metadata": {...}}``."""
+
+    def update_metadata(self, metadata: dict[str, Any], /) -> Awaitable[Any]:
+        """Store fields, leaving the others."""
+
+    def delete_metadata(self, metadata_keys: list[str], /) -> Awaitable[Any]:
+        """Remove fields."""
+
+
+def create_metadata_tool(manager: AsyncMetadataStore) -> DecoratedFunctionTool[..., Coroutine[Any, Any, str]]:
+    """Make the Strands tool `manage_metadata` for an async session manager.
+
+    Its function is a coroutine function: ``await tool(action="get")``. It answers with text and never raises.
+    """
+
+    @tool(name="manage_metadata", description=_DESCRIPTION, inputSchema=_input_schema())
+    async def manage_metadata(action: Any = None, metadata: Any = None, keys: Any = None) -> str:
+        """Read and write session metadata."""
+        try:
+            request = _parse(action, metadata, keys)
+            return _answer(request, await _send(request, manager))
+        except Exception as error:
+            return _describe(error)
+
+    return manage_metadata
+
+
+def create_blocking_metadata_tool(manager: MetadataStore) -> DecoratedFunctionTool[..., str]:
+    """Make the Strands tool `manage_metadata` for a synchronous session manager.
+
+    It can be called directly, ``tool(action="get")``. It answers with text and never raises.
+    """
+
+    @tool(name="manage_metadata", description=_DESCRIPTION, inputSchema=_input_schema())
+    def manage_metadata(action: Any = None, metadata: Any = None, keys: Any = None) -> str:
+        """Read and write session metadata."""
+        try:
+            request = _parse(action, metadata, keys)
+            return _answer(request, _send(request, manager))
+        except Exception as error:
+            return _describe(error)
+
+    return manage_metadata
+
+
+class _MalformedRequestError(ValueError):
+    """The parameters make no request; the text tells the model what to send instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    action: Literal["get", "set", "delete"]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+
+
+def _input_schema() -> dict[str, Any]:
+    # Written out, and the functions' own parameters untyped: models send objects and arrays as JSON text at times,
+    # which the model that Strands derives from typed parameters would refuse before our code sees it.
+    return {
+        "json": {
+            "type": "object",
+            "properties": {
+                "action": {
+                    "type": "string",
+                    "enum": ["get", "set", "update", "delete"],
+                    "description": "What to do.",
+                },
+                "metadata": {
+                    "type": "object",
+                    "description": "For set and update: the fields to store, by name.",
+                },
+                "keys": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "For get: the fields to return (all when left out). For delete: those to remove.",
+                },
+            },
+            "required": ["action"],
+        }
+    }
+
+
+def _parse(action: object, metadata: object, keys: object) -> _Request:
+    if action is None:
+        raise _MalformedRequestError("action is required. Use 'get', 'set', 'update', or 'delete'")
+    match action.strip().lower() if isinstance(action, str) else action:
+        case "get":
+            return _Request("get", keys=[] if keys is None else _parse_keys(keys))
+        case "set" | "update":
+            return _Request("set", metadata=_parse_metadata(metadata))
+        case "delete":
+            wanted = [] if keys is None else _parse_keys(keys)
+            if not wanted:
+                raise _MalformedRequestError("keys is required for 'delete': an array of field names")
+            return _Request("delete", keys=wanted)
+    raise _MalformedRequestError(f"Unknown action '{action}'. Use 'get', 'set', 'update', or 'delete'")
+
+
+def _parse_metadata(metadata: object) -> dict[str, Any]:
+    if isinstance(metadata, str):
+        metadata = _loads("metadata", metadata)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise _MalformedRequestError(f"metadata must be an object, got {type(metadata).__name__}")
+    if not metadata:
+        raise _MalformedRequestError("metadata is required for 'set' and 'update': an object with the fields to store")
+    return dict(metadata)
+
+
+def _parse_keys(keys: object) -> list[str]:
+    if isinstance(keys, str):
+        # A bare name is one key; only what begins like JSON is read as such.
+        keys = _loads("keys", keys) if keys.lstrip().startswith(("[", '"')) else keys
+        keys = [keys] if isinstance(keys, str) else keys
+    if not isinstance(keys, Sequence | set | frozenset) or isinstance(keys, bytes | bytearray):
+        raise _MalformedRequestError(f"keys must be an array of field names, got {type(keys).__name__}")
+    for key in keys:
+        if not isinstance(key, str):
+            raise _MalformedRequestError(f"keys must hold field names only, got {type(key).__name__}")
+    return list(dict.fromkeys(keys))
+
+
+def _loads(parameter: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise _MalformedRequestError(f"{parameter} is not valid JSON") from None
+
+
+def _send(request: _Request, manager: Any) -> Any:
+    """Start the one operation of the request: a result, or an awaitable of it on the async manager."""
+    match request.action:
+        case "get":
+            return manager.get_metadata()
+        case "set":
+            return manager.update_metadata(request.metadata)
+        case "delete":
+            return manager.delete_metadata(request.keys)
+
+
+def _answer(request: _Request, result: Any) -> str:
+    match request.action:
+        case "set":
+            return f"Successfully updated metadata fields: {list(request.metadata)}"
+        case "delete":
+            return f"Successfully deleted metadata fields: {request.keys}"
+    stored = result.get("metadata") if isinstance(result, Mapping) else None
+    if not isinstance(stored, Mapping):
+        stored = {}
+    if request.keys:
+        found = {key: value for key in request.keys if (value := _look_up(stored, key)) is not _MISSING}
+        if not found:
+            return f"No metadata found for keys: {request.keys}"
+        return f"Metadata retrieved: {_dumps(found)}"
+    if not stored:
+        return "No metadata stored in session"
+    return f"All metadata: {_dumps(stored)}"
+
+
+def _look_up(stored: Mapping[str, Any], key: str) -> Any:
+    """Return the field at a dotted path the way MongoDB addresses it, array positions included."""
+    if key in stored:
+        return stored[key]
+    value: Any = stored
+    for segment in key.split("."):
+        if isinstance(value, Mapping) and segment in value:
+            value = value[segment]
+        elif isinstance(value, list) and segment.isdecimal() and int(segment) < len(value):
+            value = value[int(segment)]
+        else:
+            return _MISSING
+    return value
+
+
+def _dumps(value: Any) -> str:
+    return _encodable(json.dumps(value, ensure_ascii=False, default=_as_text))
+
+
+def _encodable(text: str) -> str:
+    # Half a surrogate pair cannot be sent to any model; its escape is valid JSON for the same string.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, _MalformedRequestError):
+        return _encodable(f"Error: {error}")
+    logger.warning("error=<%s> | metadata tool failed", type(error).__name__)
+    if isinstance(error, PyMongoError):
+        # The driver's texts hold host names, commands and values, and an answer becomes part of the conversation.
+        return f"Error managing metadata: the database reported {type(error).__name__}"
+    return _encodable(f"Error managing metadata: {str(error) or type(error).__name__}")
