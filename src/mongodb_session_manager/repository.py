@@ -1,0 +1,790 @@
+"""Every MongoDB operation on sessions, by session id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from pymongo.errors import PyMongoError
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from . import listing, session_data
+from .batches import AgentChanges, Document, ElementChange, Head, Record, Step
+from .children import SEGMENTS, Children
+from .client import ClientHandle
+from .documents import values
+from .documents.agents import STATE_FIELDS
+from .documents.archives import FEEDBACKS, Archive, at, messages_pipeline
+from .documents.messages import encode_message, iso_date, now, session_message
+from .documents.names import check_agent_id, check_session_id, encode_name
+from .documents.payloads import names_in, offload_state, restored_graph
+from .documents.sessions import new_session
+from .errors import (
+    AgentExistsError,
+    AgentNotFoundError,
+    InvalidNameError,
+    MessageNotFoundError,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionStoreError,
+)
+from .history import CROWDED_BYTES, SEAL_AT_BYTES, History, Outcome
+from .lease import Lease, clear_expired, unavailable
+from .metrics import summarize_usage
+from .orphans import OrphanSweep
+from .payloads import PayloadStore
+from .repair import repair_agent
+from .store import SessionStore
+from .stored_agents import AgentReader
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 10
+_HEAD = {"schema_version": 1, "ttl_s": 1, "incarnation": 1, "has_payloads": 1, "live_bytes": 1}
+
+
+class AsyncMongoDBSessionRepository:
+    """Sessions with their agents and messages, one MongoDB document each.
+
+    It has Strands' `SessionRepository` contract as coroutines, and everything else that can be done to a session
+    by its id. Usable from any event loop that its client allows. A client that is given is borrowed and never closed.
+
+    Each write is one update of one document: it is stored whole or not at all, and however often the driver or the
+    repository has to send it, it counts once.
+    """
+
+    def __init__(
+        self,
+        connection_string: str | None = None,
+        database_name: str = "database_name",
+        collection_name: str = "collection_name",
+        client: Any = None,
+        application_name: str | None = None,
+        *,
+        write_deadline_s: float = 30,
+        **kwargs: Any,
+    ) -> None:
+        """Address a collection; nothing is sent before the first operation.
+
+        Args:
+            connection_string: MongoDB URI; also taken from `MONGODB_CONNECTION_STRING`.
+            database_name: Database of the sessions.
+            collection_name: Collection of the sessions.
+            client: A client to borrow: Motor, `MongoClient`, `AsyncMongoClient` or `AsyncMongoMockClient`.
+            application_name: Stored in sessions that this repository creates.
+            write_deadline_s: How long a write or a read is sent again when the server fails over, and how long a silent
+                server is waited for, in seconds. A server that was never reached is only waited for as long as the
+                client is told to (`serverSelectionTimeoutMS`).
+            **kwargs: MongoDB client options, checked by the driver.
+
+        Raises:
+            ValueError: Neither client nor connection string, or client options together with a client.
+            TypeError: The client is of another kind.
+        """
+        handle = ClientHandle(connection_string, client=client, options=kwargs)
+        self._setup(SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s))
+        self._application_name = application_name
+
+    def _setup(self, store: SessionStore, lease: Callable[[], Lease | None] = lambda: None) -> None:
+        self._store = store
+        self._lease = lease
+        self._children = Children(store)
+        self._history = History(store)
+        self._payloads = PayloadStore(store, self._history)
+        self._agents = AgentReader(store, self._history, self._payloads)
+        self._application_name = None
+
+    @classmethod
+    def _on(cls, store: SessionStore, lease: Callable[[], Lease | None]) -> AsyncMongoDBSessionRepository:
+        """Return a repository on the store of a manager, which owns the client and may hold the lease."""
+        repository = cls.__new__(cls)
+        repository._setup(store, lease)
+        return repository
+
+    @property
+    def collection(self) -> Any:
+        """The driver's own async collection, for queries of your own."""
+        return self._store.handle.user_collection(self._store.database_name, self._store.collection_name)
+
+    async def close(self) -> None:
+        """Close the client, unless it was borrowed or is used elsewhere. Idempotent."""
+        await self._store.handle.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the repository."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the client that is owned."""
+        await self.close()
+
+    # -- sessions
+
+    async def create_session(self, session: Session, **kwargs: Any) -> Session:
+        """Create a session.
+
+        Raises:
+            SessionExistsError: It exists; nothing was overwritten.
+        """
+        session_id = check_session_id(session.session_id)
+        kind = SessionType(session.session_type).value
+        document = new_session(session_id, now(), session_type=kind, application_name=self._application_name)
+        if not await self._store.insert(document):
+            raise SessionExistsError(session_id)
+        return Session(
+            session_id, SessionType(kind), iso_date(document["created_at"]), iso_date(document["updated_at"])
+        )
+
+    async def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        """Return a session, None when there is none."""
+        stored = await self._store.load(check_session_id(session_id), ())
+        return None if stored is None else stored.session()
+
+    async def check_session_exists(self, session_id: str) -> bool:
+        """Tell whether a session exists."""
+        return await self._store.find_one({"_id": check_session_id(session_id)}, {"_id": 1}) is not None
+
+    async def delete_session(self, session_id: str) -> int:
+        """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
+        return await self._delete(check_session_id(session_id))
+
+    # -- agents
+
+    async def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Create an agent in a session.
+
+        Raises:
+            AgentExistsError: It exists; nothing was overwritten.
+            SessionNotFoundError: No such session.
+        """
+        agent_id = check_agent_id(session_agent.agent_id)
+        changes = AgentChanges(agent_id, encode_name(agent_id), create=True, expected=0)
+        changes.fields, changes.payloads = _state(session_agent)
+        if await self._apply(session_id, Step(agents=[changes])) is not None:
+            raise AgentExistsError(session_id, agent_id)
+
+    async def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        """Return an agent, None when there is no such session or agent."""
+        with suppress(SessionNotFoundError):
+            if (agent := await self._agents.find_with_states(session_id, agent_id)) is not None:
+                return agent.session_agent()
+        return None
+
+    async def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Store an agent's state; its recorded configuration stays as it is.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            SessionNotFoundError: No such session.
+        """
+        agent_id = check_agent_id(session_agent.agent_id)
+        changes = AgentChanges(agent_id, encode_name(agent_id), create=False, expected=0)
+        changes.fields, changes.payloads = _state(session_agent)
+        paths = [f"agents.{changes.key}.{path}" for path in changes.fields]
+        changes.released = await self._referred_to(session_id, paths)
+        if await self._apply(session_id, Step(agents=[changes])) is not None:
+            raise AgentNotFoundError(session_id, agent_id)
+
+    async def delete_agent(self, session_id: str, agent_id: str) -> bool:
+        """Delete an agent with its messages; False when the session has none of that id.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        key = encode_name(check_agent_id(agent_id))
+        path, incarnation = f"agents.{key}", (await self._head(session_id))["incarnation"]
+        while (totals := await self._agents.totals(session_id, agent_id)) is not None:
+            payloads = await self._payloads.of_agent(session_id, incarnation, key)
+            usage = totals.usage or {}
+            counted = {f"summary.usage.{name}": -n for name, n in usage.items() if isinstance(n, int | float)}
+            step = Step(
+                removed=[path],
+                increments={"summary.agents": -1, "summary.messages": -totals.messages, **counted},
+                # Only what was counted: what arrived since would stay in the summary for ever.
+                guard={
+                    f"{path}.next_message_id": totals.next_message_id,
+                    f"{path}.usage": {"$exists": False} if totals.usage is None else totals.usage,
+                    f"{path}.archived_count": totals.archive.count or None,
+                    f"{path}.archive.id": totals.archive.id,
+                },
+            )
+            if await self._apply(session_id, step) is None:
+                await self._history.delete_agent(session_id, incarnation, key, totals.archive.id)
+                await self._payloads.release(session_id, incarnation, payloads)
+                return True
+        return False
+
+    async def list_agents(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the recorded configurations of all agents: `{agent_id, model, system_prompt, prompt_metadata}`.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        return await self._agents.configs(session_id)
+
+    async def get_agent_config(self, session_id: str, agent_id: str) -> dict[str, Any] | None:
+        """Return an agent's recorded configuration, None when the session has no such agent.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        agent = await self._agents.find(session_id, agent_id, ["agent_data"])
+        return None if agent is None else agent.config()
+
+    async def update_agent_config(
+        self,
+        session_id: str,
+        agent_id: str,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        prompt_metadata: Any = None,
+    ) -> None:
+        """Change an agent's recorded configuration; None leaves a part as it is.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            SessionNotFoundError: No such session.
+        """
+        key = encode_name(check_agent_id(agent_id))
+        given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
+        if await self._apply(session_id, session_data.config_update(key, **given)) is not None:
+            raise AgentNotFoundError(session_id, agent_id)
+
+    async def set_prompt_metadata(self, session_id: str, agent_id: str, prompt_metadata: Any) -> None:
+        """Record what describes an agent's prompt, such as its version; None deletes the record.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            SessionNotFoundError: No such session.
+        """
+        step = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
+        if await self._apply(session_id, step) is not None:
+            raise AgentNotFoundError(session_id, agent_id)
+
+    # -- messages
+
+    async def create_message(
+        self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
+    ) -> None:
+        """Append a message; its `message_id` must be the agent's next.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            SessionNotFoundError: No such session.
+            SessionStoreError: The number is not the next one.
+        """
+        document, payloads = _message(session_message, agent_id)
+        record = Record(session_message.message_id, session_message.message, session_message, document)
+        record.payloads, record.size = payloads, values.encoded_size(document)
+        changes = AgentChanges(
+            check_agent_id(agent_id), encode_name(agent_id), create=False, expected=record.message_id, records=[record]
+        )
+        head = await self._apply(session_id, Step(agents=[changes]))
+        if head is None:
+            return
+        if changes.key not in head.next_ids:
+            raise AgentNotFoundError(session_id, agent_id)
+        raise SessionStoreError(
+            f"message {record.message_id} of agent {agent_id!r} in session {session_id!r} cannot be appended: "
+            f"its next message is number {head.next_ids[changes.key]}"
+        )
+
+    async def read_message(
+        self, session_id: str, agent_id: str, message_id: int, **kwargs: Any
+    ) -> SessionMessage | None:
+        """Return a message as it was said, None when there is no such session, agent or message.
+
+        Raises:
+            CorruptMessageError: It cannot be read.
+            TypeError: The number is no integer.
+        """
+        if isinstance(message_id, bool) or not isinstance(message_id, int):
+            raise TypeError(f"message_id must be an integer, not {type(message_id).__name__}")
+        with suppress(SessionNotFoundError):
+            if (found := await self._agents.message(session_id, agent_id, message_id)) is not None:
+                return session_message(found, original=True)
+        return None
+
+    async def update_message(
+        self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
+    ) -> None:
+        """Change a message's content or redact it; its metrics and guardrail record stay.
+
+        Raises:
+            MessageNotFoundError: The agent has no such message.
+            SessionNotFoundError: No such session.
+            SessionStoreError: The message was redacted, and this would undo it.
+        """
+        key = encode_name(check_agent_id(agent_id))
+        fields, payloads = _message(session_message, agent_id)
+        for name in ("created_at", "updated_at"):
+            del fields[name]
+        record = Record(session_message.message_id, session_message.message, session_message)
+        removed = {"window_content"} | ({"extra"} - fields.keys())
+        element = ElementChange(key, record, fields, removed, payloads)
+        if (head := await self._head(session_id)).get("has_payloads"):
+            _keep(element, await self._agents.references(session_id, agent_id, record.message_id))
+        step = Step(element=element)
+        if session_message.redact_message is None:
+            redacted = {"message_id": record.message_id, "redact_message": {"$exists": True}}
+            step.guard = {"$nor": [{f"agents.{key}.messages": {"$elemMatch": redacted}}]}
+        outcome: Outcome = "redacted"
+        for _ in range(_ATTEMPTS):
+            if (refused := await self._apply(session_id, step)) is None:
+                return
+            if not refused.element_found:
+                outcome = await self._history.change_message(session_id, element)
+                break
+            found = await self._agents.message(session_id, agent_id, record.message_id)
+            if step.guard and found is not None and "redact_message" in found:
+                break
+            # It was appended after it had been refused.
+        if outcome == "changed":
+            await self._payloads.settle(session_id, head["incarnation"], step, ttl_s=head.get("ttl_s"))
+        if outcome == "redacted":
+            raise SessionStoreError(
+                f"message {record.message_id} of agent {agent_id!r} in session {session_id!r} was redacted, "
+                "which cannot be undone; read it again to change the redacted message"
+            )
+        if outcome == "missing":
+            raise MessageNotFoundError(session_id, agent_id, record.message_id)
+
+    async def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        """Return messages as they were said, oldest first; only those are read.
+
+        Args:
+            session_id: The session.
+            agent_id: The agent.
+            limit: Most messages to return; None means all. 0 returns an empty list.
+            offset: Messages to skip from the oldest; past the end gives an empty list.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            CorruptMessageError: One of them cannot be read.
+            SessionNotFoundError: No such session.
+            ValueError: A negative limit or offset.
+        """
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"limit and offset must not be negative, got limit={limit!r}, offset={offset!r}")
+        found = await self._agents.messages(session_id, agent_id, limit, offset)
+        if found is None:
+            raise AgentNotFoundError(session_id, agent_id)
+        return [session_message(message, original=True) for message in found]
+
+    async def get_message_count(self, session_id: str, agent_id: str) -> int:
+        """Return how many messages an agent has; 0 for an unknown agent.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        return await self._agents.count_messages(session_id, agent_id)
+
+    async def messages_pipeline(self, session_id: str, agent_id: str | None = None) -> list[dict[str, Any]]:
+        """Return an aggregation pipeline over `collection` that gives all messages of a session, for analytics.
+
+        Each message is one document `{message_id, role, content, created_at, ..., session_id, agent}`, where `agent` is
+        the field that holds the agent. Old messages stand in segments of a collection of their own, which the pipeline
+        joins with `$unionWith` (MongoDB 4.4 or later). What is sealed while it runs may be missing from its result.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        key = None if agent_id is None else encode_name(check_agent_id(agent_id))
+        incarnation, archives = await self._agents.archives(session_id)
+        return messages_pipeline(session_id, incarnation, archives, f"{self._store.collection_name}{SEGMENTS}", key)
+
+    async def repair_session(self, session_id: str, dry_run: bool = True) -> dict[str, Any]:
+        """Find tool uses without results and results without uses among the stored messages, and mend them.
+
+        Args:
+            session_id: The session.
+            dry_run: Only report.
+
+        Returns:
+            `{"session_id", "dry_run", "broken": int, "mended": int, "agents": {agent_id: [{"message_id", "kind",
+            "tool_use_ids"}]}}`, agents with broken pairs only. Mending is idempotent.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        if not dry_run:
+            await self._head(session_id)  # also brings it into today's form
+        report: dict[str, list[dict[str, Any]]] = {}
+        mended = 0
+        for config in await self.list_agents(session_id):
+            agent_id = config["agent_id"]
+            broken, changes = repair_agent(await self.list_messages(session_id, agent_id))
+            if broken:
+                report[agent_id] = broken
+            for change in () if dry_run else changes:
+                await self.update_message(session_id, agent_id, change)
+                mended += 1
+        count = sum(len(broken) for broken in report.values())
+        return {"session_id": session_id, "dry_run": dry_run, "broken": count, "mended": mended, "agents": report}
+
+    # -- graphs and swarms
+
+    async def create_multi_agent(self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any) -> None:
+        """Store the state of a graph or swarm."""
+        await self.update_multi_agent(session_id, multi_agent)
+
+    async def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
+        """Return the state of a graph or swarm, None when there is no such session or state."""
+        key = _graph_key(multi_agent_id)
+        with suppress(SessionNotFoundError):
+            document = await self._store.find(check_session_id(session_id), {**_HEAD, f"multi_agents.{key}": 1})
+            if (state := (document.get("multi_agents") or {}).get(key)) is not None:
+                if document.get("has_payloads"):
+                    payloads = await self._payloads.fetch(session_id, document["incarnation"], names_in(state))
+                    state = restored_graph(state, payloads, multi_agent_id)
+                return cast("dict[str, Any]", values.decode(state))
+        return None
+
+    async def update_multi_agent(self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any) -> None:
+        """Store the state of a graph or swarm.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}")
+        state, payloads = offload_state(state)
+        path = f"multi_agents.{_graph_key(multi_agent.id)}"
+        released = await self._referred_to(session_id, [path])
+        await self._apply(session_id, Step(fields={path: state}, payloads=payloads, released=released))
+
+    # -- metadata, feedback, records
+
+    async def update_metadata(self, session_id: str, metadata: dict[str, Any]) -> None:
+        """Set some metadata fields, the others stay; dots in a key address nested fields.
+
+        Raises:
+            InvalidNameError: A key is not allowed.
+            SessionNotFoundError: No such session.
+        """
+        if (step := session_data.metadata_update(metadata)) is not None:
+            await self._apply(session_id, step)
+
+    async def get_metadata(self, session_id: str) -> dict[str, Any]:
+        """Return `{"metadata": {...}}`; dates are UTC.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        projection = session_data.METADATA_PROJECTION
+        return session_data.metadata_of(await self._store.find(check_session_id(session_id), projection))
+
+    async def delete_metadata(self, session_id: str, metadata_keys: Sequence[str]) -> None:
+        """Delete some metadata fields.
+
+        Raises:
+            InvalidNameError: A key is not allowed.
+            SessionNotFoundError: No such session.
+            TypeError: Not a list of keys.
+        """
+        if (step := session_data.metadata_deletion(metadata_keys)) is not None:
+            await self._apply(session_id, step)
+
+    async def add_feedback(self, session_id: str, feedback: dict[str, Any]) -> None:
+        """Add a feedback; `created_at` is added.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        await self._apply(session_id, session_data.feedback_addition(feedback))
+
+    async def get_feedbacks(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the feedbacks in order of submission.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, "incarnation": 1}
+        document = await self._store.find(check_session_id(session_id), projection)
+        archive = Archive.read(at(document, FEEDBACKS.archive))
+        sealed = await self._history.items(document, FEEDBACKS, archive, 0, archive.count)
+        return session_data.feedbacks_of([*sealed, *(document.get(FEEDBACKS.path) or [])])
+
+    async def get_session_viewer_password(self, session_id: str) -> str | None:
+        """Return the password that opens this session in the viewer, None for documents without.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        document = await self._store.find(check_session_id(session_id), {"session_viewer_password": 1})
+        return cast("str | None", document.get("session_viewer_password"))
+
+    async def get_application_name(self, session_id: str) -> str | None:
+        """Return the application that created the session.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        document = await self._store.find(check_session_id(session_id), {"application_name": 1})
+        return cast("str | None", document.get("application_name"))
+
+    async def get_metrics_summary(self, session_id: str, agent_id: str | None = None) -> dict[str, Any]:
+        """Return totals over the whole session, or one agent of it; what no model reported is None, not 0.
+
+        Returns:
+            `{"tokens": {"input", "output", "total", "cache_read", "cache_write"}, "latency_ms", "model_calls",
+            "tool_calls": {tool: {"call_count", "success_count", "error_count", "total_time"}}}`, times of tools in s.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            SessionNotFoundError: No such session.
+        """
+        agent_id = None if agent_id is None else check_agent_id(agent_id)
+        agents = await self._agents.usages(session_id)
+        if agent_id is not None and agent_id not in agents:
+            raise AgentNotFoundError(session_id, agent_id)
+        return summarize_usage(list(agents.values()) if agent_id is None else [agents[agent_id]])
+
+    # -- many sessions
+
+    async def list_sessions(
+        self,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        agent_id: str | None = None,
+        application_name: str | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        updated_from: datetime | None = None,
+        updated_before: datetime | None = None,
+    ) -> dict[str, Any]:
+        """Return a page of sessions, newest first, without their messages; every page costs the same.
+
+        Args:
+            limit: Most sessions to return.
+            cursor: `next_cursor` of the page before.
+            metadata: Fields and the values that they must have; dots address nested fields.
+            agent_id: Only sessions with this agent.
+            application_name: Only sessions of this application.
+            created_from: Only sessions created then or later.
+            created_before: Only sessions created before then.
+            updated_from: Only sessions active then or later.
+            updated_before: Only sessions not active since.
+
+        Returns:
+            `{"sessions": [{"session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata",
+            "agents_count", "messages_count", "feedbacks_count", "usage"}], "next_cursor": str | None}`.
+
+        Raises:
+            InvalidNameError: A metadata key is not allowed.
+            TypeError: A metadata value is not a plain one.
+            ValueError: A limit below 1, or a cursor that no page ended with.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        query = listing.session_filter(
+            metadata=metadata,
+            agent_id=agent_id,
+            application_name=application_name,
+            created_from=created_from,
+            created_before=created_before,
+            updated_from=updated_from,
+            updated_before=updated_before,
+        )
+        found = await self._store.collection.find(
+            listing.after_cursor(query, cursor),
+            listing.SUMMARY_PROJECTION,
+            sort=listing.NEWEST_FIRST,
+            limit=limit + 1,
+        )
+        page = found[:limit]
+        more = len(found) > limit
+        return {
+            "sessions": [listing.session_summary(document) for document in page],
+            "next_cursor": listing.cursor_after(page[-1]) if more else None,
+        }
+
+    async def count_sessions(
+        self,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        agent_id: str | None = None,
+        application_name: str | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        updated_from: datetime | None = None,
+        updated_before: datetime | None = None,
+    ) -> int:
+        """Return how many sessions fulfil the conditions, which are those of `list_sessions`."""
+        query = listing.session_filter(
+            metadata=metadata,
+            agent_id=agent_id,
+            application_name=application_name,
+            created_from=created_from,
+            created_before=created_before,
+            updated_from=updated_from,
+            updated_before=updated_before,
+        )
+        return await self._store.collection.count_documents(query)
+
+    async def delete_sessions(self, *, older_than: datetime | timedelta, dry_run: bool = True) -> int:
+        """Delete sessions without activity since then, each with everything in it.
+
+        Args:
+            older_than: A moment, or how long ago.
+            dry_run: Only count.
+
+        Returns:
+            How many sessions were deleted, or would be.
+        """
+        query = {"updated_at": {"$lt": listing.cutoff(older_than)}}
+        if dry_run:
+            return await self._store.collection.count_documents(query)
+        deleted = 0
+        async for document in self._ids(query):
+            # Asked again with the condition: a session that woke up meanwhile stays.
+            deleted += await self._delete(document["_id"], query)
+        return deleted
+
+    async def sweep_orphans(
+        self, *, older_than: datetime | timedelta = timedelta(hours=1), dry_run: bool = True
+    ) -> dict[str, int]:
+        """Remove what a process that died left in the collections beside this one, which nobody reads.
+
+        Segments that no session counts, payloads that nothing in their session refers to, and both of sessions that are
+        gone. Reads all of them, of all sessions, so it is for now and then, not for requests.
+
+        Args:
+            older_than: A moment, or how long ago; what was written since may be about to be used.
+            dry_run: Only count.
+
+        Returns:
+            How many were removed, or would be: `{"segments": n, "payloads": n}`.
+        """
+        sweep = OrphanSweep(self._store, self._history, self._payloads, listing.cutoff(older_than), dry_run=dry_run)
+        return await sweep.run()
+
+    # -- inside
+
+    async def _delete(self, session_id: str, condition: Mapping[str, Any] | None = None) -> int:
+        # The session first: what is left when this is cut short belongs to nobody, and the next call removes it.
+        deleted = await self._store.delete(session_id, condition)
+        if deleted or condition is None:
+            await self._children.delete(session_id)
+        return deleted
+
+    def _ids(self, query: Mapping[str, Any]) -> AsyncIterator[Document]:
+        return self._store.collection.iterate(query, {"_id": 1})
+
+    async def _head(self, session_id: str) -> Document:
+        """Return what a write needs to know of a session, in today's form from here on."""
+        head = await self._store.find(check_session_id(session_id), _HEAD)
+        if "schema_version" not in head:
+            await self._store.bring_up_to_date(session_id)
+            head = await self._store.find(session_id, _HEAD)
+        return head
+
+    async def _referred_to(self, session_id: str, paths: Sequence[str]) -> set[str]:
+        """Return the names of the payloads that fields of a session document refer to."""
+        query = {"_id": check_session_id(session_id), "has_payloads": True}
+        document = await self._store.find_one(query, dict.fromkeys(paths, 1))
+        return set() if document is None else names_in([at(document, path) for path in paths])
+
+    async def _apply(self, session_id: str, step: Step) -> Head | None:
+        head = await self._head(session_id)
+        incarnation, ttl_s = head["incarnation"], head.get("ttl_s")
+        has_payloads = bool(head.get("has_payloads"))
+        await self._payloads.prepare(session_id, incarnation, step, has_payloads=has_payloads, ttl_s=ttl_s)
+        # Bytes that were stored for one session are of no use to another one of that id.
+        meant_for = incarnation if step.all_payloads() else None
+        live_bytes = int(head.get("live_bytes") or 0) + step.size
+        if live_bytes > CROWDED_BYTES:
+            await self._history.seal(session_id, incarnation, ttl_s=ttl_s)
+        refused = await self._send(session_id, incarnation, step, meant_for=meant_for, ttl_s=ttl_s)
+        if refused is None:
+            if step.rewrites is not None:
+                await self._history.remove_refused(session_id, incarnation, step.rewrites)
+            await self._payloads.settle(session_id, incarnation, step, ttl_s=ttl_s)
+            if SEAL_AT_BYTES <= live_bytes <= CROWDED_BYTES and step.size:
+                await self._seal(session_id, incarnation, ttl_s)
+        return refused
+
+    async def _send(
+        self, session_id: str, incarnation: str, step: Step, *, meant_for: str | None, ttl_s: float | None
+    ) -> Head | None:
+        """Apply a step; what refuses it but is no concern of the caller's is put right or raised."""
+        while True:
+            held = self._lease()
+            token = None if held is None else held.token
+            refused = await self._store.apply(
+                session_id, step.render, step, incarnation=meant_for, ttl_s=ttl_s, lease=token
+            )
+            if refused is None:
+                return None
+            standing = refused.lease
+            if held is not None and (standing is None or standing["token"] != token):
+                raise held.lost()
+            if held is None and standing is not None:
+                if not await clear_expired(self._store, session_id, standing):
+                    raise unavailable(session_id, None)
+            elif self._children.must_be_postponed(refused.children_expire_at, ttl_s):
+                assert ttl_s is not None
+                await self._children.postpone(session_id, incarnation, ttl_s)
+            else:
+                return refused
+
+    async def _seal(self, session_id: str, incarnation: str, ttl_s: float | None) -> None:
+        try:
+            await self._history.seal(session_id, incarnation, ttl_s=ttl_s)
+        except PyMongoError as error:
+            # What the caller asked for is stored; the next write starts it again.
+            logger.warning(
+                "session_id=<%s>, error=<%s> | old messages not sealed yet", session_id, type(error).__name__
+            )
+
+
+def _graph_key(multi_agent_id: object) -> str:
+    if not isinstance(multi_agent_id, str):
+        raise InvalidNameError("multi-agent id", multi_agent_id, "it must be a string")
+    return encode_name(multi_agent_id)
+
+
+def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
+    """Return the fields of an agent's states, and the large bytes that they refer to."""
+    fields: Document = {}
+    payloads: dict[str, bytes] = {}
+    for name in STATE_FIELDS:
+        where = f"agent {session_agent.agent_id!r} {name}"
+        encoded = values.encode(getattr(session_agent, name), where=where)
+        fields[f"agent_data.{name}"], found = offload_state(encoded)
+        payloads |= found
+    return fields, payloads
+
+
+def _message(message: SessionMessage, agent_id: str) -> tuple[Document, dict[str, bytes]]:
+    """Return the document of a message, and the large bytes that it refers to."""
+    document, payloads = encode_message(message.to_message(), agent_id=agent_id)
+    if message.redact_message is not None:
+        redacted, more = encode_message(message.redact_message, agent_id=agent_id)
+        redacted.pop("payloads", None)
+        document["redact_message"] = redacted
+        payloads |= more
+    if payloads:
+        document["payloads"] = sorted(payloads)
+    moment = now()
+    return {**document, "created_at": moment, "updated_at": moment}, payloads
+
+
+def _keep(element: ElementChange, references: Mapping[str, frozenset[str]]) -> None:
+    """Let a change of a message list what the fields that it leaves alone refer to, and release the rest."""
+    left_alone = references.keys() - element.fields.keys() - element.removed
+    names = set(element.fields.get("payloads", ())).union(*(references[field] for field in left_alone))
+    if names:
+        element.fields["payloads"] = sorted(names)
+    else:
+        element.removed.add("payloads")
+    element.released = set().union(*references.values())
