@@ -1,0 +1,144 @@
+"""Interleaves what several writers send, one command at a time, in an order that the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from mongodb_session_manager import client
+
+_READS = ("aggregate", "find", "find_one")
+_METHODS = (*_READS, "delete_many", "delete_one", "insert_one", "update_many", "update_one")
+_ROUNDS_UNTIL_QUIET = 25
+
+_actor: ContextVar[str | None] = ContextVar("actor", default=None)
+
+
+@dataclass
+class _Waiting:
+    actor: str
+    granted: asyncio.Future[None]
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Interleaver:
+    """Runs coroutines as actors; each command that one of them sends waits for its turn.
+
+    What an actor starts in the background on the same loop belongs to it. Everything has to use clients that live on
+    the test's loop, such as `AsyncMongoClient`.
+    """
+
+    def __init__(self, choices: Sequence[tuple[int, int]], lost: Collection[int] = ()) -> None:
+        """Take the order.
+
+        Args:
+            choices: Each picks one of the commands that wait, and how many of its actor go in a row. When they are used
+                up, the eldest goes.
+            lost: Which of the writes, as they are counted, lose their reply: they are done, and whoever sent them sees
+                the connection fail.
+        """
+        self._choices = list(choices)
+        self._lost = frozenset(lost)
+        self._writes = 0
+        self._favourite = ""
+        self._in_a_row = 0
+        self._waiting: list[_Waiting] = []
+        self.log: list[str] = []
+
+    async def command(self, name: str, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Send a command when it is its turn; at once, outside of actors."""
+        actor = _actor.get()
+        if actor is None:
+            return await send()
+        waiting = _Waiting(actor, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        try:
+            await waiting.granted
+            self.log.append(f"{actor}:{name}")
+            result = await send()
+            if name not in _READS:
+                self._writes += 1
+                if self._writes in self._lost:
+                    self.log.append(f"{actor}:lost")
+                    raise AutoReconnect("the reply was lost")
+            return result
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            waiting.done.set()
+
+    async def run(
+        self, watch: Callable[[], None] | None = None, **actors: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run actors until all of them, and what they started, have ended; raise what one of them raises.
+
+        Args:
+            watch: Asserts what holds at any moment; called after each command.
+            **actors: What runs, by name.
+        """
+        tasks = [self._start(name, actor) for name, actor in actors.items()]
+        while True:
+            await self._quiet()
+            if not self._waiting:
+                if all(task.done() for task in tasks):
+                    break
+                # Somebody waits for something else than a command: a lock, a thread.
+                await asyncio.sleep(0.001)
+                continue
+            waiting = self._next()
+            waiting.granted.set_result(None)
+            await waiting.done.wait()
+            if watch is not None:
+                watch()
+        for task in tasks:
+            task.result()
+
+    def _next(self) -> _Waiting:
+        favourites = [waiting for waiting in self._waiting if waiting.actor == self._favourite]
+        if self._in_a_row > 0 and favourites:
+            chosen = favourites[0]
+        elif self._choices:
+            choice, self._in_a_row = self._choices.pop(0)
+            chosen = self._waiting[choice % len(self._waiting)]
+        else:
+            chosen = self._waiting[0]
+        self._favourite = chosen.actor
+        self._in_a_row -= 1
+        self._waiting.remove(chosen)
+        return chosen
+
+    @staticmethod
+    def _start(name: str, actor: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        async def act() -> None:
+            _actor.set(name)
+            await actor()
+
+        return asyncio.create_task(act(), name=name)
+
+    async def _quiet(self) -> None:
+        for _ in range(_ROUNDS_UNTIL_QUIET):
+            await asyncio.sleep(0)
+
+
+@contextmanager
+def interleaved(choices: Sequence[tuple[int, int]], lost: Collection[int] = ()) -> Iterator[Interleaver]:
+    """Let every command of the engine inside the block go through an interleaver."""
+    interleaver = Interleaver(choices, lost)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _METHODS:
+            patch.setattr(client.Collection, name, _gated(interleaver, name, getattr(client.Collection, name)))
+        yield interleaver
+
+
+def _gated(interleaver: Interleaver, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    async def gated(self: client.Collection, *args: Any, **kwargs: Any) -> Any:
+        return await interleaver.command(name, lambda: method(self, *args, **kwargs))
+
+    return gated

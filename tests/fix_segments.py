@@ -1,0 +1,129 @@
+"""Sessions that outgrow one document: how to fill them, and what holds of what is stored of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import bson
+from pymongo.database import Database
+from strands import Agent
+from strands.types.content import Message
+
+from mongodb_session_manager import AsyncMongoDBSessionManager
+from tests.fix_agents import AGENT_ID
+from tests.fix_sessions import COLLECTION, SESSION_ID, texts_of
+
+Document = dict[str, Any]
+
+SEGMENTS = f"{COLLECTION}_segments"
+PAYLOADS = f"{COLLECTION}_payloads"
+
+
+def said(number: int, size: int = 4000) -> Message:
+    """Return the message of a number in a conversation, padded to a size."""
+    text = f"message {number} "
+    return {"role": "assistant" if number % 2 else "user", "content": [{"text": text + "x" * (size - len(text))}]}
+
+
+def numbers_of(messages: Iterable[Message | Document]) -> list[int]:
+    """Return the numbers that messages made by `said` carry in their text."""
+    return [int(text.split()[1]) for text in texts_of(list(messages))]
+
+
+async def converse(
+    manager: AsyncMongoDBSessionManager,
+    agent: Agent,
+    numbers: Iterable[int],
+    *,
+    size: int = 4000,
+    at_once: bool = False,
+) -> None:
+    """Add messages to an agent's conversation as Strands does, each stored before the next, or all in one batch."""
+    for number in numbers:
+        message = said(number, size)
+        agent.messages.append(message)
+        manager.append_message(message, agent)
+        if not at_once:
+            await manager.flush()
+    await manager.flush()
+
+
+def segments(database: Database[Document], session_id: str = SESSION_ID, **query: Any) -> list[Document]:
+    """Return the segments of a session, those that count for nothing included."""
+    return list(database[SEGMENTS].find({"session_id": session_id, **query}).sort([("start", 1)]))
+
+
+def stored_messages(
+    database: Database[Document], agent_id: str = AGENT_ID, session_id: str = SESSION_ID
+) -> list[Document]:
+    """Return the messages of an agent out of the bare collections, after checking that no segment is missing."""
+    document = database[COLLECTION].find_one({"_id": session_id})
+    assert document is not None
+    agent = document["agents"][agent_id]
+    return [*_sealed(database, document, "messages", agent_id, agent), *agent["messages"]]
+
+
+def check_stored(database: Database[Document], session_id: str = SESSION_ID) -> Document:
+    """Assert that a session is whole, across its segments and payloads, and return its document."""
+    document = database[COLLECTION].find_one({"_id": session_id})
+    assert document is not None
+    agents: Mapping[str, Document] = document["agents"]
+    count = 0
+    for agent_id, agent in agents.items():
+        messages = [*_sealed(database, document, "messages", agent_id, agent), *agent["messages"]]
+        ids = [message["message_id"] for message in messages]
+        assert ids == list(range(len(ids))), f"messages of {agent_id!r} are numbered {ids}"
+        assert agent["next_message_id"] == len(ids)
+        count += len(ids)
+        for name in {name for message in messages for name in message.get("payloads", ())}:
+            _check_payload(database, document, name)
+    summary = document["summary"]
+    assert summary["agents"] == len(agents)
+    assert summary["messages"] == count
+    feedbacks = _sealed(database, document, "feedbacks", None, document.get("feedbacks_sealed") or {})
+    assert summary["feedbacks"] == len(feedbacks) + len(document["feedbacks"])
+    return document
+
+
+def _sealed(
+    database: Database[Document], document: Document, name: str, agent_id: str | None, holder: Mapping[str, Any]
+) -> list[Document]:
+    archive = holder.get("archive") or {}
+    query = {
+        "session_id": document["_id"],
+        "incarnation": document["incarnation"],
+        "list": name,
+        "agent": agent_id,
+        "archive": archive.get("id"),
+        "$or": [{"committed": True}, {"token": archive.get("token")}],
+    }
+    found = list(database[SEGMENTS].find(query).sort([("start", 1)]))
+    bounds = [(segment["start"], segment["end"]) for segment in found]
+    assert [start for start, _ in bounds] == [0, *(end for _, end in bounds)][: len(bounds)], f"segments at {bounds}"
+    assert (bounds[-1][1] if bounds else 0) == (holder.get("archived_count") or 0)
+    for segment in found:
+        assert len(segment["items"]) == segment["end"] - segment["start"]
+    return [item for segment in found for item in segment["items"]]
+
+
+def _check_payload(database: Database[Document], document: Document, name: str) -> None:
+    query = {"session_id": document["_id"], "incarnation": document["incarnation"], "sha256": name}
+    chunks = list(database[PAYLOADS].find(query))
+    assert chunks, f"payload {name} is missing"
+    assert sorted(chunk["number"] for chunk in chunks) == list(range(chunks[0]["count"]))
+
+
+def everything(database: Database[Document]) -> bytes:
+    """Return all that is stored of all sessions, to look for what must be nowhere."""
+    names = (COLLECTION, SEGMENTS, PAYLOADS)
+    return b"".join(bson.encode(document) for name in names for document in database[name].find({}))
+
+
+def size_of(document: Mapping[str, Any]) -> int:
+    return len(bson.encode(document))
+
+
+def texts(messages: Sequence[Any]) -> list[str]:
+    """Return the text of each of Strands' session messages."""
+    return texts_of([message.to_message() for message in messages])
