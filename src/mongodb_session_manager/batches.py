@@ -9,7 +9,7 @@ A step is rendered anew each time it is sent, since another writer may have take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -135,7 +135,8 @@ class Step:
     Attributes:
         agents: What changes of agents.
         element: Fields of one stored message that change.
-        sealed: That message is in a segment, and the step changes nothing else.
+        sealed: That message is in a segment, which is changed once this step is applied. The step itself changes
+            nothing: it proves that the writer may, and tells others that something changed.
         fields: Fields to set.
         removed: Fields to remove.
         pushes: Items to append, by the path of their list.
@@ -200,7 +201,7 @@ class Step:
         for changes in self.agents:
             render_agent = _render_new_agent if changes.create else _render_stored_agent
             render_agent(changes, filter_, sets, pushes, increments)
-        if self.element is not None:
+        if self.element is not None and not self.sealed:
             _render_element(self.element, filter_, sets, unsets, increments)
         _add(increments, "live_bytes", self.size)
         operators = {"$set": sets, "$unset": unsets, "$push": pushes, "$inc": increments}
@@ -318,6 +319,16 @@ class Batch:
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Most bytes of messages in one step; more are split over several, so that a tail can be sealed in between."""
+
+
+WHOLE_BYTES = 8 * 1024 * 1024
+"""Most bytes of messages in one step that must not be split. There is room for them in a document beside what a seal
+leaves of it, which is half of what makes it crowded at most."""
+
+
+def fits_whole(changes: Sequence[AgentChanges]) -> bool:
+    """Tell whether the messages of all these agents may go into one step."""
+    return sum(record.size for change in changes for record in change.records) <= WHOLE_BYTES
 
 
 def split(changes: AgentChanges) -> list[AgentChanges]:

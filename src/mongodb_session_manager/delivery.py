@@ -255,9 +255,6 @@ class Delivery:
 
     async def _apply_step(self, batch: Batch, position: int, fence: tuple[str, ...]) -> Head | None:
         step = batch.steps[position]
-        if step.sealed:
-            await self._change_sealed(step)
-            return None
         if self._live_bytes + step.size > CROWDED_BYTES or self._outruns_seals:
             await self._seal()
         await self._keep_children()
@@ -270,8 +267,10 @@ class Delivery:
             fence=fence,
             lease=self.lease_token,
             # A sealer may be at it with a copy of the message, which somebody has to remove.
-            childless=step.rewrites is not None and not self._has_children,
+            childless=step.rewrites is not None and not step.sealed and not self._has_children,
         )
+        if head is None and step.sealed:
+            await self._change_sealed(step)
         if head is not None:
             self._has_children = self._has_children or head.has_children
             await self._check_lease(head.lease)
@@ -315,7 +314,7 @@ class Delivery:
                 batch.refusals = 0
                 self._journal.acknowledge(step)
                 self._live_bytes += step.size
-                self.revision += not step.sealed
+                self.revision += 1
                 self._changes_ttl = False
                 self._fence = [token for token in self._fence if token not in fence]
                 return
@@ -337,8 +336,6 @@ class Delivery:
 
     async def _change_sealed(self, step: Step) -> None:
         assert step.element is not None
-        # A segment does not know of leases, so this is asked first.
-        await self._check_lease((await self._store.find(self._session_id, {"lease": 1})).get("lease"))
         if await self._history.change_message(self._session_id, step.element, step.token) == "missing":
             logger.warning(
                 "session_id=<%s>, message_id=<%s> | a stored message to be changed is gone",
@@ -470,7 +467,7 @@ class Delivery:
         key = self._held_key
         if key is not None:
             with self._journal.lock:
-                batch = self._journal.freeze() or Batch([Step()])
+                batch = self._journal.freeze(whole=True) or Batch([Step()])
                 # With the last messages and not after them: further steps only amend records.
                 last = next((step for step in reversed(batch.steps) if step.agents), batch.steps[-1])
                 last.key = key

@@ -143,6 +143,7 @@ class CorruptMessageError(SessionStoreError):
         )
         self.agent_id = agent_id
         self.message_id = message_id
+        self.reason = reason
 
 
 class InvalidNameError(ValueError):

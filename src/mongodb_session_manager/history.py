@@ -318,9 +318,18 @@ class History:
     # -- reading
 
     async def items(
-        self, document: Document, entry: SealedList, archive: Archive, start: int, stop: int
+        self,
+        document: Document,
+        entry: SealedList,
+        archive: Archive,
+        start: int,
+        stop: int,
+        fields: Sequence[str] | None = None,
     ) -> list[Document]:
-        """Return the sealed items of a session document at the positions from `start` to before `stop`."""
+        """Return the sealed items of a session document at the positions from `start` to before `stop`.
+
+        With `fields` only those of each item are read.
+        """
         stop = min(stop, archive.count)
         if start >= stop:
             return []
@@ -330,7 +339,8 @@ class History:
             "start": {"$lt": stop},
             "end": {"$gt": start},
         }
-        segments = await self._find(query, {"start": 1, "items": 1}, sort=[("start", 1)])
+        wanted = ["items"] if fields is None else [f"items.{name}" for name in fields]
+        segments = await self._find(query, dict.fromkeys(("start", *wanted), 1), sort=[("start", 1)])
         found = [
             item
             for segment in segments

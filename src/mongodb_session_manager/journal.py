@@ -22,7 +22,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from .batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, split
+from .batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, fits_whole, split
 from .documents import values
 from .documents.agents import STATE_FIELDS, StoredAgent, ranges
 from .documents.archives import GUARDRAIL_EVENTS
@@ -265,11 +265,17 @@ class Journal(SessionRepository):
         self._guardrail_events: list[Document] = []
         self._late_events: list[Step] = []
 
-    def reload(self, session: StoredSession) -> None:
-        """Go on from a session as it was loaded anew; agents have to be restored from it."""
+    def reload(self, session: StoredSession) -> set[str]:
+        """Go on from a session as it was loaded anew; agents have to be restored from it.
+
+        Returns:
+            The ids of graphs and swarms whose stored state is another one than was seen here last.
+        """
+        before = self._graphs_captured
         self.session = session
         self.is_new = False
         self._note_graphs(session)
+        return {key for key, state in self._graphs_captured.items() if before.get(key) != state}
 
     def _note_graphs(self, session: StoredSession) -> None:
         self._graphs_captured = {key: _fingerprint(state) for key, state in session.multi_agents.items()}
@@ -278,7 +284,7 @@ class Journal(SessionRepository):
         }
 
     def yield_to(self, session: StoredSession, batches: Iterable[Batch]) -> None:
-        """Keep what is pending from overwriting what others stored of the agents; messages are still appended.
+        """Keep what is pending from overwriting what others stored of agents and graphs; messages are still appended.
 
         Args:
             session: What is stored now.
@@ -288,10 +294,15 @@ class Journal(SessionRepository):
             for agent_id, agent in self.agents.items():
                 if agent_id in session.agents:
                     agent.yield_state()
-            waiting = [changes for b in batches for step in b.steps[b.position :] for changes in step.agents]
-            for changes in waiting:
-                if changes.agent_id in session.agents:
-                    changes.create, changes.fields, changes.window = False, {}, None
+            stored_graphs = {f"multi_agents.{encode_name(key)}": key for key in session.multi_agents}
+            for path in stored_graphs.keys() & self._graphs.keys():
+                del self._graphs[path]
+                self._graph_payloads.pop(stored_graphs[path], None)
+            for step in [step for batch in batches for step in batch.steps[batch.position :]]:
+                step.fields = {path: value for path, value in step.fields.items() if path not in stored_graphs}
+                for changes in step.agents:
+                    if changes.agent_id in session.agents:
+                        changes.create, changes.fields, changes.window = False, {}, None
 
     # -- sessions and agents: Strands' contract
 
@@ -518,8 +529,12 @@ class Journal(SessionRepository):
             self._graphs or self._guardrail_events or self._late_events or any(a.dirty for a in self.agents.values())
         )
 
-    def freeze(self) -> Batch | None:
-        """Hand over everything that is pending as one batch; None when nothing is."""
+    def freeze(self, *, whole: bool = False) -> Batch | None:
+        """Hand over everything that is pending as one batch; None when nothing is.
+
+        Args:
+            whole: Do not split messages over several steps while there is room for them in one.
+        """
         with self.lock:
             if not self.dirty:
                 return None
@@ -537,7 +552,8 @@ class Journal(SessionRepository):
                 main.released |= self._graph_references.get(key, set()) - payloads.keys()
                 self._graph_references[key] = set(payloads)
             self._graph_payloads = {}
-            parts = [split(changes) for changes in main.agents]
+            undivided = whole and fits_whole(main.agents)
+            parts = [[changes] if undivided else split(changes) for changes in main.agents]
             more = [Step(agents=[part]) for rest in parts for part in rest[1:]]
             appended_to = {changes.key for changes in main.agents if changes.records or changes.create}
             if elements and elements[-1].key not in appended_to:
@@ -578,7 +594,7 @@ class Journal(SessionRepository):
                         agent.agent_id,
                         found,
                     )
-            if not changed and step.element is not None and not head.element_found:
+            if not changed and step.element is not None and not step.sealed and not head.element_found:
                 batch.steps.insert(batch.position, Step(element=step.element, sealed=True))
                 step.element = None
                 changed = True

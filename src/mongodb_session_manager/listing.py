@@ -70,16 +70,18 @@ def after_cursor(query: dict[str, Any], cursor: str | None) -> dict[str, Any]:
     try:
         last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), bson.CodecOptions(tz_aware=True))
         created_at, session_id = last["c"], last["i"]
-        if not isinstance(created_at, datetime | str | None) or not isinstance(session_id, str):
+        if not isinstance(created_at, datetime | str | int | float | None) or not isinstance(session_id, str):
             raise ValueError("not a position")
     except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
         raise ValueError(f"cursor {cursor!r} is none that list_sessions() returned") from None
     later: list[dict[str, Any]] = [{"created_at": created_at, "_id": {"$lt": session_id}}]
     if created_at is not None:
-        # A comparison finds values of its own type only; older tools left text or nothing where a date belongs.
+        # A comparison finds values of its own type only; other tools leave text, numbers or nothing in place of a date.
         later += [{"created_at": {"$lt": created_at}}, {"created_at": None}]
     if isinstance(created_at, datetime):
         later.append({"created_at": {"$type": "string"}})
+    if isinstance(created_at, datetime | str):
+        later.append({"created_at": {"$gte": float("-inf")}})
     return {"$and": [query, {"$or": later}]} if query else {"$or": later}
 
 

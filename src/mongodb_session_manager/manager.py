@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,7 +30,7 @@ from strands.session import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.session import Session
 
-from . import hooks, session_data
+from . import background, hooks, session_data
 from .batches import Step
 from .capture import (
     LiveAgent,
@@ -160,6 +161,8 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
         self._delivery: Delivery | None = None
         self._strands: RestoringSessionManager | None = None
         self._live: dict[str, LiveAgent] = {}
+        # Weakly: a graph or swarm holds its manager.
+        self._graphs: dict[str, weakref.ref[MultiAgentBase]] = {}
         self._token_counts: dict[str, int] | None = None
         self._stale = False
         self._closed = False
@@ -248,10 +251,13 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
         """Write what is pending and close."""
         await self.close()
 
-    async def close(self) -> None:
-        """Write what is pending and close the client that is owned. Idempotent.
+    async def close(self, drain_s: float = background.DRAIN_S) -> None:
+        """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.
 
-        When this is cancelled, both are done in the background.
+        When this is cancelled, all of it is done in the background.
+
+        Args:
+            drain_s: How long to wait for notifications while none is delivered, in seconds; what is left is dropped.
 
         Raises:
             PyMongoError: Something could not be written; the client is closed all the same.
@@ -260,20 +266,36 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
         if self._closed:
             return
         try:
-            if self._delivery is not None:
-                await self._delivery.flush()
-                await self._delivery.settle()
+            try:
+                if self._delivery is not None:
+                    await self._delivery.flush()
+                    await self._delivery.settle()
+            except Exception:
+                await self._drain(drain_s)
+                raise
+            await self._drain(drain_s)
         except asyncio.CancelledError:
             self._closed = True
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The
             # client has to stay open until what is pending is written.
             assert self._delivery is not None
-            self._delivery.drain_later(self._store.handle.aclose)
+            self._delivery.drain_later(lambda: self._drain_and_release(drain_s))
             raise
         except BaseException:
             await self._release()
             raise
         await self._release()
+
+    async def _drain(self, drain_s: float) -> None:
+        # A manager that was never opened has told nothing.
+        if self._delivery is not None:
+            await background.drain(self.session_id, drain_s)
+
+    async def _drain_and_release(self, drain_s: float) -> None:
+        try:
+            await self._drain(drain_s)
+        finally:
+            await self._release()
 
     async def _release(self) -> None:
         self._closed = True
@@ -516,6 +538,7 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or add it as a new one; in memory, without I/O."""
         self._opened_strands().initialize_multi_agent(source, **kwargs)
+        self._graphs[source.id] = weakref.ref(source)
 
     def sync_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Note the state of a graph or swarm, in memory; the next flush writes it."""
@@ -529,10 +552,12 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
     ) -> AsyncIterator[Turn]:
         """Take the session's turn: `async with manager.turn() as turn:`. One holder at a time, across processes.
 
-        When others wrote since this manager loaded the session, its agents are restored again first. The lease is
-        renewed while it is held, and freed `lease_s` seconds after its process died. Writers without it are refused.
+        When others wrote since this manager loaded the session, its agents, graphs and swarms are restored again first.
+        The lease is renewed while it is held, and freed `lease_s` seconds after its process died. Writers without it
+        are refused.
 
-        With an idempotency key the agents' part of the turn is written as one batch at its end, along with the key;
+        With an idempotency key the agents' part of the turn is written at once at its end, along with the key (more
+        than 8 MB of text: in several parts, so that an attempt that is killed between them leaves some of it behind);
         metadata and feedback at once, which a second attempt does not double. A turn that fails before its end leaves
         the agents as they are stored. A request that is taken again sees `turn.replayed` and should leave the agent
         alone; what it adds all the same is discarded.
@@ -624,7 +649,8 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
             await self._refresh()
             return
         with journal.lock:
-            journal.reload(stored)
+            changed_graphs = journal.reload(stored)
+            self._opened_strands().reloaded()
             delivery.adopt(stored)
             for agent_id, live in list(self._live.items()):
                 del self._live[agent_id]
@@ -634,6 +660,9 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
                 if agent_id not in stored.agents:
                     agent.messages.clear()
                 self.initialize(agent)
+            for graph_id in changed_graphs & self._graphs.keys():
+                if (graph := self._graphs[graph_id]()) is not None:
+                    self.initialize_multi_agent(graph)
             self._stale = False
 
     # -- metadata and feedback
@@ -693,6 +722,7 @@ class AsyncMongoDBSessionManager(RepositorySessionManager):
         Raises:
             SessionNotFoundError: The session was deleted.
         """
+        self._check_not_closed()  # here as well: a hook may answer from memory
         found: dict[str, Any] = await hooks.apply(
             self._metadata_hooks, self._get_metadata, "get", self.session_id, session_manager=self
         )

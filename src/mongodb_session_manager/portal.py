@@ -110,6 +110,7 @@ class _Process:
         self.lock = threading.Lock()
         self.loop_thread: LoopThread | None = None
         self.exit_hook_registered = False
+        self.before_stop: list[Callable[[], None]] = []
         # Closing an inherited loop would take its wake-up pipe out of the epoll set that is shared with the parent,
         # so a child keeps what it inherited and never touches it.
         self.inherited: list[LoopThread] = []
@@ -142,7 +143,16 @@ def _stop_at_exit() -> None:
 def _stop() -> None:
     loop_thread = _process.loop_thread
     if loop_thread is not None:
-        loop_thread.stop(EXIT_GRACE_S)
+        try:
+            for callback in _process.before_stop:
+                callback()
+        finally:
+            loop_thread.stop(EXIT_GRACE_S)
+
+
+def before_stop(callback: Callable[[], None]) -> None:
+    """Have a function called when the interpreter exits, while the loop still runs; only if it was ever started."""
+    _process.before_stop.append(callback)
 
 
 def _after_fork_in_child() -> None:

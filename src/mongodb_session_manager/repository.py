@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -111,6 +111,11 @@ class AsyncMongoDBSessionRepository:
     def collection(self) -> Any:
         """The driver's own async collection, for queries of your own."""
         return self._store.handle.user_collection(self._store.database_name, self._store.collection_name)
+
+    @property
+    def _namespace(self) -> Hashable:
+        """Equal for repositories of one collection on one client, for what hooks keep of several sessions."""
+        return self._store.handle.identity, self._store.database_name, self._store.collection_name
 
     async def close(self) -> None:
         """Close the client, unless it was borrowed or is used elsewhere. Idempotent."""
@@ -339,6 +344,9 @@ class AsyncMongoDBSessionRepository:
             if (refused := await self._apply(session_id, step)) is None:
                 return
             if not refused.element_found:
+                # A segment knows of no turns: whether this writer may is settled in the session, where others see, too,
+                # that something changed.
+                await self._apply(session_id, Step())
                 outcome = await self._history.change_message(session_id, element)
                 break
             found = await self._agents.message(session_id, agent_id, record.message_id)

@@ -45,6 +45,10 @@ class RestoringSessionManager(RepositorySessionManager):
         finally:
             self._restoring = None
 
+    def reloaded(self) -> None:
+        """Take note that the session was read anew: what others stored meanwhile counts, also when it was made here."""
+        self._is_new_session = False
+
     def forget(self, agent_id: str) -> None:
         """Let an agent be restored once more."""
         self._latest_agent_message.pop(agent_id, None)

@@ -83,6 +83,11 @@ class StoredAgent:
         return messages if isinstance(messages, list) else [messages] if messages else []
 
     @property
+    def message_numbers(self) -> list[int]:
+        """The message ids, by position where an older tool left gaps in order, repeats or none at all."""
+        return _numbers(self.raw_messages)
+
+    @property
     def window(self) -> list[list[int | None]] | None:
         """Ranges of the message ids that the agent held; None in documents without."""
         return None if self.legacy else self.raw.get("window")

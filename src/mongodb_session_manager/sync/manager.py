@@ -14,7 +14,7 @@ from strands.session import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.session import Session
 
-from .. import hooks, portal
+from .. import background, hooks, portal
 from ..lease import Turn
 from ..manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..metadata_tool import create_blocking_metadata_tool
@@ -137,14 +137,17 @@ class MongoDBSessionManager(RepositorySessionManager):
         """Write what is pending and close."""
         self.close()
 
-    def close(self) -> None:
-        """Write what is pending and close the client that is owned. Idempotent.
+    def close(self, drain_s: float = background.DRAIN_S) -> None:
+        """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.
+
+        Args:
+            drain_s: How long to wait for notifications while none is delivered, in seconds; what is left is dropped.
 
         Raises:
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
         """
-        portal.call(self._async.close)
+        portal.call(self._async.close, drain_s)
 
     def flush(self) -> None:
         """Write what is pending; nothing pending: no command.
@@ -304,6 +307,7 @@ class MongoDBSessionManager(RepositorySessionManager):
             SessionNotFoundError: The session was deleted.
         """
         manager = self._async
+        manager._check_not_closed()  # here as well: a hook may answer from memory
         found: dict[str, Any] = self._hooked(manager._metadata_hooks, manager._get_metadata, "get")
         return found
 

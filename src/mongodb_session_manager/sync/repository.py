@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,6 +71,10 @@ class MongoDBSessionRepository(SessionRepository):
             store.database_name, store.collection_name
         )
         return found
+
+    @property
+    def _namespace(self) -> Hashable:
+        return self._async._namespace
 
     def close(self) -> None:
         """Close the client, unless it was borrowed or is used elsewhere. Idempotent."""
