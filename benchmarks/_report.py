@@ -95,9 +95,10 @@ _THROUGHPUT_COLUMNS = {
 }
 
 
-def table(title: str, rows: Mapping[str, Row]) -> str:
-    """Return the rows as text."""
-    columns = _THROUGHPUT_COLUMNS if any("requests_per_s" in row for row in rows.values()) else _TURN_COLUMNS
+def table(title: str, rows: Mapping[str, Row], columns: Mapping[str, tuple[str, str]] | None = None) -> str:
+    """Return the rows as text; without columns (field to heading and number format) those that fit the rows."""
+    if columns is None:
+        columns = _THROUGHPUT_COLUMNS if any("requests_per_s" in row for row in rows.values()) else _TURN_COLUMNS
     lines = [[title, *(heading for heading, _ in columns.values())]]
     for name, row in rows.items():
         lines.append([name, *(_number(row[key], form) for key, (_, form) in columns.items())])

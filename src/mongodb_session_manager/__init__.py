@@ -26,6 +26,13 @@ from .factory import (
 )
 from .guardrails import GUARDRAIL_STOP_REASONS
 from .hooks import chain_hooks
+from .hooks.feedback_sns import FeedbackSNSHook, create_feedback_sns_hook, is_feedback_sns_hook_available
+from .hooks.metadata_sqs import MetadataSQSHook, create_metadata_sqs_hook, is_metadata_sqs_hook_available
+from .hooks.metadata_websocket import (
+    MetadataWebSocketHook,
+    create_metadata_websocket_hook,
+    is_metadata_websocket_hook_available,
+)
 from .indexes import index_specs
 from .manager import AsyncMongoDBSessionManager
 from .pool import AsyncMongoDBConnectionPool
@@ -50,11 +57,14 @@ __all__ = [
     "AsyncMongoDBSessionManagerFactory",
     "AsyncMongoDBSessionRepository",
     "CorruptMessageError",
+    "FeedbackSNSHook",
     "InvalidNameError",
     "LeaseLostError",
     "LeaseUnavailableError",
     "MessageNotFoundError",
     "MessageTooLargeError",
+    "MetadataSQSHook",
+    "MetadataWebSocketHook",
     "MongoDBConnectionPool",
     "MongoDBSessionManager",
     "MongoDBSessionManagerFactory",
@@ -70,10 +80,16 @@ __all__ = [
     "close_async_global_factory",
     "close_global_factory",
     "create_async_mongodb_session_manager",
+    "create_feedback_sns_hook",
+    "create_metadata_sqs_hook",
+    "create_metadata_websocket_hook",
     "create_mongodb_session_manager",
     "get_async_global_factory",
     "get_global_factory",
     "index_specs",
     "initialize_async_global_factory",
     "initialize_global_factory",
+    "is_feedback_sns_hook_available",
+    "is_metadata_sqs_hook_available",
+    "is_metadata_websocket_hook_available",
 ]

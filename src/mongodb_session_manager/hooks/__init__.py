@@ -10,8 +10,23 @@ Nothing here knows MongoDB: the operation that is wrapped is handed in.
 
 from __future__ import annotations
 
+from .audit import audit_hook
+from .cache import CachedMetadata
 from .chain import apply, apply_blocking, chain_hooks, flatten
 from .invocation import Hook
 from .old_names import current_names
+from .redaction import redact_fields
+from .validation import validate_metadata
 
-__all__ = ["Hook", "apply", "apply_blocking", "chain_hooks", "current_names", "flatten"]
+__all__ = [
+    "CachedMetadata",
+    "Hook",
+    "apply",
+    "apply_blocking",
+    "audit_hook",
+    "chain_hooks",
+    "current_names",
+    "flatten",
+    "redact_fields",
+    "validate_metadata",
+]

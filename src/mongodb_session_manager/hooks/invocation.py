@@ -25,6 +25,11 @@ def is_async(hook: Hook) -> bool:
     return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
 
 
+def fits_any_face(hook: Hook) -> bool:
+    """Tell whether the hook is plain around a plain operation and gives an awaitable around a coroutine function."""
+    return getattr(hook, "runs_on_any_face", False) is True
+
+
 def takes_session_manager(hook: Hook) -> bool:
     """Tell whether the hook has a parameter named ``session_manager``; ``**kwargs`` alone does not count."""
     try:
@@ -53,7 +58,7 @@ class Invocation:
     async def run(self, index: int, argument: tuple[Any, ...]) -> Any:
         """Run the rest of the chain from the event loop, without blocking it."""
         if index < len(self.hooks):
-            if is_async(self.hooks[index]):
+            if is_async(self.hooks[index]) or fits_any_face(self.hooks[index]):
                 return await _settled(self._call(index, self._awaitable_rest(index + 1), argument))
         elif not self.operation_blocks:
             return await self.operation(*argument)

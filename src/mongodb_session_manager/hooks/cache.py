@@ -1,0 +1,115 @@
+"""A hook that answers reads of metadata from memory for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any
+
+from .watching import any_face, watched
+
+_STRIPES = 1024
+
+# The event loop itself keeps only weak references to its tasks.
+_writing: set[asyncio.Future[Any]] = set()
+
+
+@any_face
+class CachedMetadata:
+    """A metadata hook that keeps what `get_metadata` returned, per session, for at most `ttl_seconds`.
+
+    Updates and deletions that pass through the same object take effect at once: make one per process (for example as
+    a factory's default hook) and share it. What other processes change is seen when the time is over, and so is a
+    session that was deleted. One object may serve managers of both kinds, from any thread and event loop, and
+    sessions of several collections. Every caller gets a copy of its own.
+
+    Hooks inside it (later in a chain) do not see reads that are answered from memory: an audit or a check of access
+    goes before it.
+    """
+
+    def __init__(self, ttl_seconds: float, max_sessions: int = 1000) -> None:
+        """Start empty.
+
+        Args:
+            ttl_seconds: How old an answer may be.
+            max_sessions: Sessions that are kept; the one that was not asked for longest makes room.
+
+        Raises:
+            ValueError: One of them is not greater than 0.
+        """
+        if not ttl_seconds > 0:
+            raise ValueError(f"ttl_seconds must be greater than 0, got {ttl_seconds!r}")
+        if not max_sessions > 0:
+            raise ValueError(f"max_sessions must be greater than 0, got {max_sessions!r}")
+        self._ttl_s = ttl_seconds
+        self._max_sessions = max_sessions
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        # Writes that ended, by hash of their session. Sessions may share a number, which only costs a cached answer.
+        self._writes = [0] * _STRIPES
+
+    def __call__(
+        self,
+        original_func: Callable[..., Any],
+        action: str,
+        session_id: str,
+        *,
+        session_manager: object | None = None,
+        **payload: Any,
+    ) -> Any:
+        """Run one operation, or answer it from memory; a hook is called by its session manager."""
+        repository = getattr(session_manager, "session_repository", None)
+        key = getattr(repository, "_namespace", None), session_id
+        if action == "get":
+            return self._read(key, original_func)
+        # When it is over, however it ended: reads that overlapped it may hold either value.
+        written = watched(lambda: original_func(*payload.values()), lambda error, result: self._forget(key))
+        return _to_its_end(written) if inspect.isawaitable(written) else written
+
+    def __repr__(self) -> str:
+        """Show the limits, nothing of what is kept."""
+        return f"CachedMetadata(ttl_seconds={self._ttl_s}, max_sessions={self._max_sessions})"
+
+    def _read(self, key: Hashable, original_func: Callable[..., Any]) -> Any:
+        asked_at = time.monotonic()
+        stripe = hash(key) % _STRIPES
+        with self._lock:
+            expires_at, kept = self._kept.get(key, (asked_at, None))
+            if asked_at < expires_at:
+                self._kept.move_to_end(key)
+            else:
+                self._kept.pop(key, None)
+            writes = self._writes[stripe]
+        if asked_at < expires_at:
+            return copy.deepcopy(kept)  # outside the lock: nobody changes a kept answer
+
+        def keep(error: BaseException | None, result: Any) -> None:
+            if error is not None:
+                return
+            answer = copy.deepcopy(result)
+            with self._lock:
+                if writes == self._writes[stripe]:
+                    self._kept[key] = asked_at + self._ttl_s, answer
+                    self._kept.move_to_end(key)
+                    if len(self._kept) > self._max_sessions:
+                        self._kept.popitem(last=False)
+
+        return watched(original_func, keep)
+
+    def _forget(self, key: Hashable) -> None:
+        with self._lock:
+            self._writes[hash(key) % _STRIPES] += 1
+            self._kept.pop(key, None)
+
+
+async def _to_its_end(writing: Awaitable[Any]) -> Any:
+    # A cancelled caller leaves a write that may still be applied: what it changes is to be forgotten after that.
+    task = asyncio.ensure_future(writing)
+    _writing.add(task)
+    task.add_done_callback(_writing.discard)
+    return await asyncio.shield(task)

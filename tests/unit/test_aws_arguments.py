@@ -1,0 +1,130 @@
+"""What the AWS hooks take, what they refuse, and how they behave without their extra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mongodb_session_manager import (
+    create_feedback_sns_hook,
+    create_metadata_sqs_hook,
+    create_metadata_websocket_hook,
+    is_feedback_sns_hook_available,
+    is_metadata_sqs_hook_available,
+    is_metadata_websocket_hook_available,
+)
+from mongodb_session_manager.hooks.metadata_changes import region_of
+from mongodb_session_manager.hooks.payloads import accepted_text, changed_fields, one_line
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:feedback"
+
+
+def test_they_are_available_here() -> None:
+    assert is_feedback_sns_hook_available()
+    assert is_metadata_sqs_hook_available()
+    assert is_metadata_websocket_hook_available()
+
+
+WITHOUT_EXTRA = """
+import sys
+sys.modules["aioboto3"] = None  # as if it were not installed
+import mongodb_session_manager as m
+
+for name in ("feedback_sns", "metadata_sqs", "metadata_websocket"):
+    assert getattr(m, f"is_{name}_hook_available")() is False
+for make, argument in (
+    (m.create_feedback_sns_hook, "arn:aws:sns:eu-west-1:123456789012:feedback"),
+    (m.FeedbackSNSHook, "arn:aws:sns:eu-west-1:123456789012:feedback"),
+    (m.create_metadata_sqs_hook, "https://sqs.eu-west-1.amazonaws.com/1/q"),
+    (m.MetadataSQSHook, "https://sqs.eu-west-1.amazonaws.com/1/q"),
+    (m.create_metadata_websocket_hook, "wss://x.execute-api.eu-west-1.amazonaws.com/p"),
+    (m.MetadataWebSocketHook, "wss://x.execute-api.eu-west-1.amazonaws.com/p"),
+):
+    try:
+        make(argument)
+    except ImportError as error:
+        assert "pip install 'mongodb-session-manager[aws]'" in str(error), error
+    else:
+        raise AssertionError(make)
+"""
+
+
+def test_without_the_extra_the_package_works_and_says_what_to_install() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "told"),
+    [
+        ({"subject_prefix_good": "{user}"}, r"subject_prefix_good has the unknown variable \{user\}"),
+        ({"body_prefix_bad": "{}"}, r"body_prefix_bad has the unknown variable \{\}"),
+        ({"subject_prefix_neutral": "{rating"}, "subject_prefix_neutral is a broken template"),
+        ({"body_prefix_neutral": "{rating.__class__}"}, "unknown variable"),
+        ({"body_prefix_good": "{rating:d}"}, "body_prefix_good is a broken template"),
+    ],
+)
+def test_a_broken_template_is_refused_when_the_hook_is_made(prefix: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        create_feedback_sns_hook(topic_arn=TOPIC, **prefix)
+
+
+@pytest.mark.parametrize("topics", [{}, {"topic_arn": "feedback"}, {"topic_arn_bad": "arn:aws:sqs:eu-west-1:1:q"}])
+def test_what_is_no_topic_is_refused(topics: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="topic"):
+        create_feedback_sns_hook(**topics)  # type: ignore[arg-type]
+
+
+def test_what_is_no_queue_or_endpoint_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"queue_url must be the URL of a queue.*got 'changes'"):
+        create_metadata_sqs_hook("changes")
+    with pytest.raises(ValueError, match=r"api_gateway_endpoint must be a URL.*got 'ftp://x'"):
+        create_metadata_websocket_hook("ftp://x")
+
+
+def test_a_plain_string_is_no_list_of_fields() -> None:
+    with pytest.raises(TypeError, match="got the string 'status'"):
+        create_metadata_sqs_hook("https://sqs.eu-west-1.amazonaws.com/1/q", "status")
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "eu-west-1"),
+        ("https://eu-central-1.queue.amazonaws.com/123456789012/q", "eu-central-1"),
+        ("https://vpce-0a1-b2.sqs.us-gov-west-1.vpce.amazonaws.com/1/q", "us-gov-west-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("https://abc123.execute-api.ap-southeast-2.amazonaws.com/prod", "ap-southeast-2"),
+        ("https://queue.amazonaws.com/1/q", None),
+        ("http://127.0.0.1:5000/1/q", None),
+    ],
+)
+def test_the_region_is_read_from_an_address(url: str, region: str | None) -> None:
+    assert region_of(url) == region
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted", "found"),
+    [
+        ({"a": 1, "b.c": 2}, None, {"a": 1, "b.c": 2}),
+        ({"a": 1, "b": 2}, ["a"], {"a": 1}),
+        ({"b.c": 2, "bc": 3}, ["b"], {"b.c": 2}),
+        ({"b": {"c": {"d": 4}}}, ["b.c.d", "b.x"], {"b.c.d": 4, "b.x": None}),
+        ({"b": 5}, ["b.c"], {"b.c": None}),
+        ({"x": 1}, ["a"], {}),
+    ],
+)
+def test_changed_fields(changed: dict[str, Any], wanted: list[str] | None, found: dict[str, Any]) -> None:
+    assert changed_fields(changed, wanted) == found
+
+
+def test_texts_are_made_fit_for_aws() -> None:
+    assert accepted_text("a\tb\n\x00\ud800\uffff😀") == "a\tb\n\ufffd\ufffd\ufffd😀"
+    assert one_line(" a\r\n\u2028b\x00c \x85", 99) == "a b c"
+    assert len(one_line("x" * 200, 99)) == 99
