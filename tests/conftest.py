@@ -8,8 +8,13 @@ settings.load_profile("tests")
 
 # The files that define fixtures or hooks; other helpers (`fix_models`, ...) are imported by the tests that use them.
 pytest_plugins = [
-    "pytester",
+    # Before those that import them, or their assertions would not be rewritten.
     "tests.fix_commands",
+    "tests.fix_waiting",
+    "mongodb_session_manager.testing",
+    "pytester",
+    "tests.browser.fix_browser",
+    "tests.fix_aws",
     "tests.fix_faults",
     "tests.fix_mongo",
     "tests.fix_sessions",

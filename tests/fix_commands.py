@@ -13,7 +13,7 @@ import pytest
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 # What a driver sends to open, check and close connections and sessions.
-_NOISE = frozenset({"endSessions", "hello", "isMaster", "ismaster", "ping", "saslContinue", "saslStart"})
+NOISE = frozenset({"endSessions", "hello", "isMaster", "ismaster", "ping", "saslContinue", "saslStart"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class CommandRecorder(CommandListener):
             commands.freeze()
 
     def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in _NOISE:
+        if event.command_name in NOISE:
             return
         target = event.command.get(event.command_name)
         command = Command(

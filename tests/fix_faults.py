@@ -14,6 +14,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.uri_parser import parse_uri
 
+from tests.fix_waiting import WAIT_S
+
 T = TypeVar("T")
 Mode = Literal["alwaysOn"] | Mapping[str, int]
 
@@ -116,7 +118,7 @@ class MongoProxy:
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 
     async def _start(self) -> None:
         if self._server is None:

@@ -24,6 +24,7 @@ _actor: ContextVar[str | None] = ContextVar("actor", default=None)
 @dataclass
 class _Waiting:
     actor: str
+    name: str
     granted: asyncio.Future[None]
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -57,7 +58,7 @@ class Interleaver:
         actor = _actor.get()
         if actor is None:
             return await send()
-        waiting = _Waiting(actor, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(actor, name, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         try:
             await waiting.granted
@@ -80,7 +81,7 @@ class Interleaver:
         """Run actors until all of them, and what they started, have ended; raise what one of them raises.
 
         Args:
-            watch: Asserts what holds at any moment; called after each command.
+            watch: Asserts what holds at any moment; called after each write.
             **actors: What runs, by name.
         """
         tasks = [self._start(name, actor) for name, actor in actors.items()]
@@ -95,7 +96,7 @@ class Interleaver:
             waiting = self._next()
             waiting.granted.set_result(None)
             await waiting.done.wait()
-            if watch is not None:
+            if watch is not None and waiting.name not in _READS:
                 watch()
         for task in tasks:
             task.result()

@@ -56,7 +56,7 @@ async def take_turns(manager: AsyncMongoDBSessionManager, uri: str, database: st
     occupancy = client[database][OCCUPANCY]
     most = 0
     for number in range(options["turns"]):
-        async with manager.turn(lease_s=options.get("lease_s", 5)):
+        async with manager.turn(lease_s=options.get("lease_s", 3600)):
             inside = await occupancy.find_one_and_update(
                 {"_id": SESSION_ID}, {"$inc": {"inside": 1}}, upsert=True, return_document=ReturnDocument.AFTER
             )

@@ -21,7 +21,7 @@ def a_graph(session_manager: Any, graph_id: str, *scripts: list[Scripted]) -> tu
             builder.add_edge(f"node-{number - 1}", f"node-{number}")
     builder.set_entry_point("node-0")
     builder.set_graph_id(graph_id)
-    builder.set_execution_timeout(30)
+    builder.set_execution_timeout(300)
     builder.set_session_manager(session_manager)
     return builder.build(), agents
 

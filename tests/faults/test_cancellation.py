@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal
 
 import anyio
@@ -15,6 +14,7 @@ from tests.fix_agents import make_agent, streamed
 from tests.fix_faults import fail_point
 from tests.fix_models import ScriptedModel, blocked, calls
 from tests.fix_sessions import COLLECTION, Document, Sessions, texts_of
+from tests.fix_waiting import eventually
 
 How = Literal["asyncio", "anyio"]
 Work = Callable[[AsyncMongoDBSessionManager, Agent], Coroutine[Any, Any, Any]]
@@ -188,17 +188,6 @@ async def test_opening_cancelled_at_any_await_point_can_be_repeated(sessions: Se
         if not was_cancelled:
             return
     pytest.fail("opening has more await points than this test looks at")
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10) -> None:
-    """Return once something holds that nobody here is told of."""
-    give_up_at = time.monotonic() + timeout_s
-    while True:
-        answer = condition()
-        if await answer if isinstance(answer, Awaitable) else answer:
-            return
-        assert time.monotonic() < give_up_at, f"not within {timeout_s} s"
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("how", ["asyncio", "anyio"])

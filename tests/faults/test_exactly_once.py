@@ -19,27 +19,51 @@ from tests.fix_commands import Command
 from tests.fix_faults import MongoProxy, fail_point
 from tests.fix_models import ScriptedModel, blocked
 from tests.fix_sessions import COLLECTION, Document, Sessions
+from tests.fix_waiting import WAIT_S, Held, eventually, happened
 
 Write = Callable[[AsyncMongoDBSessionManager, Agent], Coroutine[Any, Any, None]]
 
 
-class UpdateEvents(CommandListener):
-    """Says when an update was sent, and when one failed."""
+class UpdateFailed(CommandListener):
+    """Says when an update failed."""
 
     def __init__(self) -> None:
-        self.sent = threading.Event()
         self.failed_once = threading.Event()
 
     def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name == "update":
-            self.sent.set()
+        """Only the failure counts."""
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Not waited for."""
+        """Only the failure counts."""
 
     def failed(self, event: CommandFailedEvent) -> None:
         if event.command_name == "update":
             self.failed_once.set()
+
+
+class Together(CommandListener):
+    """Lets the first updates be sent only when there are so many of them."""
+
+    def __init__(self, parties: int) -> None:
+        self._all_there = threading.Barrier(parties)
+        self._left = parties
+        self._lock = threading.Lock()
+        self.expecting = False
+        self.first = threading.Event()
+
+    def started(self, event: CommandStartedEvent) -> None:
+        with self._lock:
+            if not self.expecting or event.command_name != "update" or not self._left:
+                return
+            self._left -= 1
+        self.first.set()
+        self._all_there.wait(WAIT_S)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Only the start counts."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Only the start counts."""
 
 
 # -- everything that is written
@@ -278,12 +302,7 @@ async def test_creating_a_session_whose_reply_was_lost_is_no_conflict_with_itsel
 
 async def applied(sessions: Sessions, count: int) -> None:
     """Return when the stored session has taken so many batches."""
-
-    def wait() -> None:
-        while len(sessions.document()["applied"]) < count:
-            pass
-
-    await asyncio.wait_for(asyncio.to_thread(wait), 10)
+    await eventually(lambda: len(sessions.document()["applied"]) >= count, "taking a batch")
 
 
 @RETRY_WRITES
@@ -317,24 +336,20 @@ async def test_a_write_whose_reply_is_lost_on_the_way_counts_once(
 # -- cancelled callers and several flushers
 
 
-def slow_update(sessions: Sessions) -> Document:
-    return {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": 60, "appName": sessions.appname}
-
-
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_write_whose_caller_is_cancelled_counts_once(
     sessions: Sessions, mongo_client: MongoClient[Document], write: Write
 ) -> None:
-    events = UpdateEvents()
-    async with sessions.manager(event_listeners=[sessions.recorder, events]) as manager:
+    held = Held()
+    async with sessions.manager(event_listeners=[sessions.recorder, held]) as manager:
         agent = talker(manager)
         await manager.flush()
-        events.sent.clear()
 
-        with fail_point(mongo_client, {"times": 1}, slow_update(sessions)), sessions.recorder.counting() as commands:
-            writing = asyncio.ensure_future(write(manager, agent))
-            assert await asyncio.to_thread(events.sent.wait, 10)
-            writing.cancel()
+        with sessions.recorder.counting() as commands:
+            with held.holding():
+                writing = asyncio.ensure_future(write(manager, agent))
+                await happened(held.reached)
+                writing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await writing
             await manager.flush()
@@ -353,21 +368,16 @@ async def test_a_write_whose_caller_is_cancelled_counts_once(
 
 
 @pytest.mark.parametrize("write", [feedback, metadata, state])
-async def test_two_flushers_on_two_loops_write_once(
-    sessions: Sessions, mongo_client: MongoClient[Document], write: Write
-) -> None:
-    events = UpdateEvents()
-    async with sessions.manager(event_listeners=[sessions.recorder, events]) as manager:
+async def test_two_flushers_on_two_loops_write_once(sessions: Sessions, write: Write) -> None:
+    together = Together(3)
+    async with sessions.manager(event_listeners=[sessions.recorder, together]) as manager:
         agent = talker(manager)
         await manager.flush()
-        events.sent.clear()
+        together.expecting = True
 
-        with (
-            fail_point(mongo_client, "alwaysOn", slow_update(sessions)),
-            sessions.recorder.counting() as commands,
-        ):
+        with sessions.recorder.counting() as commands:
             here = asyncio.ensure_future(write(manager, agent))
-            assert await asyncio.to_thread(events.sent.wait, 10)
+            await happened(together.first)
             await asyncio.gather(here, *(asyncio.to_thread(asyncio.run, manager.flush()) for _ in range(2)))
             if write is state:
                 await manager.flush()
@@ -400,7 +410,7 @@ async def test_a_flush_is_not_kept_waiting_by_a_stream_of_other_writes(sessions:
                 await manager.update_metadata({"topic": "weather"})
 
         writers = [asyncio.create_task(keep_writing()) for _ in range(3)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await streamed(agent, "Hi.")
         over = True
         await asyncio.gather(*writers)
@@ -411,7 +421,7 @@ async def test_a_flush_is_not_kept_waiting_by_a_stream_of_other_writes(sessions:
 async def test_a_write_that_another_loop_finished_is_not_sent_again_when_it_is_long_overtaken(
     sessions: Sessions, mongo_client: MongoClient[Document]
 ) -> None:
-    events = UpdateEvents()
+    events = UpdateFailed()
     newest = 130  # more than the document remembers tokens of
 
     async def newer() -> None:
@@ -422,7 +432,7 @@ async def test_a_write_that_another_loop_finished_is_not_sent_again_when_it_is_l
         fault = {"failCommands": ["update"], "errorCode": 89, "appName": sessions.appname}
         with fail_point(mongo_client, {"times": 1}, fault):
             writing = asyncio.ensure_future(manager.update_metadata({"number": 0}))
-            assert await asyncio.to_thread(events.failed_once.wait, 10)
+            await happened(events.failed_once)
             # This loop is blocked before it can send the update again; the other one does so instead.
             elsewhere = threading.Thread(target=lambda: asyncio.run(newer()))
             elsewhere.start()
@@ -435,6 +445,7 @@ async def test_a_write_that_another_loop_finished_is_not_sent_again_when_it_is_l
 # -- writes that fail for good
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_withdrawn_write_is_shut_out_by_the_next_one(
     sessions: Sessions, mongo_client: MongoClient[Document]
 ) -> None:
@@ -454,6 +465,7 @@ async def test_a_withdrawn_write_is_shut_out_by_the_next_one(
     assert [item["rating"] for item in sessions.document()["feedbacks"]] == ["down"]
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_flush_that_fails_keeps_its_batch_for_the_next_one(
     sessions: Sessions, mongo_client: MongoClient[Document]
 ) -> None:
@@ -473,20 +485,20 @@ async def test_a_flush_that_fails_keeps_its_batch_for_the_next_one(
     assert sessions.texts() == ["Hi.", "And you?", "Fine."]
 
 
-async def test_a_refused_metadata_update_fails_for_its_caller_only(
-    sessions: Sessions, mongo_client: MongoClient[Document]
-) -> None:
-    async with sessions.manager() as manager:
+async def test_a_refused_metadata_update_fails_for_its_caller_only(sessions: Sessions) -> None:
+    held = Held()
+    async with sessions.manager(event_listeners=[sessions.recorder, held]) as manager:
         await manager.update_metadata({"topic": "weather"})
         agent = talker(manager)
 
-        with fail_point(mongo_client, {"times": 1}, slow_update(sessions)):
-            outcomes: list[object] = await asyncio.gather(
-                manager.update_metadata({"topic.of": "a text has no fields"}),
-                streamed(agent, "Hi."),
-                manager.add_feedback({"rating": "up"}),
-                return_exceptions=True,
-            )
+        with held.holding():
+            refused = asyncio.ensure_future(manager.update_metadata({"topic.of": "a text has no fields"}))
+            await happened(held.reached)
+            behind = [
+                asyncio.ensure_future(work) for work in (streamed(agent, "Hi."), manager.add_feedback({"rating": "up"}))
+            ]
+            await asyncio.sleep(0)
+        outcomes: list[object] = await asyncio.gather(refused, *behind, return_exceptions=True)
 
     assert isinstance(outcomes[0], WriteError)
     assert outcomes[1:] == ["Fine.", None]
@@ -496,17 +508,16 @@ async def test_a_refused_metadata_update_fails_for_its_caller_only(
 
 
 async def test_a_refused_metadata_update_of_a_cancelled_caller_holds_nothing_up(
-    sessions: Sessions, mongo_client: MongoClient[Document], caplog: pytest.LogCaptureFixture
+    sessions: Sessions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    events = UpdateEvents()
-    async with sessions.manager(event_listeners=[sessions.recorder, events]) as manager:
+    held = Held()
+    async with sessions.manager(event_listeners=[sessions.recorder, held]) as manager:
         await manager.update_metadata({"topic": "weather"})
         agent = talker(manager)
-        events.sent.clear()
 
-        with fail_point(mongo_client, {"times": 1}, slow_update(sessions)):
+        with held.holding():
             refused = asyncio.ensure_future(manager.update_metadata({"topic.of": "a text has no fields"}))
-            assert await asyncio.to_thread(events.sent.wait, 10)
+            await happened(held.reached)
             refused.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await refused
@@ -517,19 +528,17 @@ async def test_a_refused_metadata_update_of_a_cancelled_caller_holds_nothing_up(
     assert "a text has no fields" not in caplog.text
 
 
-async def test_deleting_the_session_ends_those_who_wait_for_a_write(
-    sessions: Sessions, mongo_client: MongoClient[Document]
-) -> None:
-    events = UpdateEvents()
-    async with sessions.manager(event_listeners=[sessions.recorder, events]) as manager:
+async def test_deleting_the_session_ends_those_who_wait_for_a_write(sessions: Sessions) -> None:
+    held = Held()
+    async with sessions.manager(event_listeners=[sessions.recorder, held]) as manager:
         talker(manager)
-        with fail_point(mongo_client, {"times": 1}, slow_update(sessions)):
+        with held.holding():
             flushing = asyncio.ensure_future(manager.flush())
-            assert await asyncio.to_thread(events.sent.wait, 10)
+            await happened(held.reached)
             waiting = asyncio.ensure_future(manager.add_feedback({"rating": "up"}))
             await asyncio.sleep(0)
             await manager.delete_session()
-            outcomes = await asyncio.gather(flushing, waiting, return_exceptions=True)
+        outcomes = await asyncio.gather(flushing, waiting, return_exceptions=True)
 
     assert isinstance(outcomes[1], ValueError)
     assert "does not exist" in str(outcomes[1])

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
 from strands.agent.conversation_manager import NullConversationManager
@@ -43,7 +43,8 @@ Order = list[tuple[int, int]]
 orders = st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12)), max_size=30)
 losses = st.sets(st.integers(1, 40), max_size=3)
 few = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-many = settings(few, max_examples=150)
+# Without shrinking: that is minutes of commands, and the failure says its order of commands anyway.
+many = settings(few, max_examples=150, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +303,9 @@ async def deletions_and_seals(arena: Arena, interleaver: Interleaver) -> None:
             return
 
     async def delete_and_begin_again() -> None:
-        assert await repository.delete_session(SESSION_ID) == 1
+        deleted = await repository.delete_session(SESSION_ID)
+        # A deletion whose reply was lost finds nothing when it is sent again.
+        assert deleted == 1 or "deleter:lost" in interleaver.log
         new = await arena.manager()
         incarnations.append(arena.incarnation())
         await converse(new, make_agent(new, conversation_manager=ALL()), range(500, 512), size=SIZE)

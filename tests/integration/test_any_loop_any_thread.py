@@ -16,9 +16,10 @@ from strands.multiagent.graph import Graph
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, WrongLoopError
 from tests.fix_agents import make_agent, streamed
-from tests.fix_faults import fail_point
+from tests.fix_faults import MongoProxy
 from tests.fix_models import Reply, ScriptedModel, calls
 from tests.fix_sessions import Document, Sessions, texts_of
+from tests.fix_waiting import WAIT_S, Held, happened
 
 KINDS = ["uri", "motor", "pymongo"]
 
@@ -41,16 +42,14 @@ class UpdateSent(CommandListener):
 
 
 @pytest.fixture
-def update_sent() -> UpdateSent:
-    return UpdateSent()
+def held() -> Held:
+    return Held()
 
 
 @pytest.fixture(params=KINDS)
-def manager(
-    request: pytest.FixtureRequest, sessions: Sessions, update_sent: UpdateSent
-) -> Iterator[AsyncMongoDBSessionManager]:
+def manager(request: pytest.FixtureRequest, sessions: Sessions, held: Held) -> Iterator[AsyncMongoDBSessionManager]:
     """A manager, not opened, over each kind of client that works on any loop."""
-    options = {**sessions.client_options(), "event_listeners": [sessions.recorder, update_sent]}
+    options = {**sessions.client_options(), "event_listeners": [sessions.recorder, held]}
     if request.param == "uri":
         yield sessions.manager(**options)
         return
@@ -226,20 +225,17 @@ async def plain_flush(manager: AsyncMongoDBSessionManager, other: Agent) -> None
 async def test_a_write_is_in_flight_on_the_loop_that_a_synchronous_call_blocks(
     manager: AsyncMongoDBSessionManager,
     sessions: Sessions,
-    mongo_client: MongoClient[Document],
-    update_sent: UpdateSent,
+    held: Held,
     work: Callable[[AsyncMongoDBSessionManager, Agent], Awaitable[None]],
 ) -> None:
-    slow = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": 100, "appName": sessions.appname}
     async with manager:
         other = make_agent(manager, "Hello, other!", agent_id="other")
         agent = make_agent(manager, "Hello!")
         await manager.flush()
-        update_sent.event.clear()
 
-        with fail_point(mongo_client, {"times": 1}, slow):
+        with held.holding():
             in_flight = asyncio.ensure_future(work(manager, other))
-            assert await asyncio.to_thread(update_sent.event.wait, 10)
+            await happened(held.reached)
             agent("Hi.")
             blocked_all_along = not in_flight.done()
             stored_before_the_loop_went_on = sessions.document()
@@ -265,7 +261,7 @@ async def test_two_loops_talk_to_agents_of_one_session_at_once(
     both_wait = threading.Barrier(2)
 
     async def meet() -> None:
-        await asyncio.to_thread(both_wait.wait, 10)
+        await asyncio.to_thread(both_wait.wait, WAIT_S)
 
     async with manager:
         here = make_agent(manager, *[Reply(text=f"here {n}", before=meet) for n in range(5)], agent_id="here")
@@ -299,19 +295,20 @@ async def test_an_asyncmongoclient_on_another_loop_is_a_clear_error_and_loses_no
 
 
 async def test_an_asyncmongoclient_on_another_loop_does_not_disturb_a_write_on_its_own(
-    sessions: Sessions, mongo_client: MongoClient[Document], update_sent: UpdateSent
+    sessions: Sessions, mongo_proxy: MongoProxy
 ) -> None:
+    update_sent = UpdateSent()
     options = {**sessions.client_options(), "event_listeners": [update_sent]}
-    slow = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": 200, "appName": sessions.appname}
     async with (
-        AsyncMongoClient[Document](sessions.uri, **options) as client,
+        AsyncMongoClient[Document](mongo_proxy.uri, **options) as client,
         sessions.manager(client=client) as manager,
     ):
-        with fail_point(mongo_client, {"times": 1}, slow):
-            in_flight = asyncio.create_task(manager.add_feedback({"rating": "up"}))
-            assert await asyncio.to_thread(update_sent.event.wait, 10)
-            with pytest.raises(WrongLoopError):
-                await asyncio.to_thread(asyncio.run, manager.flush())
-            await in_flight
+        mongo_proxy.deaf = True
+        in_flight = asyncio.create_task(manager.add_feedback({"rating": "up"}))
+        await happened(update_sent.event)
+        with pytest.raises(WrongLoopError):
+            await asyncio.to_thread(asyncio.run, manager.flush())
+        mongo_proxy.deaf = False
+        await in_flight
 
     assert [feedback["rating"] for feedback in sessions.document()["feedbacks"]] == ["up"]

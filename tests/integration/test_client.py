@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -26,17 +26,21 @@ from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.client.any_loop import AnyLoopMotorClient, Workers
 from mongodb_session_manager.errors import WrongLoopError
 from tests.fix_faults import fail_point
+from tests.fix_waiting import WAIT_S, Held, happened
 
 Documents = MongoClient[dict[str, Any]]
 KINDS = ["uri", "motor", "pymongo", "pymongo-async", "mock"]
 ANY_LOOP_KINDS = ["uri", "motor", "pymongo"]
+PATIENT = {"waitQueueTimeoutMS": 1000 * int(WAIT_S)}
 
 
 class InFlight(CommandListener):
-    """Counts `find` commands that were sent and not answered yet."""
+    """Counts `find` commands on their way, which are sent when there are so many of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, enough: int = 0) -> None:
         self._lock = threading.Lock()
+        self._enough = enough
+        self._all_there = threading.Event()
         self.now = 0
         self.most = 0
 
@@ -45,6 +49,9 @@ class InFlight(CommandListener):
             with self._lock:
                 self.now += 1
                 self.most = max(self.most, self.now)
+            if self.most >= self._enough:
+                self._all_there.set()
+            self._all_there.wait(WAIT_S)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         self._ended(event)
@@ -228,7 +235,7 @@ async def test_collections_of_the_mock_are_the_mocks() -> None:
 
 
 async def test_settings_of_a_borrowed_client_do_not_reach_the_engine(mongo_uri: str, database_name: str) -> None:
-    uri = f"{mongo_uri}{'&' if '?' in mongo_uri else '/?'}readPreference=secondary&serverSelectionTimeoutMS=100"
+    uri = f"{mongo_uri}{'&' if '?' in mongo_uri else '/?'}readPreference=secondary"
     with MongoClient[Any](uri, document_class=SON, tz_aware=False) as client:
         handle = ClientHandle(client=client)
         items = handle.collection(database_name, "items")
@@ -239,7 +246,7 @@ async def test_settings_of_a_borrowed_client_do_not_reach_the_engine(mongo_uri: 
         assert found is not None
         assert found["at"].tzinfo is not None
         assert found["far"] == DatetimeMS(10**15)
-        with pytest.raises(PyMongoError):
+        with pymongo.timeout(0.2), pytest.raises(PyMongoError):
             await handle.user_collection(database_name, "items").find_one({"_id": 1})
 
 
@@ -279,7 +286,7 @@ async def test_another_threads_loop_works_while_the_first_loop_is_blocked(
     await asyncio.sleep(0)  # the task has sent its command, and its answer has nowhere to go for now
     thread = threading.Thread(target=in_a_loop_of_its_own)
     thread.start()
-    thread.join(10)  # blocks this loop
+    thread.join(WAIT_S)  # blocks this loop
 
     assert found == [{"_id": 1}]
     assert await in_flight == [{"_id": 1}]
@@ -308,10 +315,10 @@ async def test_worker_threads_with_their_own_loops_share_one_handle(
 
 @pytest.mark.parametrize("kind", ANY_LOOP_KINDS)
 async def test_as_many_operations_are_in_flight_as_the_pool_has_connections(
-    kind: str, mongo_uri: str, mongo_client: Documents, database_name: str, appname: str
+    kind: str, mongo_uri: str, database_name: str
 ) -> None:
-    in_flight = InFlight()
-    options: dict[str, Any] = {"maxPoolSize": 100, "appname": appname, "event_listeners": [in_flight]}
+    in_flight = InFlight(100)
+    options: dict[str, Any] = {"maxPoolSize": 100, "event_listeners": [in_flight], **PATIENT}
     borrowed: Any = None
     if kind == "uri":
         handle = ClientHandle(mongo_uri, options=options)
@@ -321,11 +328,8 @@ async def test_as_many_operations_are_in_flight_as_the_pool_has_connections(
         )
         handle = ClientHandle(client=borrowed)
     items = handle.collection(database_name, "items")
-    # The driver opens two connections at a time, so all are needed before the first answer comes.
-    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 1500, "appName": appname}
 
-    with fail_point(mongo_client, "alwaysOn", slow):
-        await asyncio.gather(*(items.find_one({"_id": number}) for number in range(100)))
+    await asyncio.gather(*(items.find_one({"_id": number}) for number in range(100)))
 
     assert in_flight.most == 100
     await handle.aclose()
@@ -344,36 +348,42 @@ async def test_a_small_pool_is_a_limit_too(mongo_uri: str, database_name: str) -
     await handle.aclose()
 
 
-async def test_waiting_for_a_connection_ends_with_the_queue_timeout(
-    mongo_uri: str, mongo_client: Documents, database_name: str, appname: str
-) -> None:
-    options = {"maxPoolSize": 1, "waitQueueTimeoutMS": 50, "appname": appname}
+async def test_waiting_for_a_connection_ends_with_the_queue_timeout(mongo_uri: str, database_name: str) -> None:
+    held = Held()
+    options = {"maxPoolSize": 1, "waitQueueTimeoutMS": 50, "event_listeners": [held]}
     handle = ClientHandle(mongo_uri, options=options)
     items = handle.collection(database_name, "items")
-    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 300, "appName": appname}
 
-    with fail_point(mongo_client, "alwaysOn", slow):
-        results = await asyncio.gather(*(items.find({}) for _ in range(3)), return_exceptions=True)
+    with held.holding(finds):
+        first = asyncio.create_task(items.find({}))
+        await happened(held.reached)
+        others = [asyncio.create_task(items.find({})) for _ in range(2)]
+        await asyncio.sleep(0.2)  # longer than they may wait
+    results = await asyncio.gather(first, *others, return_exceptions=True)
 
     assert results[0] == []
     assert [type(result) for result in results[1:]] == [WaitQueueTimeoutError] * 2
     await handle.aclose()
 
 
-async def test_cancelled_operation_that_waits_is_never_sent(
-    mongo_uri: str, mongo_client: Documents, database_name: str, appname: str
-) -> None:
-    handle = ClientHandle(mongo_uri, options={"maxPoolSize": 1, "appname": appname})
-    items = handle.collection(database_name, "items")
-    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 200, "appName": appname}
+def finds(name: str, command: Mapping[str, Any]) -> bool:
+    return name == "find"
 
-    with fail_point(mongo_client, "alwaysOn", slow):
+
+async def test_cancelled_operation_that_waits_is_never_sent(mongo_uri: str, database_name: str) -> None:
+    held = Held()
+    handle = ClientHandle(mongo_uri, options={"maxPoolSize": 1, "event_listeners": [held]})
+    items = handle.collection(database_name, "items")
+
+    with held.holding(finds):
         first = asyncio.create_task(items.find({}))
+        await happened(held.reached)
         waiting = asyncio.create_task(items.insert_one({"_id": 1}))
         await asyncio.sleep(0)
         assert handle.queued >= 1
         waiting.cancel()
-        await asyncio.wait([first, waiting])
+        await asyncio.wait([waiting])
+    await first
 
     assert await items.find({}) == []
     assert handle.queued == 0
@@ -525,19 +535,30 @@ async def test_worker_threads_end_with_the_borrowed_client(mongo_uri: str, datab
     del client, handle
     gc.collect()
     for worker in workers:
-        await asyncio.to_thread(worker.join, 5)
+        await asyncio.to_thread(worker.join, WAIT_S)
 
     assert not any(worker.is_alive() for worker in workers)
 
 
-async def test_making_a_handle_connects_to_nothing(mongo_uri: str, mongo_client: Documents, appname: str) -> None:
-    threads = set(threading.enumerate())
+async def test_making_a_handle_connects_to_nothing(
+    mongo_uri: str, mongo_client: Documents, appname: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    with monkeypatch.context() as patch:
+        # Those that others start meanwhile do not count.
+        here, start = threading.current_thread(), threading.Thread.start
 
-    handle = ClientHandle(mongo_uri, options={"appname": appname})
-    handle.collection("db", "items")
+        def noted(thread: threading.Thread) -> None:
+            if threading.current_thread() is here:
+                started.append(thread)
+            start(thread)
+
+        patch.setattr(threading.Thread, "start", noted)
+        handle = ClientHandle(mongo_uri, options={"appname": appname})
+        handle.collection("db", "items")
 
     assert connections(mongo_client, appname) == 0
-    assert set(threading.enumerate()) <= threads
+    assert started == []
     await handle.aclose()
 
 
@@ -546,9 +567,9 @@ def test_workers_are_as_many_as_an_unlimited_pool_may_need(mongo_uri: str, datab
         workers = Workers(client)
         barrier = threading.Barrier(50)
 
-        meetings = [workers.submit(lambda: barrier.wait(10)) for _ in range(50)]
+        meetings = [workers.submit(lambda: barrier.wait(WAIT_S)) for _ in range(50)]
 
-        assert sorted(meeting.result(10) for meeting in meetings) == list(range(50))
+        assert sorted(meeting.result(WAIT_S) for meeting in meetings) == list(range(50))
         workers.shutdown()
 
 
@@ -602,7 +623,7 @@ def test_forked_child_gets_a_client_of_its_own(mongo_uri: str, database_name: st
         [sys.executable, "-c", FORK, database_name],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
         check=False,
         env=os.environ | {"TEST_URI": mongo_uri},
     )
@@ -629,7 +650,7 @@ with asyncio.Runner() as runner:
         [sys.executable, "-c", script, database_name],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
         check=False,
         env=os.environ | {"TEST_URI": mongo_uri},
     )

@@ -22,7 +22,7 @@ from mongodb_session_manager.embedded import EmbeddedMongo, EmbeddedMongoError, 
 
 pytestmark = pytest.mark.server
 
-_GONE_WITHIN_S = 20.0
+_GONE_WITHIN_S = 120.0
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def _connected(server: EmbeddedMongo) -> Iterator[MongoClient[dict[str, Any]]]:
-    with MongoClient[dict[str, Any]](server.uri, serverSelectionTimeoutMS=20000) as client:
+    with MongoClient[dict[str, Any]](server.uri, serverSelectionTimeoutMS=120000) as client:
         yield client
 
 

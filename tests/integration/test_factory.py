@@ -422,7 +422,7 @@ def test_a_forked_child_goes_on_with_the_factory_it_inherited(mongo_uri: str, da
         [sys.executable, "-c", _FORKING, mongo_uri, database_name],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=240,
         check=False,
         env=environment,
     )

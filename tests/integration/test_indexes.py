@@ -85,7 +85,7 @@ def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents,
         work = runner.run(ask())
     assert work is not None
     assert not isinstance(work, asyncio.Task)
-    work.result(10)
+    work.result(120)
 
     assert len(stored_keys(mongo_client, database_name)) == 5
 

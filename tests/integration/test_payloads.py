@@ -4,13 +4,11 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from strands import Agent, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.multiagent import Swarm
@@ -25,6 +23,7 @@ from tests.fix_commands import CommandRecorder
 from tests.fix_faults import fail_point
 from tests.fix_models import calls, text_of
 from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fix_waiting import Held, happened
 
 MB = 1024 * 1024
 CHUNK = 4 * MB
@@ -678,25 +677,6 @@ async def test_a_sweep_removes_segments_that_no_session_counts(driver: Driver) -
 # -- writers of equal bytes
 
 
-class At(CommandListener):
-    """Holds up the first command that matches, just before it is sent, until something else is done."""
-
-    def __init__(self, matches: Callable[[str, Any], bool]) -> None:
-        self._matches = matches
-        self._is_first = threading.Lock()
-        self.reached = threading.Event()
-        self.go_on = threading.Event()
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if self._matches(event.command_name, event.command) and self._is_first.acquire(blocking=False):
-            self.reached.set()
-            assert self.go_on.wait(30)
-
-    def succeeded(self, event: CommandSucceededEvent) -> None: ...
-
-    def failed(self, event: CommandFailedEvent) -> None: ...
-
-
 def removes_payloads(name: str, command: Any) -> bool:
     return name == "delete" and str(command["delete"]).endswith("_payloads")
 
@@ -707,17 +687,17 @@ def appends(name: str, command: Any) -> bool:
 
 async def test_bytes_that_another_writer_stores_while_they_are_removed_stay(sessions: Sessions) -> None:
     data = os.urandom(5 * MB)
-    held_up = At(removes_payloads)
-    async with sessions.manager(event_listeners=[held_up]) as one, sessions.manager() as other:
+    held = Held()
+    async with sessions.manager(event_listeners=[held]) as one, sessions.manager() as other:
         agent = make_agent(one, agent_id="one")
         agent.messages.append({"role": "user", "content": picture(data)})
         one.append_message(agent.messages[-1], agent)
         await one.flush()
         one.redact_latest_message(REDACTED, agent)
-        removing = asyncio.create_task(one.flush())
-        assert await asyncio.to_thread(held_up.reached.wait, 30)
-        await streamed(make_agent(other, "ok", agent_id="other"), picture(data))
-        held_up.go_on.set()
+        with held.holding(removes_payloads):
+            removing = asyncio.create_task(one.flush())
+            await happened(held.reached)
+            await streamed(make_agent(other, "ok", agent_id="other"), picture(data))
         await removing
 
     async with sessions.manager() as manager:
@@ -726,18 +706,18 @@ async def test_bytes_that_another_writer_stores_while_they_are_removed_stay(sess
 
 async def test_bytes_that_are_removed_between_upload_and_append_are_stored_again(sessions: Sessions) -> None:
     data = os.urandom(5 * MB)
-    held_up = At(appends)
-    async with sessions.manager() as one, sessions.manager(event_listeners=[held_up]) as other:
+    held = Held()
+    async with sessions.manager() as one, sessions.manager(event_listeners=[held]) as other:
         agent = make_agent(one, agent_id="one")
         agent.messages.append({"role": "user", "content": picture(data)})
         one.append_message(agent.messages[-1], agent)
         await one.flush()
-        appending = asyncio.create_task(streamed(make_agent(other, "ok", agent_id="other"), picture(data)))
-        assert await asyncio.to_thread(held_up.reached.wait, 30)
-        one.redact_latest_message(REDACTED, agent)
-        await one.flush()
-        assert sessions.raw.database[f"{COLLECTION}_payloads"].count_documents({}) == 0
-        held_up.go_on.set()
+        with held.holding(appends):
+            appending = asyncio.create_task(streamed(make_agent(other, "ok", agent_id="other"), picture(data)))
+            await happened(held.reached)
+            one.redact_latest_message(REDACTED, agent)
+            await one.flush()
+            assert sessions.raw.database[f"{COLLECTION}_payloads"].count_documents({}) == 0
         await appending
 
     async with sessions.manager() as manager:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote_plus
@@ -11,12 +12,20 @@ import pytest
 from mongomock_motor import AsyncMongoMockClient
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
-from pymongo.errors import ConfigurationError
-from pymongo.monitoring import ConnectionCheckedOutEvent, ConnectionPoolListener
+from pymongo.errors import ConfigurationError, ServerSelectionTimeoutError
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+    ConnectionCheckedOutEvent,
+    ConnectionPoolListener,
+)
 
-from mongodb_session_manager.client import ClientHandle
+from mongodb_session_manager.client import ClientHandle, Collection
 from mongodb_session_manager.pool import AsyncMongoDBConnectionPool, pool_statistics
-from tests.fix_faults import MongoProxy, fail_point
+from tests.fix_faults import MongoProxy
+from tests.fix_waiting import WAIT_S, eventually
 
 Documents = MongoClient[dict[str, Any]]
 
@@ -28,15 +37,18 @@ async def closed_pool() -> AsyncIterator[None]:
     await AsyncMongoDBConnectionPool.close()
 
 
-async def in_use(handle: ClientHandle, expected: int) -> dict[str, Any]:
-    """Return the statistics as soon as that many connections are in use."""
-    async with asyncio.timeout(10):
-        while True:
-            statistics = await pool_statistics(handle)
-            [server] = statistics["servers"].values()
-            if server["in_use"] == expected:
-                return statistics
-            await asyncio.sleep(0.005)
+async def in_use(handle: ClientHandle, expected: int, waiting: int = 0) -> dict[str, Any]:
+    """Return the statistics as soon as that many connections are in use, and that many operations wait for one."""
+    statistics: dict[str, Any] = {}
+
+    async def is_so() -> bool:
+        nonlocal statistics
+        statistics = await pool_statistics(handle)
+        [server] = statistics["servers"].values()
+        return bool((server["in_use"], server["waiting"]) == (expected, waiting))
+
+    await eventually(is_so)
+    return statistics
 
 
 async def test_equal_arguments_give_the_same_client(mongo_uri: str) -> None:
@@ -120,16 +132,42 @@ async def test_pool_config_shows_what_is_in_force(mongo_uri: str) -> None:
     }
 
 
-async def test_statistics_are_right_under_load(mongo_uri: str, mongo_client: Documents, database_name: str) -> None:
-    handle = ClientHandle(mongo_uri, options={"maxPoolSize": 5, "minPoolSize": 0, "appname": database_name})
+class Gate(CommandListener):
+    """Lets commands be sent only while it is open."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def started(self, event: CommandStartedEvent) -> None:
+        assert self._open.wait(WAIT_S)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Only the start counts."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Only the start counts."""
+
+
+async def test_statistics_are_right_under_load(mongo_uri: str, database_name: str) -> None:
+    gate = Gate()
+    options = {"maxPoolSize": 5, "minPoolSize": 0, "waitQueueTimeoutMS": 1000 * int(WAIT_S), "event_listeners": [gate]}
+    handle = ClientHandle(mongo_uri, options=options)
     items = handle.collection(database_name, "items")
     await items.find({})
-    slow = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 700, "appName": database_name}
+    await pool_statistics(handle)
 
-    with fail_point(mongo_client, "alwaysOn", slow):
-        finds = [asyncio.create_task(items.find({})) for _ in range(8)]
-        busy = await in_use(handle, 5)
-        await asyncio.gather(*finds)
+    gate.close()
+    finds = [asyncio.create_task(items.find({})) for _ in range(8)]
+    busy = await in_use(handle, 5, waiting=3)
+    gate.open()
+    await asyncio.gather(*finds)
     rest = await in_use(handle, 0)
 
     [during], [after] = busy["servers"].values(), rest["servers"].values()
@@ -151,6 +189,14 @@ async def test_statistics_are_right_under_load(mongo_uri: str, mongo_client: Doc
     await handle.aclose()
 
 
+async def answers(items: Collection) -> bool:
+    try:
+        await items.find({})
+    except ServerSelectionTimeoutError:
+        return False
+    return True
+
+
 async def test_connections_that_were_cut_are_counted_as_closed(mongo_proxy: MongoProxy, database_name: str) -> None:
     handle = ClientHandle(mongo_proxy.uri, options={"minPoolSize": 0, "serverSelectionTimeoutMS": 1500})
     items = handle.collection(database_name, "items")
@@ -159,7 +205,7 @@ async def test_connections_that_were_cut_are_counted_as_closed(mongo_proxy: Mong
     mongo_proxy.stop()
     down = await pool_statistics(handle)
     mongo_proxy.start()
-    await items.find({})
+    await eventually(lambda: answers(items), "finding the server again")
     up = await pool_statistics(handle)
 
     assert down["status"] == "error"

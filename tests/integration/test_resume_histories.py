@@ -314,7 +314,7 @@ async def test_a_merged_continuation_is_one_message(sessions: Sessions) -> None:
     @tool
     def slow(number: int) -> str:
         """Double a number, slowly."""
-        assert answered.wait(10)
+        assert answered.wait(120)
         return str(2 * number)
 
     async with sessions.manager() as manager:

@@ -363,7 +363,8 @@ async def test_lost_segments_are_an_error_and_no_gap(
     with pytest.raises(SessionStoreError, match="missing"):
         await repository.list_messages(SESSION_ID, AGENT_ID)
     with pytest.raises(SessionStoreError, match="missing"):
-        await sessions.manager().open()
+        async with sessions.manager():
+            pytest.fail("opened with a gap")
     tail = await repository.list_messages(SESSION_ID, AGENT_ID, offset=79)
     assert numbers_of([message.to_message() for message in tail]) == [79]
     async with sessions.manager(skip_corrupt_messages=True) as manager:

@@ -151,7 +151,7 @@ async def turns(sessions: Sessions, manager: AsyncMongoDBSessionManager, renewal
             async with other.turn(wait_s=0):
                 raise AssertionError("two have the turn")
         await streamed(agent, "Whose turn is it?")
-        assert await asyncio.to_thread(renewal.seen.wait, 10)
+        assert await asyncio.to_thread(renewal.seen.wait, 120)
     for _ in range(2):
         async with manager.turn(idempotency_key="request 1") as turn:
             if not turn.replayed:

@@ -23,6 +23,7 @@ from tests.fix_hooks import (
     passed_on,
     validation_hook,
 )
+from tests.fix_waiting import WAIT_S
 
 
 @pytest.fixture
@@ -194,9 +195,9 @@ def test_external_sync_hook_finds_no_running_loop_and_uses_its_thread(portal: Bl
     manager = AnyFace(portal, face, hook)
 
     manager.call("update_metadata", {"status": "processing"})
-    assert hook.arrived.acquire(timeout=10)
+    assert hook.arrived.acquire(timeout=WAIT_S)
     manager.call("delete_metadata", ["status"])
-    assert hook.arrived.acquire(timeout=10)
+    assert hook.arrived.acquire(timeout=WAIT_S)
 
     assert hook.ways == ["thread", "thread"]
     assert hook.sent == [("update", {"status": "processing"}), ("delete", {"status": None})]

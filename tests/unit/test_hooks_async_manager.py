@@ -17,7 +17,7 @@ import pytest
 from mongodb_session_manager.hooks import Hook, apply, chain_hooks, worker
 from tests.fix_hooks import AsyncStore, audit_hook, passed_on
 
-DEADLOCK_S = 30
+DEADLOCK_S = 120
 
 
 def plain(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:

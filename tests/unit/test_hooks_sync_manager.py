@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal
 
 from mongodb_session_manager.hooks import Hook, apply_blocking, chain_hooks
 from tests.fix_hooks import BlockingStore, ExternalSyncHook, a_portal, passed_on
+from tests.fix_waiting import WAIT_S
 
 
 def plain(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:
@@ -108,7 +109,7 @@ def test_an_async_hook_leaves_the_librarys_loop_free_while_the_rest_blocks(porta
 
     def blocking_operation(metadata: dict[str, Any]) -> str:
         entered.set()
-        assert release.wait(30)
+        assert release.wait(WAIT_S)
         return "stored"
 
     async def answer() -> str:
@@ -124,10 +125,10 @@ def test_an_async_hook_leaves_the_librarys_loop_free_while_the_rest_blocks(porta
             call_async=BlockingStore(portal).call_async,
             metadata={},
         )
-        assert entered.wait(30)
+        assert entered.wait(WAIT_S)
         assert portal.call(answer) == "the loop answers"
         release.set()
-        assert update.result(30) == "stored"
+        assert update.result(WAIT_S) == "stored"
 
 
 class CustomError(Exception):
@@ -216,12 +217,12 @@ def test_a_hundred_threads_updating_at_once_finish(portal: BlockingPortal, kinds
     together = threading.Barrier(100)
 
     def update(number: int) -> None:
-        together.wait(30)
+        together.wait(WAIT_S)
         manager.update_metadata({f"field_{number}": number})
 
     with ThreadPoolExecutor(100) as executor:
         for done in [executor.submit(update, number) for number in range(100)]:
-            done.result(timeout=40)
+            done.result(timeout=WAIT_S)
 
     assert manager.stored.metadata == {f"field_{number}": number for number in range(100)}
 

@@ -5,12 +5,12 @@ import contextvars
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
 from mongodb_session_manager import portal
+from tests.fix_waiting import WAIT_S
 
 LOOP_THREAD = "mongodb-session-manager-loop"
 
@@ -20,7 +20,7 @@ async def double(number: int, *, plus: int = 0) -> int:
 
 
 def run_script(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
 def test_call_returns_what_the_coroutine_returns() -> None:
@@ -40,7 +40,7 @@ def test_call_from_the_own_loop_raises_at_once() -> None:
         return portal.call(double, 1)
 
     with pytest.raises(RuntimeError, match="wait for itself"):
-        portal.start(call_again).result(5)
+        portal.start(call_again).result(WAIT_S)
 
 
 async def test_call_from_a_worker_thread_of_the_own_loop_works() -> None:
@@ -62,15 +62,15 @@ def test_start_does_not_wait_for_a_busy_loop() -> None:
     release = threading.Event()
 
     async def block_the_loop() -> None:
-        release.wait(10)
+        release.wait(WAIT_S)
 
     blocked = portal.start(block_the_loop)
     later = portal.start(double, 5)
 
     assert not later.done()
     release.set()
-    assert later.result(5) == 10
-    blocked.result(5)
+    assert later.result(WAIT_S) == 10
+    blocked.result(WAIT_S)
 
 
 def test_start_from_the_own_loop_runs_beside_the_caller() -> None:
@@ -93,10 +93,10 @@ def test_cancelling_the_future_cancels_the_coroutine() -> None:
             raise
 
     future = portal.start(wait_for_ever)
-    assert began.wait(5)
+    assert began.wait(WAIT_S)
 
     assert future.cancel()
-    assert cancelled.wait(5)
+    assert cancelled.wait(WAIT_S)
 
 
 def test_future_cancelled_before_the_start_never_runs() -> None:
@@ -105,13 +105,13 @@ def test_future_cancelled_before_the_start_never_runs() -> None:
 
     async def block_the_loop() -> None:
         blocked.set()
-        release.wait(10)
+        release.wait(WAIT_S)
 
     async def note() -> None:
         ran.append(True)
 
     portal.start(block_the_loop)
-    assert blocked.wait(10)
+    assert blocked.wait(WAIT_S)
     future = portal.start(note)
     assert future.cancel()
     release.set()
@@ -204,6 +204,8 @@ def test_interpreter_exits_quietly_with_work_left() -> None:
 import asyncio, threading, anyio
 from mongodb_session_manager import portal
 
+# Longer than the test may take: nothing is waited for in vain.
+portal.EXIT_GRACE_S = 3600
 began = threading.Event()
 
 async def endless():
@@ -217,11 +219,9 @@ async def endless():
 portal.start(endless)
 began.wait()
 """
-    began_at = time.monotonic()
     result = run_script(script)
 
     assert (result.returncode, result.stdout, result.stderr) == (0, "cancelled\n", "")
-    assert time.monotonic() - began_at < 10
 
 
 def test_interpreter_exits_although_a_task_ignores_its_cancellation() -> None:
@@ -280,7 +280,7 @@ def test_calls_from_many_threads_run_side_by_side() -> None:
         arrived.append(1)
         if len(arrived) == parties:
             meeting[0].set()
-        await asyncio.wait_for(meeting[0].wait(), 5)
+        await asyncio.wait_for(meeting[0].wait(), WAIT_S)
         return len(arrived)
 
     with ThreadPoolExecutor(8) as executor:

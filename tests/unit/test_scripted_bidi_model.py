@@ -102,7 +102,7 @@ async def test_tools_run_and_their_results_are_sent_back() -> None:
 async def test_what_the_user_writes_reaches_the_model_and_the_history() -> None:
     agent = make_bidi_agent(None, [AfterSends(1), *response(written("Hi", content_id="a1"))])
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await agent.start()
         await agent.send("Hello")
         events = [event async for event in agent.receive()]
