@@ -1,4 +1,4 @@
-"""What the examples have in common: a MongoDB server, a model, and a count of MongoDB commands.
+"""What the examples have in common: a MongoDB server, a model, a plain way to print, and a count of MongoDB commands.
 
 Without any setting everything runs on this machine: a MongoDB server that ends with the example, and a model that needs
 no network. Real ones come from the environment:
@@ -7,25 +7,83 @@ no network. Real ones come from the environment:
     EXAMPLE_MODEL               a model of yours, as provider:id, for instance
                                 bedrock:us.anthropic.claude-sonnet-4-20250514-v1:0, openai:gpt-4o-mini,
                                 anthropic:claude-sonnet-4-20250514 or ollama:llama3.1
+    DATABASE_NAME               the database, "examples" by default
+    COLLECTION_NAME             the collection, "sessions" by default
+    EXAMPLE_PORT                where the web applications listen on 127.0.0.1, 8000 by default; 0 for any free port
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import threading
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from strands.models.model import Model
 
-from mongodb_session_manager.embedded import EmbeddedMongo
-from mongodb_session_manager.offline import OfflineModel
+from mongodb_session_manager.embedded import EmbeddedMongo, EmbeddedMongoError
+from mongodb_session_manager.models import model_by_name
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
+DATABASE = os.environ.get("DATABASE_NAME") or "examples"
+COLLECTION = os.environ.get("COLLECTION_NAME") or "sessions"
 _BACKGROUND = {"createIndexes", "listIndexes", "endSessions"}
+
+
+def run(story: Callable[[str], Coroutine[Any, Any, None] | None]) -> None:
+    """Run an example, async or not, with the connection string of its server, and end with one line if it cannot."""
+    try:
+        told = story(os.environ.get(CONNECTION_STRING) or _server_until_exit())
+        if told is not None:
+            asyncio.run(told)
+    except EmbeddedMongoError as error:
+        sys.exit(f"no MongoDB server: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def serve(app: FastAPI) -> None:
+    """Run a web application until it is interrupted; it takes its server from `MONGODB_CONNECTION_STRING`."""
+
+    import uvicorn
+
+    def story(uri: str) -> None:
+        os.environ[CONNECTION_STRING] = uri
+        uvicorn.run(app, host="127.0.0.1", port=int(os.environ.get("EXAMPLE_PORT") or 8000), access_log=False)
+
+    run(story)
+
+
+def _server_until_exit() -> str:
+    # Not `with`: it ends with the process, after the library's work in the background, such as making indexes.
+    server = EmbeddedMongo()
+    server.start()
+    return server.uri
+
+
+def new_session_id(about: str) -> str:
+    """Return a session id that was never used, so that an example can run again on a server that keeps its data."""
+    return f"{about}-{uuid.uuid4().hex[:8]}"
+
+
+def heading(text: str) -> None:
+    """Print the title of a chapter."""
+    print(f"\n{text}\n{'-' * len(text)}")
+
+
+def say(who: str, text: object) -> None:
+    """Print what somebody said, or a field and its value."""
+    print(f"  {who + ':' if who else '':<10} {str(text).strip()}".rstrip(), flush=True)
 
 
 @contextmanager
@@ -38,54 +96,16 @@ def mongodb() -> Iterator[str]:
         yield server.uri
 
 
-def _bedrock(model_id: str) -> Model:
-    from strands.models.bedrock import BedrockModel
-
-    return BedrockModel(model_id=model_id)
-
-
-def _openai(model_id: str) -> Model:
-    from strands.models.openai import OpenAIModel
-
-    return OpenAIModel(model_id=model_id)
-
-
-def _anthropic(model_id: str) -> Model:
-    from strands.models.anthropic import AnthropicModel
-
-    return AnthropicModel(model_id=model_id, max_tokens=1024)
-
-
-def _ollama(model_id: str) -> Model:
-    from strands.models.ollama import OllamaModel
-
-    return OllamaModel(os.environ.get("OLLAMA_HOST", "http://localhost:11434"), model_id=model_id)
-
-
-_PROVIDERS: dict[str, Callable[[str], Model]] = {
-    "bedrock": _bedrock,
-    "openai": _openai,
-    "anthropic": _anthropic,
-    "ollama": _ollama,
-}
-
-
 def chosen_model(variable: str = "EXAMPLE_MODEL") -> Model:
     """Make the model that an environment variable names as `provider:id`; the offline model without one.
 
     Raises:
         SystemExit: With advice, if the variable cannot be understood or the provider's package is missing.
     """
-    name = os.environ.get(variable, "")
-    provider, _, model_id = name.partition(":")
-    if not name or name == "offline":
-        return OfflineModel()
-    if provider not in _PROVIDERS or not model_id:
-        raise SystemExit(f"{variable} must be provider:id, with a provider out of {', '.join(_PROVIDERS)}")
     try:
-        return _PROVIDERS[provider](model_id)
-    except ImportError as error:
-        raise SystemExit(f"{variable}={name} needs: pip install 'strands-agents[{provider}]' ({error})") from error
+        return model_by_name(os.environ.get(variable, ""))
+    except (ImportError, ValueError) as error:
+        raise SystemExit(f"{variable}: {error}") from error
 
 
 @dataclass

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from _shared import CONNECTION_STRING, CommandCounter, chosen_model, mongodb
+from _shared import CONNECTION_STRING, CommandCounter, chosen_model, heading, mongodb
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from strands import Agent
@@ -193,10 +193,6 @@ class Account:
         for step, sent, elapsed, in_mongodb in rows:
             print(f"  {step:<{widths[0]}}   {sent:<{widths[1]}}   {elapsed:>{widths[2]}}   {in_mongodb:>{widths[3]}}")
         print("\n  Indexes are made once per process, in the background, and are not counted.")
-
-
-def heading(text: str) -> None:
-    print(f"\n{text}\n{'-' * len(text)}")
 
 
 def say(who: str, text: str) -> None:

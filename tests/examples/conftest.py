@@ -1,0 +1,3 @@
+from tests.fix_examples import examples
+
+__all__ = ["examples"]
