@@ -3,14 +3,15 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := $(wildcard src tests examples benchmarks)
+CODE := $(wildcard src tests examples benchmarks .ci/dist.py)
 
 # The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types format bench bench-growth clean
+.PHONY: help install demo viewer playground test test-browser test-all lint types format docs bench bench-growth bench-hooks \
+	bench-viewer bench-peers dist clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +21,17 @@ install: $(STAMP) ## set up .venv with the package and everything that developin
 demo: $(STAMP) ## a conversation stored in a real MongoDB, killed, and resumed by another process
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## the tests, but the slow ones; a skipped test is a failure
-	$(BIN)/python -m pytest --no-skips -m "not slow"
+viewer: $(STAMP) ## the Session Viewer, with sample conversations unless MONGODB_CONNECTION_STRING is set
+	$(BIN)/python -m mongodb_session_manager.viewer
+
+playground: $(STAMP) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
+	$(BIN)/python -m mongodb_session_manager.playground
+
+test: $(STAMP) ## the tests, but the slow ones and those of the pages; a skipped test is a failure
+	$(BIN)/python -m pytest --no-skips -m "not slow and not browser"
+
+test-browser: $(STAMP) ## the tests of the pages, in Chromium
+	$(BIN)/python -m pytest --no-skips -m "browser and not slow"
 
 test-all: $(STAMP) ## all tests; a skipped test is a failure
 	$(BIN)/python -m pytest --no-skips
@@ -37,11 +47,27 @@ format: $(STAMP) ## mend style and formatting where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The variable spares the build a banner about another major version; nothing is built with that one.
+docs: $(STAMP) ## the documentation site, into build/site; a warning is a failure
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+
 bench: $(STAMP) ## what a turn costs beside a raw driver
 	$(BIN)/python benchmarks/turn.py
 
 bench-growth: $(STAMP) ## what adding to and resuming a session costs, from 10 messages to 1,000,000
 	$(BIN)/python benchmarks/growth.py
+
+bench-hooks: $(STAMP) ## what a hook adds to an update while its endpoint hangs
+	$(BIN)/python benchmarks/hooks.py
+
+bench-viewer: $(STAMP) ## the Session Viewer over 100,000 sessions
+	$(BIN)/python benchmarks/viewer.py
+
+bench-peers: $(STAMP) ## the same agents on other session managers
+	$(BIN)/python benchmarks/peers.py
+
+dist: $(STAMP) ## a wheel and an sdist in dist/, each tried out in a clean virtual environment
+	$(BIN)/python .ci/dist.py
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
