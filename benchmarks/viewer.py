@@ -1,0 +1,245 @@
+"""What the Session Viewer takes to answer, over 100,000 sessions and in one of 5,000 messages.
+
+The viewer runs as a process of its own, as `python -m mongodb_session_manager.viewer`, and is asked over HTTP, one
+request at a time. The sessions are put into the database in the form in which the library stores them.
+
+    python benchmarks/viewer.py
+    python benchmarks/viewer.py --sessions 10000 --requests 30 --json results.json
+
+    MONGODB_CONNECTION_STRING   use this MongoDB server instead of one that is started for the run
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psutil
+import pymongo
+from _conversations import COLLECTION, Conversations
+from _measure import percentile
+from _report import Aim, aims_table
+
+from mongodb_session_manager import index_specs
+from mongodb_session_manager.documents import values
+from mongodb_session_manager.documents.agents import new_agent
+from mongodb_session_manager.documents.messages import encode_message
+from mongodb_session_manager.documents.sessions import new_session
+from mongodb_session_manager.embedded import EmbeddedMongo
+
+CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
+FIELDS = ("priority", "customer.tier", "score", "vip")
+LONG = "the-long-one"
+LONG_MESSAGES = 5_000
+PAGE = 20
+DEEP = 500
+_BATCH = 1_000
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_TEXT = "The lamp takes an E27 bulb of at most 60 W, or any LED that fits its socket and its shade. " * 6
+
+
+@dataclass
+class Times:
+    """How long the same kind of request took, in seconds."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def ms(self, share: float) -> float:
+        return 1000 * percentile(self.seconds, share)
+
+
+def session(number: int) -> dict[str, Any]:
+    """Return a stored session with an agent and four messages."""
+    created = _START + timedelta(minutes=4 * number)
+    document = new_session(f"{uuid.UUID(int=number * 2654435761 % 2**64)}", created, application_name="shop")
+    agent = new_agent("support", created)
+    for place in range(4):
+        role = "user" if place % 2 == 0 else "assistant"
+        message, _ = encode_message({"role": role, "content": [{"text": _TEXT}]}, agent_id="support")
+        agent["messages"].append({"message_id": place, **message, "created_at": created, "updated_at": created})
+    agent["next_message_id"] = 4
+    document["agents"]["support"] = agent
+    document["metadata"] = values.encode(
+        {
+            "priority": ("low", "normal", "high", "urgent")[number % 4],
+            "customer": {"tier": ("basic", "silver", "gold")[number % 3]},
+            "score": number % 50,
+            "vip": number % 10 == 0,
+        }
+    )
+    document["summary"] = {"agents": 1, "messages": 4, "feedbacks": 0, "usage": {"inputTokens": 400}}
+    return document
+
+
+def fill(uri: str, database: str, count: int) -> None:
+    """Store so many sessions, and one that is long."""
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        sessions = client[database][COLLECTION]
+        sessions.create_indexes(index_specs(list(FIELDS)))
+        for first in range(0, count, _BATCH):
+            numbers = range(first, min(first + _BATCH, count))
+            sessions.insert_many([session(number) for number in numbers], ordered=False)
+        conversations = Conversations(uri, client[database])
+        asyncio.run(conversations.take_turns())
+        conversations.store(LONG, LONG_MESSAGES)
+
+
+@contextmanager
+def viewer(uri: str, database: str) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+    """Run the viewer, and yield a client of it and its process."""
+    environment = {
+        **os.environ,
+        CONNECTION_STRING: uri,
+        "DATABASE_NAME": database,
+        "COLLECTION_NAME": COLLECTION,
+        "BACKEND_PORT": "0",
+        "LOG_LEVEL": "WARNING",
+    }
+    command = [sys.executable, "-m", "mongodb_session_manager.viewer"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if "http://" not in line:
+            raise SystemExit("the viewer did not start")
+        with httpx.Client(base_url=line.partition(": ")[2].strip(), timeout=60) as client:
+            yield client, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Measured:
+    """Asks, and keeps how long each kind of question took."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self.times: dict[str, Times] = {}
+
+    def ask(self, kind: str, path: str, **params: Any) -> Any:
+        started = time.perf_counter()
+        answer = self._client.get(path, params=params)
+        self.times.setdefault(kind, Times()).seconds.append(time.perf_counter() - started)
+        answer.raise_for_status()
+        return answer.json()
+
+
+SEARCHES: Mapping[str, Callable[[int], dict[str, Any]]] = {
+    "everything": lambda turn: {},
+    "one field": lambda turn: {"filters": json.dumps({"priority": ("low", "high")[turn % 2]})},
+    "a number": lambda turn: {"filters": json.dumps({"score": turn % 50})},
+    "true or false": lambda turn: {"filters": json.dumps({"vip": turn % 2 == 0})},
+    "two fields": lambda turn: {"filters": json.dumps({"priority": "high", "customer.tier": "gold"})},
+    "part of an id": lambda turn: {"session_id": f"{turn % 256:02x}{turn * 7 % 16:x}"},
+    "a rare id": lambda turn: {"session_id": str(uuid.UUID(int=turn * 2654435761 % 2**64))[19:]},
+    "dates": lambda turn: {"created_at_start": "2026-03-01", "created_at_end": "2026-05-01"},
+    "field and dates": lambda turn: {
+        "filters": json.dumps({"priority": "low"}),
+        "created_at_start": "2026-03-01",
+        "created_at_end": "2026-05-01",
+    },
+}
+_FEW = frozenset({"a number", "a rare id", "part of an id"})
+"""What finds fewer sessions than 500 pages hold."""
+
+
+def measure(client: httpx.Client, process: psutil.Process, requests: int) -> tuple[dict[str, Times], list[float]]:
+    """Ask everything so many times; return how long it took and the memory of the viewer in MB after each round."""
+    measured = Measured(client)
+    cursors: dict[str, str] = {}
+    memory: list[float] = []
+    pages = [name for name in SEARCHES if name not in _FEW]
+    for name in pages:
+        far = client.get("/api/v1/sessions/search", params={**SEARCHES[name](0), "limit": PAGE, "offset": PAGE * DEEP})
+        cursors[name] = far.json()["next_cursor"] or ""
+    cursors = {name: cursor for name, cursor in cursors.items() if cursor}
+    for turn in range(requests):
+        for name, question in SEARCHES.items():
+            found = measured.ask(f"search: {name}", "/api/v1/sessions/search", limit=PAGE, **question(turn))
+            assert found["sessions"] or name in _FEW, name
+        for name, cursor in cursors.items():
+            path = "/api/v1/sessions/search"
+            measured.ask(f"page {DEEP}, cursor: {name}", path, limit=PAGE, cursor=cursor, **SEARCHES[name](0))
+            measured.ask(f"page {DEEP}, offset: {name}", path, limit=PAGE, offset=PAGE * DEEP, **SEARCHES[name](0))
+        detail = measured.ask("open 5,000 messages", f"/api/v1/sessions/{LONG}")
+        assert detail["counts"]["messages"] == LONG_MESSAGES
+        assert len(detail["timeline"]) == 50
+        measured.ask("open 5,000 messages, newest first", f"/api/v1/sessions/{LONG}", order="desc")
+        measured.ask("next page of it", f"/api/v1/sessions/{LONG}", cursor=detail["next_cursor"])
+        measured.ask("usage of it", f"/api/v1/sessions/{LONG}/usage")
+        with client.stream("GET", f"/api/v1/sessions/{LONG}/export", params={"format": "jsonl"}) as lines:
+            assert sum(1 for _ in lines.iter_lines()) == LONG_MESSAGES + 1
+        memory.append(process.memory_info().rss / 2**20)
+    return measured.times, memory
+
+
+def aims(times: Mapping[str, Times], memory: list[float]) -> list[Aim]:
+    """Return what should hold."""
+    found = [
+        Aim(f"{name}, p95", taken.ms(0.95), 200, unit=" ms")
+        for name, taken in times.items()
+        if name.startswith(("search", "page"))
+    ]
+    found += [Aim(f"{name}, p95", taken.ms(0.95), 1000, unit=" ms") for name, taken in times.items() if "open" in name]
+    # The first rounds fill pools and caches.
+    settled = memory[len(memory) // 4]
+    found.append(Aim("memory of the viewer, last round above an early one", memory[-1] - settled, 20, unit=" MB"))
+    return found
+
+
+def main() -> None:
+    """Run, print, and end with 1 when an aim was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--requests", type=int, default=60, help="rounds of all requests")
+    parser.add_argument("--json", help="file for the results")
+    options = parser.parse_args()
+    given = os.environ.get(CONNECTION_STRING)
+    if given:
+        results = run(given, options.sessions, options.requests)
+    else:
+        with EmbeddedMongo("replica_set") as server:
+            results = run(server.uri, options.sessions, options.requests)
+    times, memory = results
+    print(f"{'ms':42}  median     p95")
+    for name, taken in times.items():
+        print(f"{name:42}  {taken.ms(0.5):6.1f}  {taken.ms(0.95):6.1f}")
+    print(f"\nmemory of the viewer: {memory[0]:.0f} MB after the first round, {memory[-1]:.0f} MB after the last\n")
+    found = aims(times, memory)
+    print(aims_table(found))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            ms = {name: {"median_ms": taken.ms(0.5), "p95_ms": taken.ms(0.95)} for name, taken in times.items()}
+            json.dump({"times": ms, "memory_mb": memory, "aims": [aim.as_dict() for aim in found]}, file, indent=1)
+    if not all(aim.met for aim in found):
+        sys.exit(1)
+
+
+def run(uri: str, sessions: int, requests: int) -> tuple[dict[str, Times], list[float]]:
+    """Fill a database of its own, measure, and drop it."""
+    database = f"bench_viewer_{uuid.uuid4().hex[:8]}"
+    try:
+        started = time.perf_counter()
+        fill(uri, database, sessions)
+        print(f"{sessions} sessions stored in {time.perf_counter() - started:.0f} s\n")
+        with viewer(uri, database) as (client, process):
+            return measure(client, process, requests)
+    finally:
+        with pymongo.MongoClient[dict[str, Any]](uri) as client_:
+            client_.drop_database(database)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The viewer's connection to MongoDB, and everything that reads through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+
+from ..client import ClientHandle
+from ..errors import SessionNotFoundError
+from ..history import History
+from ..repository import AsyncMongoDBSessionRepository
+from ..store import SessionStore
+from .filters import FieldCatalog
+from .live import ChangeHub
+from .reading import SessionReader
+from .search import SessionSearch
+from .settings import ViewerSettings
+from .timeline import TimelineReader
+
+READ_S = 5.0
+"""Seconds that one request may read for."""
+
+_PING_S = 2.0
+
+
+@contextmanager
+def time_limit(seconds: float = READ_S) -> Iterator[None]:
+    """Bound what the block asks of the database: each command tells the server how long it may take."""
+    with pymongo.timeout(seconds):
+        yield
+
+
+class Database:
+    """Reads one collection of sessions; changes nothing."""
+
+    def __init__(self, connection_string: str, settings: ViewerSettings, enum_fields: frozenset[str]) -> None:
+        """Connect with the first operation; no I/O."""
+        self._handle = ClientHandle(connection_string, options=settings.client_options())
+        store = SessionStore(self._handle, settings.database_name, settings.collection_name, write_deadline_s=READ_S)
+        collection = self._handle.user_collection(settings.database_name, settings.collection_name).with_options(
+            codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+        )
+        self.repository = AsyncMongoDBSessionRepository(
+            client=self._handle.client,
+            database_name=settings.database_name,
+            collection_name=settings.collection_name,
+            write_deadline_s=READ_S,
+        )
+        self.fields = FieldCatalog(collection, enum_fields, settings.enum_max_values)
+        self.search = SessionSearch(collection)
+        self.reader = SessionReader(store, History(store))
+        self.timeline = TimelineReader(self.reader)
+        self.changes = ChangeHub(collection)
+
+    async def ping(self) -> None:
+        """Return when MongoDB answers.
+
+        Raises:
+            PyMongoError: It does not.
+        """
+        with time_limit(_PING_S):
+            await self._handle.client.admin.command("ping")
+
+    async def viewer_password(self, session_id: str) -> str | None:
+        """Return a session's own password, None for a session without one and for none at all."""
+        try:
+            with time_limit():
+                found = await self.repository.get_session_viewer_password(session_id)
+        except (SessionNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, str) else None
+
+    async def close(self) -> None:
+        """End watching and give the client back."""
+        await self.changes.close()
+        await self._handle.aclose()

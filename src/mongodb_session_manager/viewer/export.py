@@ -1,0 +1,163 @@
+"""A whole session as a file, written while it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Literal
+
+from .database import Database, time_limit
+from .heads import session_head
+from .schemas import (
+    Block,
+    FeedbackItem,
+    GuardrailItem,
+    ImageBlock,
+    JsonBlock,
+    MessageItem,
+    ReasoningBlock,
+    SessionHead,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    utc_text,
+)
+from .timeline import Item, Page, Position
+
+Format = Literal["json", "jsonl", "markdown"]
+
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "jsonl": "application/jsonl; charset=utf-8",
+    "markdown": "text/markdown; charset=utf-8",
+}
+_ENDINGS: dict[Format, str] = {"json": "json", "jsonl": "jsonl", "markdown": "md"}
+_PAGE = 50
+
+
+def file_name(session_id: str, format_: Format) -> str:
+    """Return a name that every file system takes."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", session_id)[:80].strip("-") or "session"
+    return f"{name}.{_ENDINGS[format_]}"
+
+
+async def export(database: Database, session_id: str, format_: Format, first: Page) -> AsyncIterator[bytes]:
+    """Yield a session as a file.
+
+    Args:
+        database: Where it is.
+        session_id: The session.
+        format_: What kind of file.
+        first: Its first page, from `first_page`.
+    """
+    writer = {"json": _as_json, "jsonl": _as_lines, "markdown": _as_markdown}[format_]
+    async for part in writer(session_head(first.head), _items(database, session_id, first)):
+        yield part.encode()
+
+
+async def first_page(database: Database, session_id: str) -> Page:
+    """Return the first page of an export.
+
+    Raises:
+        SessionNotFoundError: No such session.
+    """
+    with time_limit():
+        return await database.timeline.page(session_id, Position(ascending=True), _PAGE, whole=True)
+
+
+async def _items(database: Database, session_id: str, page: Page) -> AsyncIterator[Item]:
+    while True:
+        for item in page.items:
+            yield item
+        if not page.more:
+            return
+        with time_limit():
+            page = await database.timeline.page(session_id, page.after, _PAGE, whole=True)
+
+
+async def _as_json(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
+    fields = head.model_dump_json()
+    yield fields.removesuffix("}") + ',"timeline":['
+    separator = "\n"
+    async for item in items:
+        yield separator + item.model_dump_json()
+        separator = ",\n"
+    yield "\n]}\n"
+
+
+async def _as_lines(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
+    yield json.dumps({"type": "session", **head.model_dump(mode="json")}, ensure_ascii=False) + "\n"
+    async for item in items:
+        yield item.model_dump_json() + "\n"
+
+
+async def _as_markdown(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
+    yield f"# Session {_inline(head.session_id)}\n\n"
+    for name, value in (
+        ("Application", head.application_name),
+        ("Created", utc_text(head.created_at) if head.created_at else None),
+        ("Last activity", utc_text(head.updated_at) if head.updated_at else None),
+        ("Agents", ", ".join(agent.agent_id for agent in head.agents_summary)),
+    ):
+        if value:
+            yield f"- {name}: {_inline(value)}\n"
+    if head.metadata:
+        yield f"\n## Metadata\n\n{_fenced(head.metadata)}"
+    yield "\n## Conversation\n"
+    async for item in items:
+        yield "".join(_markdown(item))
+
+
+def _markdown(item: Item) -> Iterator[str]:
+    when = f" · {utc_text(item.timestamp)}" if item.timestamp else ""
+    match item:
+        case MessageItem():
+            redacted = " · redacted" if item.redacted else ""
+            yield f"\n### {_inline(item.role)} ({_inline(item.agent_id)}){when}{redacted}\n\n"
+            if item.problem:
+                yield f"> {_inline(item.problem)}\n\n"
+            for block in item.content:
+                yield from _block(block)
+        case FeedbackItem():
+            yield f"\n### Feedback{when}\n\nRating: {_inline(str(item.rating))}\n\n"
+            if item.comment:
+                yield f"{item.comment}\n\n"
+            if item.extra:
+                yield _fenced(item.extra)
+        case GuardrailItem():
+            yield f"\n### Guardrail{when}\n\n{_inline(item.action or 'unknown action')}\n\n"
+            if item.policies_triggered:
+                yield _fenced(item.policies_triggered)
+
+
+def _block(block: Block) -> Iterator[str]:
+    match block:
+        case TextBlock():
+            yield f"{block.text}\n\n"
+        case ToolUseBlock():
+            yield f"Call of {_inline(block.name)}:\n\n{_fenced(block.input)}\n"
+        case ToolResultBlock():
+            yield f"Result ({_inline(block.status)}):\n\n"
+            for part in block.content:
+                yield from _block(part)
+        case ReasoningBlock():
+            yield "".join(f"> {line}\n" for line in (block.text or "(hidden)").splitlines()) + "\n"
+        case JsonBlock():
+            yield _fenced(block.value) + "\n"
+        case ImageBlock():
+            yield f"(image, {_inline(block.format)}, {block.size or 'unknown number of'} bytes)\n\n"
+        case _:
+            yield _fenced(block.model_dump(mode="json")) + "\n"
+
+
+def _inline(text: str) -> str:
+    """Return a text as one line of Markdown that formats nothing."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+
+
+def _fenced(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}json\n{text}\n{fence}\n"

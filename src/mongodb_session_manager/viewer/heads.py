@@ -1,0 +1,116 @@
+"""What is known of a session besides its timeline, as the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..documents import values
+from ..documents.agents import StoredAgent
+from ..documents.messages import read_date
+from ..documents.names import decode_name
+from .plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
+from .reading import StoredHead
+from .schemas import AgentSummary, Counts, SessionCard, SessionHead, ToolTotals, UsageTotals
+
+_TOTALS = {
+    "input_tokens": "inputTokens",
+    "output_tokens": "outputTokens",
+    "total_tokens": "totalTokens",
+    "cache_read_tokens": "cacheReadInputTokens",
+    "cache_write_tokens": "cacheWriteInputTokens",
+    "latency_ms": "latencyMs",
+    "model_calls": "modelCalls",
+}
+_TOOL_COUNTS = {
+    "call_count": "call_count",
+    "success_count": "success_count",
+    "error_count": "error_count",
+    "total_time_s": "total_time",
+}
+
+
+def session_head(head: StoredHead) -> SessionHead:
+    """Return what is known of a session besides its timeline."""
+    document = head.document
+    counted = {"message": 0, "feedback": 0, "guardrail": 0}
+    messages: dict[str, int] = {}
+    for entry in head.lists:
+        counted[entry.kind] += entry.count
+        if entry.agent is not None:
+            messages[entry.agent.agent_id] = entry.count
+    return SessionHead(
+        session_id=storable_text(head.session_id),
+        application_name=text_or_none(document.get("application_name")),
+        created_at=read_date(document.get("created_at")),
+        updated_at=read_date(document.get("updated_at")),
+        expires_at=read_date(document.get("expires_at")),
+        metadata=metadata_shown(document),
+        agents_summary=[
+            _agent(agent, messages.get(agent_id, 0), head.usages.get(agent_id, {}))
+            for agent_id, agent in head.agents.items()
+        ],
+        usage=usage_totals(list(head.usages.values())),
+        counts=Counts(messages=counted["message"], feedbacks=counted["feedback"], guardrails=counted["guardrail"]),
+    )
+
+
+def session_card(document: Mapping[str, Any]) -> SessionCard:
+    """Return what a list shows of a stored session, whatever tool wrote it."""
+    summary = document.get("summary")
+    counts = summary if isinstance(summary, Mapping) else {}
+    usage = counts.get("usage")
+    return SessionCard(
+        session_id=storable_text(str(document["_id"])),
+        application_name=text_or_none(document.get("application_name")),
+        created_at=read_date(document.get("created_at")),
+        updated_at=read_date(document.get("updated_at")),
+        metadata=metadata_shown(document),
+        agents_count=count_or_none(counts.get("agents")),
+        messages_count=count_or_none(counts.get("messages")),
+        feedbacks_count=count_or_none(counts.get("feedbacks")),
+        usage=Plain().value(usage) if isinstance(usage, Mapping) else {},
+    )
+
+
+def metadata_shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a session's metadata; what is no document is shown under a name of its own."""
+    metadata = document.get("metadata")
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        return {"(not a document)": Plain().value(metadata)}
+    shown: dict[str, Any] = Plain().value({key: values.decode(value) for key, value in metadata.items()})
+    return shown
+
+
+def usage_totals(usages: list[Mapping[str, Any]]) -> UsageTotals:
+    """Return the sum of stored running totals; what nobody reported is None, not 0."""
+    totals: dict[str, Any] = {}
+    for name, key in _TOTALS.items():
+        found = [number for usage in usages if (number := number_or_none(usage.get(key))) is not None]
+        totals[name] = sum(found) if found else None
+    tools: dict[str, dict[str, Any]] = {}
+    for usage in usages:
+        stored = usage.get("tools")
+        for key, counts in stored.items() if isinstance(stored, Mapping) else ():
+            tool = tools.setdefault(storable_text(decode_name(key)), dict.fromkeys(_TOOL_COUNTS, 0))
+            for name, field in _TOOL_COUNTS.items():
+                tool[name] += number_or_none(counts.get(field)) or 0 if isinstance(counts, Mapping) else 0
+    return UsageTotals(**totals, tools={name: ToolTotals(**counts) for name, counts in tools.items()})
+
+
+def _agent(agent: StoredAgent, messages_count: int, usage: Mapping[str, Any]) -> AgentSummary:
+    plain = Plain()
+    data = agent.data
+    return AgentSummary(
+        agent_id=storable_text(agent.agent_id),
+        model=plain.value(values.decode(data.get("model"))),
+        system_prompt=plain.value(values.decode(data.get("system_prompt"))),
+        prompt_metadata=plain.value(values.decode(data.get("prompt_metadata"))),
+        state=plain.value(values.decode(data.get("state"))),
+        messages_count=messages_count,
+        created_at=read_date(agent.raw.get("created_at") or data.get("created_at")),
+        updated_at=read_date(agent.raw.get("updated_at") or data.get("updated_at")),
+        usage=usage_totals([usage]),
+    )

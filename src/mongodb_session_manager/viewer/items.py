@@ -1,0 +1,196 @@
+"""Stored messages, feedbacks and guardrail events as the API shows them; odd ones as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..documents import values
+from ..documents.agents import StoredAgent
+from ..documents.messages import read_date
+from ..errors import CorruptMessageError
+from .addresses import session_url
+from .blocks import BlockReader
+from .plain import Plain, number_or_none, storable_text, text_or_none
+from .reading import ItemList
+from .schemas import FeedbackItem, GuardrailItem, GuardrailNote, MessageItem, MessageMetrics, UnknownBlock
+
+Item = MessageItem | FeedbackItem | GuardrailItem
+
+_USAGE = {
+    "input_tokens": "inputTokens",
+    "output_tokens": "outputTokens",
+    "total_tokens": "totalTokens",
+    "cache_read_tokens": "cacheReadInputTokens",
+    "cache_write_tokens": "cacheWriteInputTokens",
+}
+_LATENCY = {"latency_ms": "latencyMs", "time_to_first_byte_ms": "timeToFirstByteMs"}
+_REDACTION = "redact_message"
+_MOST_POLICIES = 100
+
+
+class ItemReader:
+    """Reads items of one session."""
+
+    def __init__(self, session_id: str, *, whole: bool = False) -> None:
+        """Read for a session; `whole` leaves nothing out because of its size."""
+        self._session_id = session_id
+        self._whole = whole
+
+    def items(self, entry: ItemList, stored: Sequence[Any], start: int) -> list[Item]:
+        """Return a stretch of a list that begins at the position `start`."""
+        match entry.kind:
+            case "message":
+                assert entry.agent is not None
+                numbers: Sequence[int] = range(start, start + len(stored))
+                if entry.held is not None:
+                    # Of today's documents numbers are positions; an older tool's may be anything.
+                    numbers = entry.agent.message_numbers[start : start + len(stored)]
+                return list(self._messages(entry.agent, stored, numbers))
+            case "feedback":
+                return [self._feedback(item) for item in stored]
+            case "guardrail":
+                return [self._guardrail(item) for item in stored]
+
+    def _messages(self, agent: StoredAgent, stored: Sequence[Any], numbers: Sequence[int]) -> Iterator[MessageItem]:
+        part = StoredAgent(
+            agent.agent_id,
+            agent.key,
+            {"messages": list(stored), "created_at": agent.raw.get("created_at"), "next_message_id": 0},
+            legacy=agent.legacy,
+        )
+        for raw, message, number in zip(stored, part.messages(), numbers, strict=True):
+            if isinstance(message, CorruptMessageError):
+                yield self._corrupt(agent, raw, number, message)
+            else:
+                yield self._message(agent, raw, message, number)
+
+    def _message(self, agent: StoredAgent, raw: Any, message: Mapping[str, Any], number: int) -> MessageItem:
+        plain = Plain(whole=self._whole)
+        redaction = message.get(_REDACTION)
+        content = message["content"] if redaction is None else redaction["content"]
+
+        def image_address(place: str) -> str:
+            return session_url(self._session_id, "image", agent_id=agent.agent_id, message_id=number, place=place)
+
+        event = message.get("guardrail_event")
+        return MessageItem(
+            timestamp=read_date(message.get("created_at")) if _is_dated(raw) else None,
+            agent_id=storable_text(agent.agent_id),
+            message_id=number,
+            role=storable_text(message["role"])[:200],
+            content=BlockReader(plain, image_address).blocks(values.decode(content)),
+            redacted=redaction is not None,
+            guardrail=_note(event) if isinstance(event, Mapping) else None,
+            metrics=message_metrics(message),
+            cut=plain.cut,
+        )
+
+    def _corrupt(self, agent: StoredAgent, raw: Any, number: int, error: CorruptMessageError) -> MessageItem:
+        plain = Plain(whole=self._whole)
+        # Where anything was redacted, what is left may be the original.
+        shown = "(redacted)" if _mentions_redaction(raw) else plain.value(values.decode(raw))
+        role = raw.get("role") if isinstance(raw, Mapping) else None
+        return MessageItem(
+            timestamp=read_date(raw.get("created_at")) if isinstance(raw, Mapping) else None,
+            agent_id=storable_text(agent.agent_id),
+            message_id=number,
+            role=text_or_none(role) or "unknown",
+            content=[UnknownBlock(value=shown)],
+            redacted=_mentions_redaction(raw),
+            cut=plain.cut,
+            problem=f"this message cannot be read: {error.reason}",
+        )
+
+    def _feedback(self, item: object) -> FeedbackItem:
+        plain = Plain(whole=self._whole)
+        if not isinstance(item, Mapping):
+            shown = {"value": plain.value(item)}
+            return FeedbackItem(timestamp=None, rating=None, comment=None, extra=shown, problem="it is no document")
+        given = values.decode(dict(item))
+        comment = given.get("comment")
+        extra = {key: value for key, value in given.items() if key not in ("rating", "comment", "created_at")}
+        problem = None
+        if comment is not None and not isinstance(comment, str):
+            extra["comment"] = comment
+            problem = "its comment is no text"
+        return FeedbackItem(
+            timestamp=read_date(item.get("created_at")),
+            rating=plain.value(given.get("rating")),
+            comment=plain.text(comment)[0] if isinstance(comment, str) else None,
+            extra=plain.value(extra),
+            problem=problem,
+        )
+
+    def _guardrail(self, item: object) -> GuardrailItem:
+        if not isinstance(item, Mapping):
+            return GuardrailItem(
+                timestamp=None,
+                agent_id=None,
+                message_id=None,
+                action=None,
+                stop_reason=None,
+                policies_triggered={},
+                problem="it is no document",
+            )
+        note = _note(item)
+        number = number_or_none(item.get("message_id"))
+        return GuardrailItem(
+            timestamp=note.timestamp,
+            agent_id=text_or_none(values.decode(item.get("agent_id"))),
+            message_id=None if number is None else int(number),
+            action=note.action,
+            stop_reason=note.stop_reason,
+            policies_triggered=note.policies_triggered,
+        )
+
+
+def message_metrics(message: Mapping[str, Any]) -> MessageMetrics | None:
+    """Return what an answer cost: what its model reported for it, else the totals of its run; None without either."""
+    own = values.decode(message.get("metadata"))
+    found = _metrics(own, "usage", "metrics")
+    if found:
+        return MessageMetrics(**found)
+    found = _metrics(message.get("event_loop_metrics"), "accumulated_usage", "accumulated_metrics")
+    return MessageMetrics(**found, accumulated=True) if found else None
+
+
+def _metrics(holder: object, usage: str, latency: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for section, names in ((usage, _USAGE), (latency, _LATENCY)):
+        part = holder.get(section) if isinstance(holder, Mapping) else None
+        if isinstance(part, Mapping):
+            found |= {
+                name: number for name, key in names.items() if (number := number_or_none(part.get(key))) is not None
+            }
+    return found
+
+
+def _note(event: Mapping[str, Any]) -> GuardrailNote:
+    policies = values.decode(event.get("policies_triggered"))
+    shown: dict[str, list[str]] = {}
+    for name, finds in list(policies.items())[:_MOST_POLICIES] if isinstance(policies, Mapping) else ():
+        listed = finds if isinstance(finds, list | tuple) else [finds]
+        shown[storable_text(str(name))] = [storable_text(str(find))[:500] for find in listed[:_MOST_POLICIES]]
+    return GuardrailNote(
+        action=text_or_none(event.get("action")),
+        timestamp=read_date(event.get("timestamp")),
+        stop_reason=text_or_none(event.get("stop_reason")),
+        policies_triggered=shown,
+    )
+
+
+def _is_dated(raw: object) -> bool:
+    """Tell whether a message has a date of its own: one that has none gets another one's when it is read."""
+    if not isinstance(raw, Mapping):
+        return False
+    nested = raw.get("message")
+    holders = [raw, nested] if isinstance(nested, Mapping) else [raw]
+    return any(read_date(holder.get(name)) for holder in holders for name in ("created_at", "updated_at"))
+
+
+def _mentions_redaction(raw: object) -> bool:
+    if not isinstance(raw, Mapping):
+        return False
+    nested = raw.get("message")
+    return raw.get(_REDACTION) is not None or (isinstance(nested, Mapping) and nested.get(_REDACTION) is not None)

@@ -1,0 +1,75 @@
+"""What is sent to a browser that looks on while a session goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from ..errors import SessionNotFoundError
+from ..web import ServerSentEvent
+from .database import Database, time_limit
+from .heads import session_head
+from .schemas import LiveItems, LiveReady, SessionHead
+from .timeline import Page, Position, end_of
+
+_ITEMS = 100
+
+
+async def live_events(database: Database, session_id: str, position: Position | None) -> AsyncIterator[ServerSentEvent]:
+    """Yield what happens to a session, until it is deleted.
+
+    While MongoDB does not answer the stream goes on, and afterwards gives what was missed.
+
+    Args:
+        database: Where the session is.
+        session_id: The session.
+        position: Where to begin; None for now.
+    """
+    async with database.changes.watch(session_id) as watch:
+        known: SessionHead | None = None
+        lost = False
+        ready = False
+        while True:
+            try:
+                if position is None:
+                    with time_limit():
+                        position = end_of(await database.reader.head(session_id))
+                page = await _page(database, session_id, position)
+            except SessionNotFoundError:
+                yield ServerSentEvent(event="deleted", data={})
+                return
+            except PyMongoError:
+                if not lost:
+                    yield ServerSentEvent(event="unavailable", data={})
+                lost = True
+                await watch.changed()
+                continue
+            if not ready:
+                cursor = position.encoded()
+                yield _event("ready", LiveReady(mode=database.changes.mode, cursor=cursor), cursor)
+                ready = True
+            if lost:
+                yield ServerSentEvent(event="available", data={})
+                lost = False
+            if page.items:
+                position = page.after
+                cursor = position.encoded()
+                yield _event("items", LiveItems(items=page.items, cursor=cursor), cursor)
+            if page.more:
+                continue
+            head = session_head(page.head)
+            if head != known:
+                known = head
+                yield _event("session", head)
+            await watch.changed()
+
+
+async def _page(database: Database, session_id: str, position: Position) -> Page:
+    with time_limit():
+        return await database.timeline.page(session_id, position, _ITEMS)
+
+
+def _event(name: str, data: Any, cursor: str | None = None) -> ServerSentEvent:
+    return ServerSentEvent(event=name, data=data, id=cursor)

@@ -1,0 +1,139 @@
+"""Stored values as JSON can say them, short enough to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..documents.names import RESERVED_KEY
+from .schemas import utc_text
+
+SHOWN_CHARACTERS = 32 * 1024
+"""Characters of one text that are shown; the rest is left out until it is asked for."""
+
+SHOWN_ITEMS = 2_000
+"""Most values inside one value that are shown."""
+
+_SAFE_INTEGER = 2**53
+_DEEPEST = 100
+
+
+class Plain:
+    """Turns values into what JSON can say.
+
+    Attributes:
+        cut: Whether anything was left out because of its size.
+    """
+
+    def __init__(self, *, whole: bool = False) -> None:
+        """Shorten what is long, unless the whole value is wanted."""
+        self._characters = None if whole else SHOWN_CHARACTERS
+        self._items = None if whole else SHOWN_ITEMS
+        self.cut = False
+
+    def text(self, value: object) -> tuple[str, int]:
+        """Return a text, and how many of its characters are left out."""
+        text = storable_text(value if isinstance(value, str) else str(value))
+        if self._characters is None or len(text) <= self._characters:
+            return text, 0
+        self.cut = True
+        return text[: self._characters], len(text) - self._characters
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return any value; what JSON does not know is rendered as text."""
+        match value:
+            case None | bool():
+                return value
+            case str():
+                text, left_out = self.text(value)
+                return f"{text}… (+{left_out} characters)" if left_out else text
+            case int():
+                return int(value) if abs(value) <= _SAFE_INTEGER else self.text(_digits(value))[0]
+            case float():
+                return value if math.isfinite(value) else str(value)
+            case bytes() | bytearray():
+                return f"({len(value)} bytes)"
+            case datetime():
+                return utc_text(value)
+            case Mapping():
+                return self._object(value, depth)
+            case list() | tuple() | set() | frozenset():
+                return self._array(list(value), depth)
+        return self.text(value)[0]
+
+    def _object(self, value: Mapping[Any, Any], depth: int) -> Any:
+        if (size := offloaded_size(value)) is not None:
+            return f"({size} bytes)"
+        if depth >= _DEEPEST:
+            self.cut = True
+            return "…"
+        shown: dict[str, Any] = {}
+        for key, item in value.items():
+            if self._is_full():
+                shown["…"] = f"+{len(value) - len(shown)} fields"
+                break
+            shown[self.text(key)[0]] = self.value(item, depth + 1)
+        return shown
+
+    def _array(self, value: list[Any], depth: int) -> Any:
+        if depth >= _DEEPEST:
+            self.cut = True
+            return "…"
+        shown: list[Any] = []
+        for item in value:
+            if self._is_full():
+                shown.append(f"… (+{len(value) - len(shown)} items)")
+                break
+            shown.append(self.value(item, depth + 1))
+        return shown
+
+    def _is_full(self) -> bool:
+        if self._items is None:
+            return False
+        if self._items == 0:
+            self.cut = True
+            return True
+        self._items -= 1
+        return False
+
+
+def storable_text(text: str) -> str:
+    """Return the text without lone surrogates, which UTF-8 cannot say."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def offloaded_size(value: object) -> int | None:
+    """Return the size of what a mark of bytes stored outside the document stands for, None for anything else."""
+    if isinstance(value, Mapping) and value.get(RESERVED_KEY) in ("payload", "packed"):
+        size = value.get("size")
+        return size if isinstance(size, int) else 0
+    return None
+
+
+def number_or_none(value: object) -> int | float | None:
+    """Return a number that JSON can say, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) <= _SAFE_INTEGER else None
+    return value if math.isfinite(value) else None
+
+
+def count_or_none(value: object) -> int | None:
+    """Return a count, None for anything else."""
+    number = number_or_none(value)
+    return int(number) if number is not None and number >= 0 else None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a text, None for anything else."""
+    return storable_text(value) if isinstance(value, str) else None
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return hex(value)

@@ -1,0 +1,273 @@
+"""Reads stored sessions piece by piece: what is known of one, and stretches of its lists, sealed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..batches import Document
+from ..documents.agents import StoredAgent, find_agents, usage_of_messages
+from ..documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..documents.sessions import StoredSession
+from ..errors import SessionNotFoundError
+from ..history import History, MissingSegmentsError
+from ..store import SessionStore
+
+ListKind = Literal["message", "feedback", "guardrail"]
+
+DATE_FIELDS: Mapping[ListKind, str] = {"message": "created_at", "feedback": "created_at", "guardrail": "timestamp"}
+
+_AGENT_DATA = ("agent_id", "model", "system_prompt", "prompt_metadata", "state", "created_at", "updated_at")
+_AGENT_FIELDS = ("archived_count", "archive", "redactions", "usage", "created_at", "updated_at", "next_message_id")
+_SESSION_FIELDS = (
+    "application_name",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "metadata",
+    "incarnation",
+    "feedbacks_sealed",
+    "guardrail_events_sealed",
+)
+_LARGEST_SLICE = 2**31 - 1
+
+
+class ListMovedError(Exception):
+    """Items were sealed since the session was read: read it again."""
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """One of a session's lists.
+
+    Attributes:
+        kind: What it holds.
+        entry: Where it stands in the document.
+        archive: What is sealed of it.
+        count: How many items it has, sealed ones included.
+        agent: Whose messages they are.
+        held: The items themselves, where the whole document had to be read.
+    """
+
+    kind: ListKind
+    entry: SealedList
+    archive: Archive
+    count: int
+    agent: StoredAgent | None = None
+    held: Sequence[Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from the session's other lists."""
+        return self.entry.path
+
+
+@dataclass
+class StoredHead:
+    """What is known of a session besides the items of its lists.
+
+    Attributes:
+        session_id: The session.
+        document: Its fields, as stored.
+        agents: Its agents by id, without messages.
+        usages: The agents' running totals.
+        lists: Its lists.
+    """
+
+    session_id: str
+    document: Document
+    agents: dict[str, StoredAgent]
+    usages: dict[str, Mapping[str, Any]]
+    lists: list[ItemList] = field(default_factory=list)
+
+
+class SessionReader:
+    """Reads sessions of one collection."""
+
+    def __init__(self, store: SessionStore, history: History) -> None:
+        """Read from a store and its segments; no I/O."""
+        self._store = store
+        self._history = history
+
+    async def head(self, session_id: str) -> StoredHead:
+        """Return what is known of a session.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        found = await self._project(session_id, _HEAD)
+        if found.get("is_current") and not found.get("is_odd"):
+            return _current_head(session_id, found)
+        document = await self._store.find_one({"_id": session_id})
+        if document is None:
+            raise SessionNotFoundError(session_id)
+        return _whole_head(session_id, document)
+
+    async def stretch(
+        self, head: StoredHead, ranges: Mapping[str, tuple[int, int]], fields: Mapping[ListKind, Sequence[str]] | None
+    ) -> dict[str, list[Any]]:
+        """Return the items of some lists, from one position to before another one.
+
+        Args:
+            head: The session.
+            ranges: The positions, by key of the list.
+            fields: Which fields of the items to read, by kind; None for all.
+
+        Raises:
+            ListMovedError: Something was sealed since the head was read.
+            SessionNotFoundError: The session is gone.
+        """
+        wanted = {entry.key: entry for entry in head.lists if entry.key in ranges}
+        found = {key: list(entry.held[slice(*ranges[key])]) for key, entry in wanted.items() if entry.held is not None}
+        stored = [entry for key, entry in wanted.items() if key not in found and ranges[key][0] < ranges[key][1]]
+        tails = await self._tails(head.session_id, stored, ranges, fields)
+        for entry in stored:
+            start, stop = ranges[entry.key]
+            names = None if fields is None else fields[entry.kind]
+            with suppress(MissingSegmentsError):
+                sealed = await self._history.items(
+                    {**head.document, "_id": head.session_id}, entry.entry, entry.archive, start, stop, names
+                )
+                found[entry.key] = [*sealed, *tails[entry.key]]
+            if entry.key not in found:
+                raise ListMovedError from None
+        return found
+
+    async def _tails(
+        self,
+        session_id: str,
+        lists: Sequence[ItemList],
+        ranges: Mapping[str, tuple[int, int]],
+        fields: Mapping[ListKind, Sequence[str]] | None,
+    ) -> dict[str, list[Any]]:
+        """Return what of the ranges stands in the session document."""
+        projection: Document = {"incarnation": 1}
+        for index, entry in enumerate(lists):
+            start, stop = (max(position - entry.archive.count, 0) for position in ranges[entry.key])
+            names = None if fields is None else fields[entry.kind]
+            projection[f"items{index}"] = _slice(entry.entry.path, start, stop - start, names)
+            projection[f"sealed{index}"] = f"${entry.entry.archive}.archived_count"
+            projection[f"archive{index}"] = f"${entry.entry.archive}.archive.id"
+        if not lists:
+            return {}
+        found = await self._project(session_id, projection)
+        tails: dict[str, list[Any]] = {}
+        for index, entry in enumerate(lists):
+            archive = Archive(int(found.get(f"sealed{index}") or 0), id=found.get(f"archive{index}"))
+            if (archive.count, archive.id) != (entry.archive.count, entry.archive.id):
+                raise ListMovedError
+            tails[entry.key] = found[f"items{index}"]
+        return tails
+
+    async def _project(self, session_id: str, projection: Document) -> Document:
+        pipeline = [{"$match": {"_id": session_id}}, {"$project": projection}]
+        found = await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+        if not found:
+            raise SessionNotFoundError(session_id)
+        return found[0]
+
+
+def _is(path: str, *kinds: str) -> Document:
+    return {"$in": [{"$type": path}, list(kinds)]}
+
+
+def _array(path: str) -> Document:
+    return {"$cond": [{"$isArray": path}, path, []]}
+
+
+def _slice(path: str, start: int, length: int, names: Sequence[str] | None) -> Document:
+    if length <= 0:
+        return {"$literal": []}
+    part: Document = {"$slice": [_array(f"${path}"), start, min(length, _LARGEST_SLICE)]}
+    if names is None:
+        return part
+    # One that is no document has no such fields, and stays in its place.
+    return {"$map": {"input": part, "as": "item", "in": {name: f"$$item.{name}" for name in names}}}
+
+
+_AGENTS = {"$cond": [_is("$agents", "object"), {"$objectToArray": "$agents"}, []]}
+_HEAD: Document = {
+    **dict.fromkeys(_SESSION_FIELDS, 1),
+    "is_current": _is("$schema_version", "int", "long", "double"),
+    "is_odd": {
+        "$or": [
+            {"$not": [_is("$agents", "object", "missing")]},
+            {"$not": [_is("$feedbacks", "array", "missing")]},
+            {"$not": [_is("$guardrail_events", "array", "missing")]},
+            {
+                "$anyElementTrue": {
+                    "$map": {
+                        "input": _AGENTS,
+                        "as": "agent",
+                        "in": {
+                            "$or": [
+                                {"$not": [_is("$$agent.v", "object")]},
+                                {"$not": [_is("$$agent.v.agent_data", "object")]},
+                                {"$not": [_is("$$agent.v.messages", "array", "missing")]},
+                                # What no path can address.
+                                {"$regexMatch": {"input": "$$agent.k", "regex": r"[.$]|^$"}},
+                            ]
+                        },
+                    }
+                }
+            },
+        ]
+    },
+    "feedbacks": {"$size": _array("$feedbacks")},
+    "guardrail_events": {"$size": _array("$guardrail_events")},
+    "agents": {
+        "$map": {
+            "input": _AGENTS,
+            "as": "agent",
+            "in": {
+                "k": "$$agent.k",
+                "count": {"$size": _array("$$agent.v.messages")},
+                "v": {
+                    **{name: f"$$agent.v.{name}" for name in _AGENT_FIELDS},
+                    "agent_data": {name: f"$$agent.v.agent_data.{name}" for name in _AGENT_DATA},
+                },
+            },
+        }
+    },
+}
+
+
+def _current_head(session_id: str, found: Document) -> StoredHead:
+    """Return the head of a document in today's form."""
+    entries = {entry["k"]: entry for entry in found["agents"]}
+    agents = find_agents({key: entry["v"] for key, entry in entries.items()})
+    lists = [
+        _list("message", SealedList.of_agent(agent.key), agent.raw, entries[agent.key]["count"], agent)
+        for agent in agents.values()
+    ]
+    lists.append(_list("guardrail", GUARDRAIL_EVENTS, found.get(GUARDRAIL_EVENTS.archive), found["guardrail_events"]))
+    lists.append(_list("feedback", FEEDBACKS, found.get(FEEDBACKS.archive), found["feedbacks"]))
+    usages = {agent_id: _mapping(agent.raw.get("usage")) for agent_id, agent in agents.items()}
+    return StoredHead(session_id, found, agents, usages, lists)
+
+
+def _list(kind: ListKind, entry: SealedList, holder: object, live: int, agent: StoredAgent | None = None) -> ItemList:
+    archive = Archive.read(holder)
+    return ItemList(kind, entry, archive, archive.count + live, agent)
+
+
+def _whole_head(session_id: str, document: Document) -> StoredHead:
+    """Return the head of a document that has to be read whole: an older tool's, or one that somebody changed."""
+    agents = StoredSession.from_document(document).agents
+    lists = [
+        ItemList("message", SealedList.of_agent(agent.key), Archive(), len(held), agent, held)
+        for agent in agents.values()
+        for held in [agent.raw_messages]
+    ]
+    for kind, entry in (("guardrail", GUARDRAIL_EVENTS), ("feedback", FEEDBACKS)):
+        items = document.get(entry.path)
+        held = items if isinstance(items, list) else [items] if items else []
+        lists.append(ItemList(kind, entry, Archive(), len(held), held=held))  # type: ignore[arg-type]
+    usages: dict[str, Mapping[str, Any]] = {agent_id: usage_of_messages(agent) for agent_id, agent in agents.items()}
+    return StoredHead(session_id, document, agents, usages, lists)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,11 @@
+"""The viewer's endpoints, one module per concern."""
+
+from fastapi import APIRouter
+
+from . import events, exports, health, logins, search, sessions
+
+router = APIRouter()
+for module in (health, logins, search, sessions, exports, events):
+    router.include_router(module.router)
+
+__all__ = ["router"]

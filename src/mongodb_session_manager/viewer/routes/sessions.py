@@ -1,0 +1,94 @@
+"""One session: its timeline, a message, an image, what it used."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from ...errors import CorruptMessageError
+from ...web import ApiError
+from ..blocks import image_at, raster_type
+from ..database import time_limit
+from ..heads import session_head
+from ..schemas import MessageAnswer, SessionDetail, UsageSeries
+from ..timeline import Position, end_of
+from ..usage import usage_series
+from .dependencies import AllowedSession, Db, errors
+
+router = APIRouter(prefix="/api/v1/sessions/{session_id}", tags=["sessions"])
+
+_Agent = Annotated[str, Query(max_length=4096)]
+_Number = Annotated[int, Query(ge=0, le=2**40)]
+_IMAGE_HEADERS = {
+    # What is stored was never looked at: shown as an image it is harmless, opened as a page it must stay so.
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Disposition": "inline",
+}
+
+
+@router.get("", responses=errors(401, 404, 422, 429, 503))
+async def detail(
+    session_id: AllowedSession,
+    database: Db,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=65_536)] = None,
+    order: Literal["asc", "desc"] = "asc",
+) -> SessionDetail:
+    """Return a session with a page of its timeline."""
+    position = Position.of(cursor, ascending=order == "asc")
+    with time_limit():
+        page = await database.timeline.page(session_id, position, limit)
+    return SessionDetail(
+        **dict(session_head(page.head)),
+        timeline=page.items,
+        next_cursor=page.after.encoded() if page.more else None,
+        live_cursor=end_of(page.head).encoded(),
+    )
+
+
+@router.get("/message", responses=errors(401, 404, 422, 429, 503))
+async def message(session_id: AllowedSession, database: Db, agent_id: _Agent, message_id: _Number) -> MessageAnswer:
+    """Return one message, nothing left out."""
+    with time_limit():
+        found = await database.timeline.message(session_id, agent_id, message_id)
+    if found is None:
+        raise ApiError(404, "not_found", "there is no such message")
+    return MessageAnswer(message=found)
+
+
+@router.get(
+    "/image",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/*": {}}, "description": "A PNG, JPEG, GIF or WebP image"},
+        **errors(401, 404, 422, 429, 503),
+    },
+)
+async def image(
+    session_id: AllowedSession,
+    database: Db,
+    agent_id: _Agent,
+    message_id: _Number,
+    place: Annotated[str, Query(pattern=r"^[0-9]{1,5}(\.[0-9]{1,5}){0,9}$")],
+) -> Response:
+    """Return an image of a message; of a redacted one, those of the replacement."""
+    found = None
+    try:
+        with time_limit():
+            stored = await database.repository.read_message(session_id, agent_id, message_id)
+        if stored is not None:
+            found = image_at(stored.to_message()["content"], place)
+    except CorruptMessageError:
+        pass
+    media_type = raster_type(found[1]) if found is not None else None
+    if found is None or media_type is None:
+        raise ApiError(404, "not_found", "there is no PNG, JPEG, GIF or WebP image")
+    return Response(found[1], media_type=media_type, headers=_IMAGE_HEADERS)
+
+
+@router.get("/usage", responses=errors(401, 404, 429, 503))
+async def usage(session_id: AllowedSession, database: Db) -> UsageSeries:
+    """Return what the answers of a session used, over time."""
+    with time_limit():
+        return await usage_series(database.reader, session_id)

@@ -1,0 +1,110 @@
+"""Settings of the viewer, from the environment or a file `.env`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..web import check_binding, is_loopback, parse_origins
+
+
+class ViewerSettings(BaseSettings):
+    """What the viewer needs to know. Each field is the environment variable of its name in capitals.
+
+    Attributes:
+        mongodb_connection_string: MongoDB server; None starts an embedded one with sample conversations.
+        database_name: Database of the sessions.
+        collection_name: Collection of the sessions.
+        backend_password: Opens the whole viewer; needed, with at least 12 characters, unless `backend_host` is this
+            machine's own address.
+        backend_host: Address to listen on.
+        backend_port: Port to listen on.
+        allowed_origins_str: Other origins whose pages may use the API, separated by commas.
+        max_pool_size: Most connections to MongoDB.
+        min_pool_size: Connections that are kept open.
+        max_idle_time_ms: Milliseconds after which a connection that nobody uses is closed.
+        default_page_size: Sessions in a page, unless the request says otherwise.
+        max_page_size: Most sessions in a page.
+        enum_fields_str: Metadata fields to offer the stored values of, separated by commas.
+        enum_max_values: Most values that are offered; a field with more is a plain one.
+        log_level: What is logged.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    mongodb_connection_string: SecretStr | None = None
+    database_name: str = Field(default="examples", min_length=1)
+    collection_name: str = Field(default="sessions", min_length=1)
+    backend_password: SecretStr | None = None
+    backend_host: str = Field(default="127.0.0.1", min_length=1)
+    backend_port: int = Field(default=8882, ge=0, le=65535)
+    allowed_origins_str: str = ""
+    max_pool_size: int = Field(default=100, ge=1)
+    min_pool_size: int = Field(default=10, ge=0)
+    max_idle_time_ms: int = Field(default=30_000, ge=0)
+    default_page_size: int = Field(default=20, ge=1)
+    max_page_size: int = Field(default=100, ge=1)
+    enum_fields_str: str = ""
+    enum_max_values: int = Field(default=50, ge=1)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("allowed_origins_str")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        parse_origins(_listed(value))
+        return value
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        check_binding(
+            self.backend_host, self.password, host_setting="BACKEND_HOST", password_setting="BACKEND_PASSWORD"
+        )
+        if self.default_page_size > self.max_page_size:
+            raise ValueError(
+                f"DEFAULT_PAGE_SIZE={self.default_page_size} is more than MAX_PAGE_SIZE={self.max_page_size}"
+            )
+        if "min_pool_size" in self.model_fields_set and self.min_pool_size > self.max_pool_size:
+            raise ValueError(f"MIN_POOL_SIZE={self.min_pool_size} is more than MAX_POOL_SIZE={self.max_pool_size}")
+        return self
+
+    @property
+    def connection_string(self) -> str | None:
+        """The user's MongoDB server, None for the embedded one."""
+        given = self.mongodb_connection_string
+        return (given.get_secret_value() if given else None) or None
+
+    @property
+    def password(self) -> str | None:
+        """What opens the whole viewer, None for nothing."""
+        return (self.backend_password.get_secret_value() if self.backend_password else None) or None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the viewer."""
+        return is_loopback(self.backend_host)
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Other origins whose pages may use the API."""
+        return parse_origins(_listed(self.allowed_origins_str))
+
+    @property
+    def enum_fields(self) -> frozenset[str]:
+        """Metadata fields to offer the stored values of, without `metadata.`."""
+        return frozenset(name.removeprefix("metadata.") for name in _listed(self.enum_fields_str))
+
+    def client_options(self) -> dict[str, int]:
+        """Return the MongoDB client options that were set; the others are left to the connection string."""
+        names = {"max_pool_size": "maxPoolSize", "min_pool_size": "minPoolSize", "max_idle_time_ms": "maxIdleTimeMS"}
+        return {option: getattr(self, name) for name, option in names.items() if name in self.model_fields_set}
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,232 @@
+"""A session's lists, merged by time, in pages that cost the same wherever they are.
+
+A cursor says how far each list was read, by position. Lists only grow at their end, so a cursor stays true whatever is
+added or sealed in between, and the one after the last page is where a live view continues.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+from ..documents.messages import read_date
+from ..web import invalid
+from .items import ItemReader
+from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
+from .schemas import FeedbackItem, GuardrailItem, MessageItem
+
+_ATTEMPTS = 5
+_LONGEST_CURSOR = 64 * 1024
+_LARGEST_POSITION = 2**40
+_DATES = {kind: (name,) for kind, name in DATE_FIELDS.items()}
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_END = datetime.max.replace(tzinfo=UTC)
+
+Item = MessageItem | FeedbackItem | GuardrailItem
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a timeline was read.
+
+    Attributes:
+        ascending: Oldest first.
+        places: How many items of each list come before the place, by the list's name; a list that is not named has
+            none. None for the beginning.
+    """
+
+    ascending: bool
+    places: Mapping[str, int] | None = None
+
+    def encoded(self) -> str:
+        """Return it as a cursor."""
+        text = json.dumps({"o": "a" if self.ascending else "d", "p": self.places or {}}, separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def of(cls, cursor: str | None, *, ascending: bool) -> Position:
+        """Return the position that a cursor stands for.
+
+        Raises:
+            ApiError: It is none that a page ended with, or one of the other order.
+        """
+        if not cursor:
+            return cls(ascending)
+        try:
+            if len(cursor) > _LONGEST_CURSOR:
+                raise ValueError("too long")
+            found = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+            order, places = found["o"], found["p"]
+            if order not in ("a", "d") or not isinstance(places, dict):
+                raise ValueError("not a position")
+            if not all(type(place) is int and 0 <= place <= _LARGEST_POSITION for place in places.values()):
+                raise ValueError("not a position")
+        except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
+            raise invalid("cursor", "it is none that a page ended with") from None
+        if (order == "a") is not ascending:
+            raise invalid("cursor", "it belongs to a page of the other order")
+        return cls(ascending, places)
+
+    def start(self, entry: ItemList) -> int:
+        """Return how many items of a list come before the place."""
+        if self.places is None:
+            return 0 if self.ascending else entry.count
+        return min(self.places.get(_name(entry), 0), entry.count)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a timeline.
+
+    Attributes:
+        head: The session.
+        items: What happened, in the page's order.
+        after: Where it continues.
+        more: Whether there is something.
+    """
+
+    head: StoredHead
+    items: list[Item]
+    after: Position
+    more: bool
+
+
+def end_of(head: StoredHead) -> Position:
+    """Return the position after everything that is stored."""
+    return Position(True, {_name(entry): entry.count for entry in head.lists if entry.count})
+
+
+class TimelineReader:
+    """Reads timelines of sessions."""
+
+    def __init__(self, reader: SessionReader) -> None:
+        """Read with `reader`; no I/O."""
+        self._reader = reader
+
+    async def page(self, session_id: str, position: Position, limit: int, *, whole: bool = False) -> Page:
+        """Return a page. Only what it shows is read, and the dates of as many items of each list.
+
+        Args:
+            session_id: The session.
+            position: Where the page begins.
+            limit: Most items.
+            whole: Leave nothing out because of its size.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._page(session_id, position, limit, whole)
+            except ListMovedError:
+                continue
+        return await self._page(session_id, position, limit, whole)
+
+    async def message(self, session_id: str, agent_id: str, message_id: int) -> MessageItem | None:
+        """Return one message, nothing left out; None when there is none.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        for attempt in range(_ATTEMPTS):
+            head = await self._reader.head(session_id)
+            entry = next((e for e in head.lists if e.agent is not None and e.agent.agent_id == agent_id), None)
+            if entry is None:
+                return None
+            # Numbers are positions, but in an older tool's document.
+            part = (message_id, message_id + 1) if entry.held is None else (0, entry.count)
+            try:
+                found = await self._reader.stretch(head, {entry.key: part}, None)
+            except ListMovedError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            items = ItemReader(session_id, whole=True).items(entry, found.get(entry.key, []), part[0])
+            return next((m for m in items if isinstance(m, MessageItem) and m.message_id == message_id), None)
+        return None
+
+    async def _page(self, session_id: str, position: Position, limit: int, whole: bool) -> Page:
+        head = await self._reader.head(session_id)
+        order = await self._order(head, position, limit)
+        taken: dict[str, tuple[int, int]] = {}
+        for _, key, place in order:
+            first, last = taken.get(key, (place, place))
+            taken[key] = (min(first, place), max(last, place))
+        ranges = {key: (first, last + 1) for key, (first, last) in taken.items()}
+        found = await self._reader.stretch(head, ranges, None)
+        reader = ItemReader(session_id, whole=whole)
+        shown: dict[tuple[str, int], Item] = {}
+        places: dict[str, int] = {}
+        for entry in head.lists:
+            start = position.start(entry)
+            if entry.key in ranges:
+                first, stop = ranges[entry.key]
+                items = reader.items(entry, found[entry.key], first)
+                shown |= {(entry.key, first + index): item for index, item in enumerate(items)}
+                start = stop if position.ascending else first
+            if start:
+                places[_name(entry)] = start
+        more = any(
+            places.get(_name(entry), 0) < entry.count if position.ascending else places.get(_name(entry), 0) > 0
+            for entry in head.lists
+        )
+        items = [shown[key, place] for _, key, place in order if (key, place) in shown]
+        return Page(head, items, Position(position.ascending, places), more)
+
+    async def _order(self, head: StoredHead, position: Position, limit: int) -> list[tuple[datetime, str, int]]:
+        """Return what comes next: its date, list and position there."""
+        ranges: dict[str, tuple[int, int]] = {}
+        for entry in head.lists:
+            start = position.start(entry)
+            ends = (start, min(start + limit, entry.count)) if position.ascending else (max(start - limit, 0), start)
+            if ends[0] < ends[1]:
+                ranges[entry.key] = ends
+        if len(ranges) == 1:
+            # Nothing to merge.
+            [(key, (start, stop))] = ranges.items()
+            places = range(start, stop) if position.ascending else range(stop - 1, start - 1, -1)
+            return [(_BEGINNING, key, place) for place in places]
+        found = await self._reader.stretch(head, ranges, _DATES)
+        merged = heapq.merge(
+            *(
+                _dated(entry, found[entry.key], ranges[entry.key][0], position.ascending)
+                for entry in head.lists
+                if entry.key in ranges
+            ),
+            reverse=not position.ascending,
+        )
+        return list(islice(merged, limit))
+
+
+def _dated(entry: ItemList, items: list[Any], start: int, ascending: bool) -> Iterator[tuple[datetime, str, int]]:
+    """Yield dates and positions of a list in its own order: one without a date, or an odd one, stays in its place."""
+    numbered = list(enumerate(items, start))
+    reached = _BEGINNING if ascending else _END
+    for place, item in numbered if ascending else reversed(numbered):
+        date = _date(entry, item)
+        if date is not None:
+            reached = max(reached, date) if ascending else min(reached, date)
+        yield reached, entry.key, place
+
+
+def _date(entry: ItemList, item: object) -> datetime | None:
+    if not isinstance(item, Mapping):
+        return None
+    nested = item.get("message")
+    date = read_date(item.get(DATE_FIELDS[entry.kind]))
+    if date is None and isinstance(nested, Mapping):
+        date = read_date(nested.get("created_at"))
+    return date
+
+
+def _name(entry: ItemList) -> str:
+    """Return a short name of a list: an agent's id may be long."""
+    return blake2b(entry.key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

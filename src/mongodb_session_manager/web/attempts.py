@@ -1,0 +1,69 @@
+"""Failed password attempts, limited per client."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+_MOST_CLIENTS = 10_000
+
+
+class AttemptLimiter:
+    """Counts failed attempts in a sliding window; for one event loop.
+
+    A client is an address, of IPv6 the /64 network, of which one machine may use every address. When more clients are
+    remembered than a bound, those that failed longest ago are forgotten.
+    """
+
+    def __init__(
+        self, limit: int = 10, window_s: float = 300.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start without any failure.
+
+        Args:
+            limit: Failures within the window after which a client has to wait.
+            window_s: Seconds that a failure counts.
+            clock: Seconds that only ever rise.
+        """
+        self._limit = limit
+        self._window_s = window_s
+        self._clock = clock
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait_s(self, client: str) -> int:
+        """Return how many seconds a client has to wait before its next attempt; 0 when it may try."""
+        failures = self._failures.get(_network(client))
+        if failures is None:
+            return 0
+        self._forget(failures)
+        if len(failures) < self._limit:
+            return 0
+        return max(1, math.ceil(failures[0] + self._window_s - self._clock()))
+
+    def failed(self, client: str) -> None:
+        """Count a failed attempt."""
+        network = _network(client)
+        failures = self._failures.setdefault(network, deque(maxlen=self._limit))
+        self._failures.move_to_end(network)
+        failures.append(self._clock())
+        if len(self._failures) > _MOST_CLIENTS:
+            self._failures.popitem(last=False)
+
+    def _forget(self, failures: deque[float]) -> None:
+        while failures and failures[0] <= self._clock() - self._window_s:
+            failures.popleft()
+
+
+def _network(client: str) -> str:
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,42 @@
+"""On which addresses a server may listen, and which of them only this machine can reach."""
+
+from __future__ import annotations
+
+import ipaddress
+
+MIN_PASSWORD_LENGTH = 12
+"""Characters that a password needs on an address that others can reach."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's own: `localhost`, `127.0.0.0/8` or `::1`."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def check_binding(host: str, password: str | None, *, host_setting: str, password_setting: str) -> None:
+    """Refuse to listen where others can reach the server without a password.
+
+    Args:
+        host: Where the server is to listen.
+        password: What protects it, None or empty for nothing.
+        host_setting: How the user names the host, for the message.
+        password_setting: How the user names the password, for the message.
+
+    Raises:
+        ValueError: The address is not a loopback one, and the password is missing or too short.
+    """
+    if is_loopback(host) or len(password or "") >= MIN_PASSWORD_LENGTH:
+        return
+    problem = f"{len(password)} characters" if password else "none"
+    raise ValueError(
+        f"{host_setting}={host} can be reached from other machines, so {password_setting} must have at least "
+        f"{MIN_PASSWORD_LENGTH} characters (it has {problem}); set one, or use {host_setting}=127.0.0.1"
+    )

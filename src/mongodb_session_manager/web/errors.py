@@ -1,0 +1,142 @@
+"""One error body for everything that goes wrong, and the handlers that make it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from pymongo.errors import PyMongoError
+from starlette.exceptions import HTTPException
+
+from ..errors import SessionNotFoundError, SessionStoreError
+
+logger = logging.getLogger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one part of a request."""
+
+    field: str
+    message: str
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
+    fields: list[FieldProblem] = []
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer with an error status."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """Ends a request with an error body."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say what went wrong.
+
+        Args:
+            status: HTTP status.
+            code: For programs, such as `not_found`.
+            message: For people: what is wrong and what to do; nothing secret.
+            fields: Problems of parts of the request, by their names.
+            headers: More headers of the answer.
+        """
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.fields = fields or {}
+        self.headers = headers
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """Return the answer for an error."""
+    problems = [FieldProblem(field=name, message=message) for name, message in error.fields.items()]
+    body = ErrorBody(error=ErrorDetail(code=error.code, message=error.message, fields=problems))
+    return JSONResponse(body.model_dump(mode="json"), error.status, headers=dict(error.headers or {}))
+
+
+def invalid(field: str, message: str) -> ApiError:
+    """Return the error for one part of a request that cannot be used."""
+    return ApiError(422, "invalid_request", f"{field}: {message}", fields={field: message})
+
+
+def install_errors(app: FastAPI) -> None:
+    """Let every error of an app end in an `ErrorBody`, without anything that is secret or internal.
+
+    What is unexpected ends in the middleware that `install_security` adds.
+    """
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(SessionNotFoundError, _no_session)
+    app.add_exception_handler(SessionStoreError, _store_error)
+    app.add_exception_handler(PyMongoError, _database_error)
+
+
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    try:
+        code = HTTPStatus(error.status_code).name.lower()
+    except ValueError:
+        code = "error"
+    return error_response(ApiError(error.status_code, code, str(error.detail), headers=error.headers))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields: dict[str, str] = {}
+    for problem in error.errors():
+        place = problem.get("loc") or ()
+        # The first part says where in the request it stands: query, path, body.
+        name = ".".join(str(part) for part in place[1:]) or "request"
+        fields.setdefault(name, str(problem.get("msg", "is not valid")))
+    message = "; ".join(f"{name}: {text}" for name, text in fields.items())
+    return error_response(ApiError(422, "invalid_request", message, fields=fields))
+
+
+async def _no_session(request: Request, error: Exception) -> JSONResponse:
+    return error_response(ApiError(404, "not_found", "there is no such session"))
+
+
+async def _store_error(request: Request, error: Exception) -> JSONResponse:
+    logger.error("error=<%s> | stored session cannot be read: %s", type(error).__name__, error)
+    return error_response(ApiError(500, "unreadable", str(error)))
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    # The text of a driver's error may name hosts and users.
+    logger.warning("error=<%s>, code=<%s> | database error", type(error).__name__, getattr(error, "code", None))
+    if getattr(error, "timeout", False) and getattr(error, "code", None) == _MAX_TIME_EXPIRED:
+        return error_response(ApiError(503, "too_slow", "the database took too long; narrow the request"))
+    message = "the database does not answer; try again in a moment"
+    return error_response(ApiError(503, "database_unavailable", message, headers={"Retry-After": "2"}))
+
+
+_MAX_TIME_EXPIRED = 50
+
+INTERNAL_ERROR = ApiError(500, "internal_error", "something went wrong; the server's log has the details")

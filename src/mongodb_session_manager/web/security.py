@@ -1,0 +1,188 @@
+"""What every answer carries, and which requests are turned away before any handler sees them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .binding import is_loopback
+from .errors import INTERNAL_ERROR, ApiError, error_response
+
+logger = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        # `data:` and `blob:` cannot reach another host, and an image cannot run scripts.
+        "img-src 'self' data: blob:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Addresses hold session ids, which are nobody else's business.
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""Set on every answer that does not set the header itself."""
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_FROM_HERE = frozenset({"same-origin", "none"})
+_API_PREFIX = "/api/"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may talk to an app.
+
+    Attributes:
+        open_to_loopback_only: There is no password, so only this machine may ask, and only by a name of its own: a
+            page of another host whose name was made to point here (DNS rebinding) is refused.
+        allowed_origins: Other origins whose pages may use the API, such as `https://console.example.com`.
+        allowed_headers: Request headers that those pages may send.
+    """
+
+    open_to_loopback_only: bool
+    allowed_origins: frozenset[str] = frozenset()
+    allowed_headers: tuple[str, ...] = field(default=())
+
+
+def install_security(app: FastAPI, policy: Policy) -> None:
+    """Add the middleware; call it after everything else that adds some, so that it comes first."""
+    app.add_middleware(RequestGuard, policy=policy)
+    if policy.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(policy.allowed_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=[*policy.allowed_headers, "Content-Type", "Last-Event-ID"],
+        )
+    app.add_middleware(ResponseHeaders)
+
+
+def parse_origins(values: Iterable[str]) -> frozenset[str]:
+    """Return origins in the form in which browsers send them.
+
+    Raises:
+        ValueError: One is not `scheme://host[:port]`; `*` is none.
+    """
+    found = set()
+    for value in values:
+        parts = urlsplit(value.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(f"{value!r} is not an origin such as https://console.example.com")
+        found.add(f"{parts.scheme}://{parts.netloc.lower()}")
+    return frozenset(found)
+
+
+class ResponseHeaders:
+    """Sets `SECURITY_HEADERS` on every answer, those of errors and static files included.
+
+    Unexpected errors end here: further out they would be answered without the headers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if started:
+                raise
+            logger.exception("method=<%s>, error=<%s> | request failed", scope["method"], type(error).__name__)
+            await error_response(INTERNAL_ERROR)(scope, receive, send_with_headers)
+
+
+class RequestGuard:
+    """Refuses requests of other sites, and without a password everything that does not come from this machine."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            refusal = self._refusal(scope, Headers(scope=scope))
+            if refusal is not None:
+                await error_response(refusal)(scope, receive, send)
+                return
+        elif scope["type"] == "websocket":
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+        if self._policy.open_to_loopback_only and not _is_local(scope, headers):
+            return ApiError(
+                403,
+                "local_only",
+                "without a password the server answers only this machine, by the name localhost or 127.0.0.1; "
+                "set a password to use it from elsewhere or through a proxy",
+            )
+        if self._is_foreign(scope, headers):
+            return ApiError(403, "cross_origin", "requests from pages of other origins are not allowed")
+        return None
+
+    def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
+        """Tell whether another site's page sends this. Programs that are no browsers send none of these headers."""
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and origin.lower() in self._policy.allowed_origins:
+            return False
+        is_call = scope["method"] not in _SAFE_METHODS or scope["path"].startswith(_API_PREFIX)
+        if not is_call:
+            return False  # A link to a page of the app.
+        if site is not None:
+            return site not in _FROM_HERE
+        if origin is None:
+            return False
+        # Behind a proxy that ends TLS the scheme may differ, so only the host is compared.
+        return urlsplit(origin).netloc.lower() != (headers.get("host") or "").lower()
+
+
+def _is_local(scope: Scope, headers: Headers) -> bool:
+    client = scope.get("client")
+    # A Unix socket has no address.
+    if client is not None and not is_loopback(client[0]):
+        return False
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)

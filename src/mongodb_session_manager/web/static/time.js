@@ -1,0 +1,64 @@
+// Moments: relative where a glance is enough, exact on demand.
+
+import { el } from "./dom.js";
+import { UNKNOWN } from "./format.js";
+
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const STEPS = [
+  [60, "second", 1],
+  [3600, "minute", 60],
+  [86_400, "hour", 3600],
+  [604_800, "day", 86_400],
+  [2_629_800, "week", 604_800],
+  [31_557_600, "month", 2_629_800],
+  [Infinity, "year", 31_557_600],
+];
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** A Date, or null for what is no moment. */
+export function parseTime(value) {
+  if (value === null || value === undefined || value === "") return null;
+  const date = value instanceof Date ? value : new Date(value);
+  return Number.isNaN(date.getTime()) ? null : date;
+}
+
+/** "3 min ago", "yesterday" */
+export function relativeTime(value, now = Date.now()) {
+  const date = parseTime(value);
+  if (!date) return UNKNOWN;
+  const seconds = (date.getTime() - now) / 1000;
+  if (Math.abs(seconds) < 10) return "just now";
+  const [, unit, size] = STEPS.find(([limit]) => Math.abs(seconds) < limit);
+  return RELATIVE.format(Math.trunc(seconds / size), unit);
+}
+
+export const fullTime = (value) => (parseTime(value) ? FULL.format(parseTime(value)) : UNKNOWN);
+export const clockTime = (value) => (parseTime(value) ? CLOCK.format(parseTime(value)) : UNKNOWN);
+export const dayName = (value) => (parseTime(value) ? DAY.format(parseTime(value)) : "No date");
+
+/**
+ * A <time> element; relative ones are kept current by `refreshTimes`.
+ *
+ * @param {string} value ISO moment
+ * @param {"relative"|"clock"|"full"} [style]
+ */
+export function timeElement(value, style = "relative") {
+  const date = parseTime(value);
+  if (!date) return el("span.faint", { text: "no date" });
+  const text = { relative: relativeTime, clock: clockTime, full: fullTime }[style](date);
+  return el("time", {
+    datetime: date.toISOString(),
+    text,
+    title: style === "full" ? date.toISOString() : fullTime(date),
+    data: style === "relative" ? { relative: "" } : {},
+  });
+}
+
+/** Keep every relative time of the page current. */
+export function refreshTimes(everyMs = 30_000) {
+  return setInterval(() => {
+    for (const node of document.querySelectorAll("time[data-relative]")) node.textContent = relativeTime(node.dateTime);
+  }, everyMs);
+}

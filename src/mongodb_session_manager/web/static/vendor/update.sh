@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Fetches the third-party browser code of this directory, at the versions named here, from the package registry that npm
+# is configured for. Raise a version, run this, run the browser tests, and commit what changed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+MARKDOWN_IT=15.0.3
+DOMPURIFY=3.4.18
+UPLOT=1.6.32
+# Compiled into markdown-it's browser bundle; fetched for their licences only.
+BUNDLED=(linkify-it mdurl uc.micro entities punycode.js)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# unpack NAME[@VERSION]: prints the directory the package was unpacked into.
+unpack() {
+	local target="$work/${1%%@*}"
+	mkdir -p "$target"
+	(cd "$target" && npm pack --silent "$1" >/dev/null)
+	tar -xzf "$target"/*.tgz -C "$target" --strip-components=1
+	echo "$target"
+}
+
+package=$(unpack "markdown-it@$MARKDOWN_IT")
+mkdir -p markdown-it dompurify uplot
+cp "$package/dist/browser/markdown-it.esm.min.mjs" markdown-it/markdown-it.js
+cp "$package/LICENSE" markdown-it/LICENSE
+dependencies=$(node -p "JSON.stringify(require('$package/package.json').dependencies)")
+for name in "${BUNDLED[@]}"; do
+	range=$(node -p "($dependencies)['$name'] ?? ''")
+	[ -n "$range" ] || continue
+	bundled=$(unpack "$name@$range")
+	license=$(find "$bundled" -maxdepth 1 -iname 'license*' | head -n 1)
+	{ printf '\n\n---- %s %s, part of the bundle ----\n\n' "$name" "$(node -p "require('$bundled/package.json').version")"; cat "$license"; } >>markdown-it/LICENSE
+done
+
+package=$(unpack "dompurify@$DOMPURIFY")
+cp "$package/dist/purify.es.mjs" dompurify/purify.js
+cp "$package/LICENSE" dompurify/LICENSE
+
+package=$(unpack "uplot@$UPLOT")
+cp "$package/dist/uPlot.esm.js" uplot/uPlot.js
+cp "$package/dist/uPlot.min.css" uplot/uPlot.css
+cp "$package/LICENSE" uplot/LICENSE
+
+# Source maps are not shipped: a browser's developer tools would ask for them in vain.
+sed -i -E '/^\/\/# sourceMappingURL=/d' markdown-it/markdown-it.js dompurify/purify.js
