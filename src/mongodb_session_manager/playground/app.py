@@ -1,0 +1,93 @@
+"""The playground as an ASGI app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from strands import Agent
+from strands.models.model import Model
+
+from mongodb_session_manager import (
+    AsyncMongoDBSessionManager,
+    AsyncMongoDBSessionManagerFactory,
+    AsyncMongoDBSessionRepository,
+    __version__,
+)
+
+from ..models import model_by_name
+from ..web import Policy, Stopping, install_errors, install_pages, install_security, mongodb_server
+from .agent import build_agent
+from .conversations import Conversations
+from .routes import Services, router
+from .settings import PlaygroundSettings
+from .turns import Turns
+
+logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(
+    settings: PlaygroundSettings | None = None, *, model: Model | None = None, stopping: Stopping | None = None
+) -> FastAPI:
+    """Return the app; it connects, and starts an embedded server when it has to, in its lifespan.
+
+    Args:
+        settings: None reads them from the environment.
+        model: Answers instead of the one that the settings name.
+        stopping: Ends the event streams when the server is about to end.
+
+    Raises:
+        ImportError: The package of the model's provider is not installed.
+        ValueError: A setting makes no sense; the message says which.
+    """
+    settings = settings or PlaygroundSettings()
+    answering = model or model_by_name(settings.model, delay_s=settings.offline_delay_s, thinking_s=0.2)
+    model_id = str(answering.get_config().get("model_id", type(answering).__name__))
+
+    def agent(manager: AsyncMongoDBSessionManager) -> Agent:
+        return build_agent(manager, answering)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        given = settings.connection_string
+        async with (
+            mongodb_server(given.get_secret_value() if given else None) as uri,
+            AsyncMongoDBSessionManagerFactory(
+                uri, settings.database_name, settings.collection_name, application_name=settings.application_name
+            ) as factory,
+            AsyncMongoDBSessionRepository(uri, settings.database_name, settings.collection_name) as repository,
+        ):
+            if given is None:
+                logger.info(
+                    "the session viewer shows the same sessions when it is started with MONGODB_CONNECTION_STRING='%s'",
+                    uri,
+                )
+            turns = Turns(factory, agent, most_running=settings.max_turns)
+            conversations = Conversations(
+                repository, turns, application_name=settings.application_name, viewer_url=settings.viewer_url
+            )
+            app.state.services = Services(factory, repository, turns, conversations, app.state.stopping, model_id)
+            try:
+                yield
+            finally:
+                await turns.close(settings.shutdown_grace_s)
+
+    app = FastAPI(
+        title="Chat playground",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.stopping = stopping or Stopping()
+    app.include_router(router)
+    install_errors(app)
+    install_pages(app, STATIC)
+    install_security(app, Policy(open_to_loopback_only=True))
+    return app

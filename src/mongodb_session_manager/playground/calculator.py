@@ -1,0 +1,103 @@
+"""Arithmetic on text that a model wrote: parsed, walked and bounded, never evaluated as code."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import TypeAlias
+
+Number: TypeAlias = int | float
+
+LONGEST_EXPRESSION = 500
+_DEEPEST = 60
+# Big enough for any question a person asks, small enough that no product or power takes long.
+_MOST_BITS = 2_000
+
+_BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_UNARY: dict[type[ast.unaryop], Callable[[Number], Number]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+_FUNCTIONS: dict[str, Callable[..., Number]] = {
+    "abs": abs,
+    "ceil": math.ceil,
+    "cos": math.cos,
+    "exp": math.exp,
+    "floor": math.floor,
+    "log": math.log,
+    "log10": math.log10,
+    "max": max,
+    "min": min,
+    "round": round,
+    "sin": math.sin,
+    "sqrt": math.sqrt,
+    "tan": math.tan,
+}
+_CONSTANTS: dict[str, Number] = {"e": math.e, "pi": math.pi, "tau": math.tau}
+
+
+def calculate(expression: str) -> Number:
+    """Return the value of an arithmetic expression such as `(2 + 3) * 4 ** 2` or `sqrt(2) * pi`.
+
+    Args:
+        expression: Numbers, `+ - * / // % **`, parentheses, and the functions and constants of a pocket calculator.
+
+    Raises:
+        ValueError: It is no such expression, has no value, or its value is too large; the message says which.
+    """
+    if len(expression) > LONGEST_EXPRESSION:
+        raise ValueError(f"the expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+        return _value(tree.body, _DEEPEST)
+    except (SyntaxError, RecursionError, MemoryError):
+        raise ValueError("that is no arithmetic expression") from None
+    except (ArithmeticError, TypeError) as error:
+        raise ValueError(f"that has no value: {error}") from None
+
+
+def shown(value: Number) -> str:
+    """Return a value as people write it: 246 for 246.0, 0.3 for what adding 0.1 and 0.2 gives."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _value(node: ast.expr, depth: int) -> Number:
+    if depth == 0:
+        raise ValueError("the expression is nested too deeply")
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return _bounded(number)
+        case ast.Name(id=name) if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        case ast.UnaryOp(op=sign, operand=operand) if type(sign) in _UNARY:
+            return _UNARY[type(sign)](_value(operand, depth - 1))
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _BINARY:
+            first, second = _value(left, depth - 1), _value(right, depth - 1)
+            if isinstance(sign, ast.Pow):
+                _check_power(first, second)
+            return _bounded(_BINARY[type(sign)](first, second))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+            return _bounded(_FUNCTIONS[name](*(_value(argument, depth - 1) for argument in arguments)))
+    raise ValueError("only numbers, + - * / // % **, parentheses and simple functions are allowed")
+
+
+def _check_power(base: Number, exponent: Number) -> None:
+    """Refuse a power of integers before it is computed: Python's have no limit."""
+    whole = isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1
+    if whole and abs(exponent) * int(base).bit_length() > _MOST_BITS:
+        raise ValueError("the result is too large")
+
+
+def _bounded(value: object) -> Number:
+    if not isinstance(value, int | float):
+        raise ValueError("the result is not a real number")
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError("the result is too large")
+    return value

@@ -1,0 +1,72 @@
+"""Settings of the playground, from the environment or a `.env` file."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..web import is_loopback
+
+
+class PlaygroundSettings(BaseSettings):
+    """Where the playground runs, what it talks to and where it stores.
+
+    Attributes:
+        connection_string: `MONGODB_CONNECTION_STRING`; unset for an embedded server whose data is temporary.
+        database_name: `DATABASE_NAME`.
+        collection_name: `COLLECTION_NAME`; the viewer's, so that both show the same sessions.
+        model: `PLAYGROUND_MODEL`: `offline`, or `provider:id` as in `bedrock:<id>`, `openai:<id>`, `ollama:<id>`.
+        host: `PLAYGROUND_HOST`, an address of this machine: the playground has no password.
+        port: `PLAYGROUND_PORT`; 0 lets the system choose.
+        application_name: `PLAYGROUND_APPLICATION_NAME`: stored in the sessions it makes; others it leaves alone.
+        viewer_url: `PLAYGROUND_VIEWER_URL`: where the session viewer runs; empty for no link.
+        max_turns: `PLAYGROUND_MAX_TURNS`: replies in the making at the same time.
+        shutdown_grace_s: `PLAYGROUND_SHUTDOWN_GRACE_S`: seconds that running replies have when the server ends.
+        offline_delay_s: `PLAYGROUND_OFFLINE_DELAY_S`: seconds between two words of the offline model.
+        log_level: `LOG_LEVEL`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    connection_string: SecretStr | None = Field(default=None, validation_alias="MONGODB_CONNECTION_STRING")
+    database_name: str = Field(default="examples", min_length=1, validation_alias="DATABASE_NAME")
+    collection_name: str = Field(default="sessions", min_length=1, validation_alias="COLLECTION_NAME")
+    model: str = Field(default="offline", validation_alias="PLAYGROUND_MODEL")
+    host: str = Field(default="127.0.0.1", validation_alias="PLAYGROUND_HOST")
+    port: int = Field(default=8880, ge=0, le=65535, validation_alias="PLAYGROUND_PORT")
+    application_name: str = Field(
+        default="playground", min_length=1, max_length=100, validation_alias="PLAYGROUND_APPLICATION_NAME"
+    )
+    viewer_url: str = Field(default="http://127.0.0.1:8882/", validation_alias="PLAYGROUND_VIEWER_URL")
+    max_turns: int = Field(default=32, ge=1, le=10_000, validation_alias="PLAYGROUND_MAX_TURNS")
+    shutdown_grace_s: float = Field(default=10.0, ge=0, le=600, validation_alias="PLAYGROUND_SHUTDOWN_GRACE_S")
+    offline_delay_s: float = Field(default=0.03, ge=0, le=5, validation_alias="PLAYGROUND_OFFLINE_DELAY_S")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", validation_alias="LOG_LEVEL")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("host")
+    @classmethod
+    def _is_local(cls, value: str) -> str:
+        if not is_loopback(value):
+            raise ValueError(
+                f"the playground has no password, so {value!r} will not do; use 127.0.0.1, "
+                "and a reverse proxy that asks for one to reach it from elsewhere"
+            )
+        return value
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
+            raise ValueError(f"{value!r} is not an address such as http://127.0.0.1:8882/")
+        return value

@@ -1,0 +1,113 @@
+// Thumbs up, thumbs down, and a comment.
+
+import { el, fill, uniqueId } from "../shared/dom.js";
+import { copyText, toast } from "../shared/feedback.js";
+import { icon } from "../shared/icons.js";
+
+const CHOICES = [
+  ["up", "thumbUp", "Good reply"],
+  ["down", "thumbDown", "Bad reply"],
+];
+
+/**
+ * @param {object} options
+ * @param {{rating: string, comment: string}|null} options.given the feedback that is stored
+ * @param {string} options.text the reply, for copying
+ * @param {Node} options.meta stands beside the buttons
+ * @param {(feedback: {rating: string, comment: string}) => Promise<void>} options.onGive stores it
+ * @returns {HTMLElement}
+ */
+export function feedbackBar({ given, text, meta, onGive }) {
+  const bar = el("div.feedback");
+  const show = (current, opened = null) =>
+    fill(bar, el("div.feedback-row", {}, buttons(current, opened), meta), opened ? form(current, opened) : note(current));
+
+  const buttons = (current, opened) =>
+    el(
+      "div.feedback-buttons",
+      { role: "group", "aria-label": "Rate this reply" },
+      CHOICES.map(([rating, art, label]) =>
+        el(
+          "button.btn.btn-ghost.btn-sm.btn-icon",
+          {
+            type: "button",
+            "aria-label": label,
+            "aria-pressed": String((opened ?? current?.rating) === rating),
+            data: { tip: label, rating },
+            on: { click: () => (opened === rating ? close(current, rating) : open(current, rating)) },
+          },
+          icon(art),
+        ),
+      ),
+      text
+        ? el(
+            "button.btn.btn-ghost.btn-sm.btn-icon",
+            { type: "button", "aria-label": "Copy reply", data: { tip: "Copy reply" }, on: { click: () => copyText(text, "Reply") } },
+            icon("copy"),
+          )
+        : null,
+    );
+
+  const open = (current, rating) => {
+    show(current, rating);
+    bar.querySelector("textarea").focus();
+  };
+  const close = (current, rating) => {
+    show(current);
+    bar.querySelector(`[data-rating="${rating}"]`).focus();
+  };
+
+  const form = (current, rating) => {
+    const id = uniqueId("comment");
+    const comment = el("textarea.textarea", {
+      id,
+      rows: 2,
+      maxlength: 2000,
+      placeholder: rating === "up" ? "What was good about it?" : "What was wrong with it?",
+      value: current?.rating === rating ? current.comment : "",
+    });
+    const save = el("button.btn.btn-primary.btn-sm", { type: "submit", text: "Send feedback" });
+    const store = async (event) => {
+      event.preventDefault();
+      save.disabled = true;
+      const feedback = { rating, comment: comment.value.trim() };
+      try {
+        await onGive(feedback);
+        close(feedback, rating);
+        toast("Feedback stored");
+      } catch (error) {
+        save.disabled = false;
+        toast(`Feedback was not stored: ${error.message}`, "error");
+      }
+    };
+    return el(
+      "form.feedback-form.card",
+      {
+        on: {
+          submit: store,
+          keydown: (event) => {
+            if (event.key === "Escape") close(current, rating);
+            else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.requestSubmit();
+          },
+        },
+      },
+      el("label.field-label", { for: id, text: "Comment (optional)" }),
+      comment,
+      el(
+        "div.row",
+        {},
+        el("span.spacer"),
+        el("button.btn.btn-ghost.btn-sm", { type: "button", text: "Cancel", on: { click: () => close(current, rating) } }),
+        save,
+      ),
+    );
+  };
+
+  show(given);
+  return bar;
+}
+
+function note(feedback) {
+  if (!feedback?.comment) return null;
+  return el("p.feedback-note.user-text", { dir: "auto", text: `“${feedback.comment}”` });
+}

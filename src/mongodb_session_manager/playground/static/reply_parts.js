@@ -1,0 +1,59 @@
+// What a reply is made of: text, tool calls with their results, reasoning.
+
+import { el, userText } from "../shared/dom.js";
+import { icon } from "../shared/icons.js";
+import { jsonTree } from "../shared/json_tree.js";
+import { disclosure, fileChip, redactedBubble, summariseInput, summariseResult, textBubble } from "../shared/messages.js";
+
+/**
+ * A tool call and, once it is there, its result: folded, readable on one line.
+ *
+ * @param {{name: string, input: unknown}} call
+ * @param {{status: string, content: string}|null} result null: not answered (yet)
+ * @param {{running?: boolean, open?: boolean}} [options]
+ */
+export function toolView(call, result, { running = false, open = false } = {}) {
+  const failed = result?.status === "error" || Boolean(result?.content.startsWith("Error"));
+  const summary = [summariseInput(call.input), result ? summariseResult(result.content) : ""].filter(Boolean).join("  →  ");
+  const marks = [];
+  if (running && !result) marks.push(el("span.row.faint", {}, el("span.spinner"), el("span.visually-hidden", { text: "running" })));
+  else if (!result) marks.push(el("span.badge.badge-warn", { text: "not answered" }));
+  else if (failed) marks.push(el("span.badge.badge-danger", { text: "failed" }));
+  else marks.push(el("span.tool-ok", {}, icon("check", "succeeded")));
+  return disclosure({
+    art: failed ? "alert" : "tool",
+    kind: failed ? "tool tool-error" : "tool",
+    title: call.name,
+    summary,
+    marks,
+    open,
+    body: () => [
+      el("div.disclosure-label", { text: "Arguments" }),
+      jsonTree(call.input, { open: 2 }),
+      ...(result
+        ? [el("div.disclosure-label", { text: "Result" }), el("pre.pre", { dir: "auto", tabindex: 0, text: result.content })]
+        : []),
+    ],
+  });
+}
+
+/** The view of a block that is no tool call or result. */
+export function blockView(block, redacted = false) {
+  switch (block.type) {
+    case "text":
+      return redacted ? redactedBubble(block.text) : textBubble(block.text);
+    case "reasoning":
+      return disclosure({
+        art: "bolt",
+        title: "Reasoning",
+        body: () => [el("div.plain-text.muted", { dir: "auto", text: block.text })],
+      });
+    default:
+      return fileChip({ name: block.kind ?? "content", format: "shown in the session viewer" });
+  }
+}
+
+/** What the user said: as it was typed, no Markdown. */
+export function promptBubble(text, redacted = false) {
+  return redacted ? redactedBubble(text) : el("div.bubble", {}, userText(text, "div.plain-text.user-text"));
+}
