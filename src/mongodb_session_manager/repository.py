@@ -343,13 +343,16 @@ class AsyncMongoDBSessionRepository:
         for _ in range(_ATTEMPTS):
             if (refused := await self._apply(session_id, step)) is None:
                 return
+            found = await self._agents.message(session_id, agent_id, record.message_id)
             if not refused.element_found:
+                if found is None:
+                    outcome = "missing"
+                    break
                 # A segment knows of no turns: whether this writer may is settled in the session, where others see, too,
                 # that something changed.
                 await self._apply(session_id, Step())
                 outcome = await self._history.change_message(session_id, element)
                 break
-            found = await self._agents.message(session_id, agent_id, record.message_id)
             if step.guard and found is not None and "redact_message" in found:
                 break
             # It was appended after it had been refused.

@@ -91,6 +91,10 @@ async def sealed_session(sessions: Sessions, count: int = 80, **agent_kwargs: An
 
 async def test_the_oldest_messages_move_into_segments(sessions: Sessions) -> None:
     numbers = await sealed_session(sessions)
+    # What arrived while the last seal ran is sealed after the next write.
+    numbers.append(len(numbers))
+    async with sessions.manager() as manager:
+        await converse(manager, make_agent(manager, conversation_manager=ALL()), numbers[-1:])
 
     document = check_stored(sessions.raw.database)
     agent = document["agents"][AGENT_ID]
