@@ -47,6 +47,13 @@ def aws() -> Iterator[Aws]:
     if os.environ.get(ENDPOINT) or os.environ.get("EXAMPLE_AWS") == "account":
         yield Aws(aioboto3.Session(), os.environ.get(ENDPOINT))
         return
+    with moto() as place:
+        yield place
+
+
+@contextmanager
+def moto() -> Iterator[Aws]:
+    """Give moto's server in this process, for as long as the block."""
     try:
         from moto.server import ThreadedMotoServer
     except ImportError:

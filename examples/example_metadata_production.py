@@ -2,7 +2,7 @@
 
 Each conversation is a session, and its metadata is the ticket: customer, topic, priority, status. The fields by which
 the desk searches are indexed (`metadata_fields`). A supervisor finds what needs attention without reading a message,
-takes a ticket over, and personal data is removed when the ticket is closed.
+takes a ticket over, and contact data is removed when the ticket is closed.
 
     python examples/example_metadata_production.py
 """
@@ -75,7 +75,7 @@ class Desk:
             say(ticket["topic"], f"{ticket['status']}, {ticket['priority']}, {counts}")
 
     async def close_ticket(self, session_id: str, resolution: str) -> None:
-        """Close a ticket; what identifies the customer goes, the conversation stays."""
+        """Close a ticket; the contact data goes, the conversation stays."""
         async with self.sessions.create_session_manager(session_id) as manager:
             await manager.update_metadata({"status": "closed", "resolution": resolution})
             await manager.delete_metadata(["customer"])

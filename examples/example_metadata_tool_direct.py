@@ -26,7 +26,8 @@ async def protect(original_func: Any, action: str, session_id: str, **kwargs: An
             changed = kwargs["keys"]
         case _:
             return await original_func()
-    if refused := sorted(PROTECTED.intersection(changed)):
+    # A dot addresses a part of a field, which is protected with it.
+    if refused := sorted(name for name in changed if name.partition(".")[0] in PROTECTED):
         raise PermissionError(f"protected fields: {', '.join(refused)}")
     return await original_func(changed)
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from _aws import REGION, aws
+from _aws import REGION, moto
 from _shared import COLLECTION, DATABASE, chosen_model, heading, new_session_id, run, say
 from strands import Agent
 
@@ -36,17 +36,17 @@ def gateway() -> Iterator[MetadataWebSocketHook]:
     if endpoint := os.environ.get(ENDPOINT):
         yield create_metadata_websocket_hook(endpoint, fields)
         return
-    with aws() as place:
+    with moto() as place:
         assert place.endpoint_url is not None
         yield create_metadata_websocket_hook(place.endpoint_url, fields, REGION, session=place.session)
 
 
 def pushed() -> Iterator[dict[str, Any]]:
     """Yield what moto passed on to the browser: it keeps the messages of a connection one after the other."""
-    from moto.apigatewaymanagementapi.models import apigatewaymanagementapi_backends as moto
+    from moto.apigatewaymanagementapi.models import apigatewaymanagementapi_backends as gateways
     from moto.core.models import DEFAULT_ACCOUNT_ID
 
-    text = moto[DEFAULT_ACCOUNT_ID][REGION].connections[CONNECTION_ID].data.decode()
+    text = gateways[DEFAULT_ACCOUNT_ID][REGION].connections[CONNECTION_ID].data.decode()
     while text:
         message, end = json.JSONDecoder().raw_decode(text)
         yield message

@@ -50,10 +50,12 @@ class Moto:
         url: str = self.sqs.create_queue(QueueName=name + ".fifo" * fifo, Attributes=attributes)["QueueUrl"]
         return url
 
-    def topic(self) -> tuple[str, str]:
+    def topic(self, *, fifo: bool = False) -> tuple[str, str]:
         """Make a topic, and a queue that gets what is published to it; returns its ARN and the queue's URL."""
-        arn: str = self.sns.create_topic(Name=f"t-{uuid4().hex[:12]}")["TopicArn"]
-        queue = self.queue()
+        name = f"t-{uuid4().hex[:12]}"
+        attributes = {"FifoTopic": "true"} if fifo else {}
+        arn: str = self.sns.create_topic(Name=name + ".fifo" * fifo, Attributes=attributes)["TopicArn"]
+        queue = self.queue(fifo=fifo)
         queue_arn = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self.sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
         return arn, queue

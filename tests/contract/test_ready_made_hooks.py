@@ -436,6 +436,24 @@ async def test_fields_of_objects_in_lists_are_masked_by_their_path(driver: Drive
     ]
 
 
+async def test_what_is_changed_beside_a_masked_field_is_stored_with_the_whole_field(driver: Driver) -> None:
+    def tidy(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:
+        metadata = kwargs["metadata"]
+        metadata["customer"]["name"] = metadata["customer"]["name"].strip()
+        metadata["orders"][0]["id"] += 1
+        return original_func(metadata)
+
+    async with driver.manager(metadata_hook=redact_fields(tidy, ["phone", "orders.card"])) as manager:
+        await manager.update_metadata(
+            {"customer": {"name": " Ada ", "phone": "555"}, "orders": [{"card": "4111", "id": 7}]}
+        )
+
+        assert (await driver.stored())["metadata"] == {
+            "customer": {"name": "Ada", "phone": "555"},
+            "orders": [{"card": "4111", "id": 8}],
+        }
+
+
 async def test_several_notifying_hooks_are_masked_alike_and_may_be_chained(driver: Driver) -> None:
     first, second, outside = Inner(), Inner(), Inner()
     inner = redact_fields(chain_hooks(first.plain, second.awaited), {"a": 1}.keys(), mask=None)

@@ -142,10 +142,11 @@ async def test_what_is_too_large_is_not_sent(
     assert_told_once(caplog, towards, "bytes are over the limit of ")
 
 
+@pytest.mark.parametrize("code", ["GoneException", ""])
 async def test_a_connection_that_is_gone_is_forgotten(
-    driver: Driver, stub_service: StubService, caplog: pytest.LogCaptureFixture
+    driver: Driver, stub_service: StubService, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
-    stub_service.answer(410, "GoneException")
+    stub_service.answer(410, code)
     hook = hooks(stub_service.url)["metadata-websocket"]
 
     async with driver.manager(metadata_hook=hook) as manager:

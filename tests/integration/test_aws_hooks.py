@@ -116,6 +116,19 @@ async def test_a_subject_is_one_short_line_whatever_the_session_is_called(driver
 # -- SQS
 
 
+async def test_feedback_reaches_a_fifo_topic_in_order(driver: Driver, moto: Moto) -> None:
+    topic, queue = moto.topic(fifo=True)
+    hook = create_feedback_sns_hook(topic_arn=topic, **options(moto))
+
+    async with driver.manager(feedback_hook=hook) as manager:
+        for comment in ("same", "same", "other"):
+            await manager.add_feedback({"rating": "up", "comment": comment})
+
+    assert hook.counters == Counters(sent=3)
+    bodies = [message["Message"] for message in moto.published(queue)]
+    assert [body.rpartition("\n")[2] for body in bodies] == ["same", "same", "other"]
+
+
 async def test_metadata_changes_reach_the_queue(driver: Driver, moto: Moto) -> None:
     queue = moto.queue(fifo=True)
     hook = sqs_hook(moto, queue)

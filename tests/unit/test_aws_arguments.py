@@ -75,7 +75,15 @@ def test_a_broken_template_is_refused_when_the_hook_is_made(prefix: dict[str, An
         create_feedback_sns_hook(topic_arn=TOPIC, **prefix)
 
 
-@pytest.mark.parametrize("topics", [{}, {"topic_arn": "feedback"}, {"topic_arn_bad": "arn:aws:sqs:eu-west-1:1:q"}])
+@pytest.mark.parametrize(
+    "topics",
+    [
+        {},
+        {"topic_arn": "feedback"},
+        {"topic_arn": "feedback", "region_name": "eu-west-1"},
+        {"topic_arn_bad": "arn:aws:sqs:eu-west-1:1:q"},
+    ],
+)
 def test_what_is_no_topic_is_refused(topics: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="topic"):
         create_feedback_sns_hook(**topics)  # type: ignore[arg-type]

@@ -259,6 +259,42 @@ def test_a_drain_gives_up_what_is_not_delivered_in_time(caplog: pytest.LogCaptur
     assert receiver.got == ["other"]
 
 
+def test_room_that_a_drain_makes_is_for_those_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background.outbox, "MAX_PENDING", background.MAX_IN_FLIGHT + 1)
+    monkeypatch.setattr(background.outbox, "ROOM_WAIT_S", 3600.0)
+    receiver = Receiver(closed=True)
+    box = outbox(receiver.send)
+    for number in range(background.MAX_IN_FLIGHT):
+        box.put(f"busy-{number}", "sent")
+    box.put("given-up", "never")
+    box.put("late", "admitted")
+
+    assert drain("given-up", 0) == 1
+    assert box._held == background.MAX_IN_FLIGHT + 1  # the late one has the room
+    receiver.open()
+
+    assert drain() == 0
+    assert box.counters == Counters(sent=background.MAX_IN_FLIGHT + 1, dropped=1)
+
+
+def test_a_drain_ends_when_another_one_gives_up_what_it_waits_for() -> None:
+    receiver = Receiver(closed=True)
+    box = outbox(receiver.send)
+    for number in range(background.MAX_IN_FLIGHT):
+        box.put(f"busy-{number}", "sent")
+    box.put("s-1", "never")
+
+    async def both() -> tuple[int, int]:
+        patient = asyncio.create_task(background.drain("s-1", 3600))
+        await asyncio.sleep(0)
+        given_up = await background.drain("s-1", 0)
+        return given_up, await patient
+
+    assert asyncio.run(asyncio.wait_for(both(), 60)) == (1, 0)
+    receiver.open()
+    assert drain() == 0
+
+
 def test_a_drain_goes_on_as_long_as_something_is_delivered() -> None:
     async def send(messages: Sequence[str]) -> Sequence[Outcome]:
         await asyncio.sleep(0.02)

@@ -52,6 +52,35 @@ def test_fields_to_redact_are_names() -> None:
         redact_fields("email", ["email"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("field", "metadata"),
+    [
+        ("invoices.2024.card", {"invoices": {"2024": {"card": "4111"}}}),
+        ("invoices.2024.card", {"invoices.2024": {"card": "4111"}}),
+        ("invoices.2024.card", {"invoices": [{"card": "4111"}]}),
+        ("2024.card", {"2024": {"card": "4111"}}),
+        ("2024", {"invoices.2024": "4111"}),
+        ("customer.home.phone", {"customer": {"home.phone": "4111"}}),
+        ("phone", {"customer": {"home.phone": "4111"}}),
+    ],
+)
+def test_a_masked_field_is_masked_however_its_names_are_written(field: str, metadata: dict[str, Any]) -> None:
+    seen: list[str] = []
+    hook = redact_fields(lambda original_func, action, session_id, **kwargs: seen.append(str(kwargs)), [field])
+
+    hook(lambda metadata: None, "update", "s-1", metadata=metadata)
+
+    assert "[redacted]" in seen[0]
+    assert "4111" not in seen[0]
+
+
+def test_a_session_id_cannot_begin_a_line_of_the_audit(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "audit"):
+        audit_hook(logging.getLogger("audit"))(dict, "get", "s-1\nsession_id=<s-2>, action=<delete>")
+
+    assert caplog.messages[0].startswith("session_id=<s-1\\nsession_id=<s-2>, action=<delete>>, action=<get>")
+
+
 class Recorder:
     """An inner hook of either kind, and the threads that it and the operation ran in."""
 

@@ -301,6 +301,7 @@ class Outbox(Generic[T]):
                 else:
                     self._late.append(message)
             self._dropped += dropped.total()
+            workers = self._admit_late()
             if portal.is_current():
                 for sending_id, (limit, count) in self._sending.items():
                     if (session_id is None or sending_id == session_id) and not limit.expired():
@@ -310,6 +311,11 @@ class Outbox(Generic[T]):
         for dropped_id, count in dropped.items():
             if count:
                 self._log_drop(dropped_id, reason, count)
+        for _ in range(workers):
+            draining.start(self._work)
+        if portal.is_current():
+            for dropped_id in dropped:
+                draining.progress(dropped_id, delivered=False)
         return dropped.total()
 
     # -- logs

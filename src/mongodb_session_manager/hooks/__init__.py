@@ -12,21 +12,14 @@ from __future__ import annotations
 
 from .audit import audit_hook
 from .cache import CachedMetadata
-from .chain import apply, apply_blocking, chain_hooks, flatten
+from .chain import apply as apply
+from .chain import apply_blocking as apply_blocking
+from .chain import chain_hooks
+from .chain import flatten as flatten
 from .invocation import Hook
-from .old_names import current_names
+from .old_names import current_names as current_names
 from .redaction import redact_fields
 from .validation import validate_metadata
 
-__all__ = [
-    "CachedMetadata",
-    "Hook",
-    "apply",
-    "apply_blocking",
-    "audit_hook",
-    "chain_hooks",
-    "current_names",
-    "flatten",
-    "redact_fields",
-    "validate_metadata",
-]
+# What users need; the rest is for the managers and factories.
+__all__ = ["CachedMetadata", "Hook", "audit_hook", "chain_hooks", "redact_fields", "validate_metadata"]

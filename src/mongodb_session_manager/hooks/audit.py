@@ -36,7 +36,7 @@ def audit_hook(logger: logging.Logger | logging.LoggerAdapter[Any], level: int =
             logger.log(
                 level if error is None else max(level, logging.WARNING),
                 "session_id=<%s>, action=<%s>, fields=<%s>, outcome=<%s>, ms=<%.1f> | audited",
-                session_id,
+                json.dumps(session_id)[1:-1],
                 action,
                 fields,
                 "done" if error is None else type(error).__name__,
@@ -49,7 +49,7 @@ def audit_hook(logger: logging.Logger | logging.LoggerAdapter[Any], level: int =
 
 
 def _field_names(payload: dict[str, Any]) -> str:
-    # As JSON: a name with a line break in it must not begin a line of the log.
+    # As JSON, like the session's id: a name with a line break in it must not begin a line of the log.
     names = next(iter(payload.values()), ())
     try:
         return json.dumps([str(name) for name in names])

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ..background import Outcome
 from . import aws_clients
 from .notifying import NotifyingHook, check_size
-from .payloads import accepted_text, one_line, timestamp
+from .payloads import accepted_text, fifo_attributes, one_line, timestamp
 from .stored import StoredSession
 
 OFF = "none"
@@ -50,6 +50,7 @@ class _Message:
     prefix: str
     text: str
     attributes: dict[str, dict[str, str]]
+    fifo: dict[str, str]
     stored: StoredSession
 
 
@@ -58,7 +59,7 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
 
     Ratings are `up` ("positive"), `down` ("negative"), and everything else ("neutral"). A message has the subject
     `<prefix>Virtual Agents Feedback <rating> on session <session_id>`; a body with the session's viewer password, its
-    id and the comment; and the attributes `session_id` and `rating`.
+    id and the comment; and the attributes `session_id` and `rating`. A FIFO topic gets the session as the message group.
 
     Use it with `feedback_hook=`. It never delays or fails `add_feedback`; see `NotifyingHook`.
     """
@@ -124,7 +125,8 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
             arn = topic or topic_arn
             if arn is None or arn.lower() == OFF:
                 continue
-            self._routes[rating] = _Route(arn, region_name or _region(arn), subject_prefix or "", body_prefix or "")
+            region = _region(arn)
+            self._routes[rating] = _Route(arn, region_name or region, subject_prefix or "", body_prefix or "")
 
     def _prepare(self, action: str, session_id: str, value: Any, stored: StoredSession) -> tuple[_Message, int] | None:
         rating = _rating(value)
@@ -139,9 +141,9 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
             name: {"DataType": "String", "StringValue": accepted_text(variables[name])}
             for name in ("session_id", "rating")
         }
-        parts = _Message(
-            route, one_line(subject, MAX_SUBJECT), route.body_prefix.format(**variables), text, attributes, stored
-        )
+        prefix = route.body_prefix.format(**variables)
+        fifo = fifo_attributes(session_id) if route.topic_arn.endswith(".fifo") else {}
+        parts = _Message(route, one_line(subject, MAX_SUBJECT), prefix, text, attributes, fifo, stored)
         return parts, len(text)
 
     async def _send(self, messages: Sequence[_Message]) -> Sequence[Outcome]:
@@ -156,6 +158,7 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
                 Subject=message.subject,
                 Message=body,
                 MessageAttributes=message.attributes,
+                **message.fifo,
             )
         return [None]
 
@@ -216,7 +219,7 @@ def _check_template(name: str, template: str | None) -> None:
         fields = [parsed[1:3] for parsed in string.Formatter().parse(template or "") if parsed[1] is not None]
         unknown = [variable for variable, _ in fields if variable not in _VARIABLES]
         if not unknown:
-            (template or "").format(**dict.fromkeys(_VARIABLES, ""))
+            (template or "").format(**dict.fromkeys(_VARIABLES, "x"))
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise ValueError(f"{name} is a broken template ({error}): {template!r}") from None
     if unknown:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -13,14 +10,11 @@ from ..background import Outcome
 from . import aws_clients
 from .metadata_changes import EVENT, change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size
-from .payloads import accepted_text
+from .payloads import accepted_text, fifo_attributes
 from .stored import StoredSession
 
 MAX_BYTES = 1024 * 1024
 """SQS's limit for a message with its attributes. A queue may have a lower one, which the service enforces."""
-
-# What SQS takes as the group of a FIFO queue's message.
-_GROUP = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
 
 
 def is_metadata_sqs_hook_available() -> bool:
@@ -92,9 +86,7 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
             "MessageAttributes": {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()},
         }
         if self._is_fifo:
-            message["MessageGroupId"] = _group(session_id)
-            # One per change and not of its content: a status that is set twice was changed twice.
-            message["MessageDeduplicationId"] = uuid.uuid4().hex
+            message |= fifo_attributes(session_id)
         return message, size
 
     async def _send(self, messages: Sequence[dict[str, Any]]) -> Sequence[Outcome]:
@@ -137,9 +129,3 @@ def create_metadata_sqs_hook(
     return MetadataSQSHook(
         queue_url, metadata_fields, session=session, endpoint_url=endpoint_url, region_name=region_name
     )
-
-
-def _group(session_id: str) -> str:
-    if _GROUP.fullmatch(session_id):
-        return session_id
-    return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()

@@ -19,6 +19,9 @@ CONNECTION_FIELDS = ("connection_id", "ws_connection_id")
 MAX_BYTES = 128 * 1024
 """API Gateway's limit for a message."""
 
+GONE = 410
+"""Status of the answer about a connection that is closed."""
+
 _SCHEMES = {"wss": "https", "ws": "http", "https": "https", "http": "http"}
 
 
@@ -100,8 +103,10 @@ class MetadataWebSocketHook(NotifyingHook[_Message]):
             try:
                 await client.post_to_connection(ConnectionId=connection_id, Data=message.data)
                 return [None]
-            except client.exceptions.GoneException:
-                pass
+            except client.exceptions.ClientError as error:
+                # By its status: what stands between may answer 410 without the service's own error code.
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != GONE:
+                    raise
         await message.stored.remove(field, connection_id)
         return [SkippedError("gone")]
 

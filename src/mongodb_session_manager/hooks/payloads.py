@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 # What SNS and SQS accept in texts: XML 1.0 characters.
 _REFUSED = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What they take as the group of a message to a FIFO queue or topic.
+_GROUP = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
 _GAP = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
@@ -80,3 +84,12 @@ def accepted_text(text: str) -> str:
 def one_line(text: str, most: int) -> str:
     """Return a text without line breaks and control characters, cut to `most` characters."""
     return accepted_text(_GAP.sub(" ", text)).strip()[:most].rstrip()
+
+
+def fifo_attributes(session_id: str) -> dict[str, str]:
+    """Return what a FIFO queue or topic asks for: the session as the group, which keeps its order, and an id."""
+    group = session_id
+    if not _GROUP.fullmatch(group):
+        group = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()
+    # One id per message and not of its content: a status that is set twice was changed twice.
+    return {"MessageGroupId": group, "MessageDeduplicationId": uuid.uuid4().hex}

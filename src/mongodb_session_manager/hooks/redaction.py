@@ -73,11 +73,18 @@ def _redacting(hook: Hook, masked: _Mask) -> Hook:
     return awaited
 
 
-def _restored(passed_on: Any, shown: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
-    """Return what the inner hook passed on, with the whole value for each field that it left as it was shown."""
-    if not isinstance(passed_on, Mapping):
-        return passed_on
-    return {key: whole[key] if key in whole and value == shown[key] else value for key, value in passed_on.items()}
+def _restored(passed_on: Any, shown: Any, whole: Any) -> Any:
+    """Return what the inner hook passed on, with the whole value wherever it left what it was shown."""
+    if passed_on == shown:
+        return whole
+    # Changed beside a masked field, which must not be stored as its mask.
+    if isinstance(passed_on, Mapping) and isinstance(whole, Mapping):
+        return {
+            key: _restored(value, shown[key], whole[key]) if key in whole else value for key, value in passed_on.items()
+        }
+    if isinstance(passed_on, list) and isinstance(whole, list | tuple) and len(passed_on) == len(whole):
+        return [_restored(*values) for values in zip(passed_on, shown, whole, strict=True)]
+    return passed_on
 
 
 class _Mask:
@@ -94,24 +101,31 @@ class _Mask:
                     f"{field!r} is no field: dots separate the names of nested fields, and each needs a name"
                 )
         self._names = frozenset(field for field in fields if "." not in field)
-        self._paths = [_path(field) for field in fields if "." in field]
+        paths = [tuple(field.split(".")) for field in fields if "." in field]
+        # Without positions in lists, too: `orders.0.card` is a card of the orders. What is a position and what is a
+        # name made of digits cannot be told apart, so either reading masks.
+        self._paths = frozenset(filter(None, (*paths, *map(_without_positions, paths))))
         self._mask = mask
 
     def applied(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a deep copy of the containers in `values`, masked."""
-        return {key: self._value(value, _path(str(key))) for key, value in values.items()}
+        return self._entries(values, ())
+
+    def _entries(self, values: Mapping[Any, Any], path: tuple[str, ...]) -> dict[Any, Any]:
+        return {key: self._value(value, (*path, *str(key).split("."))) for key, value in values.items()}
 
     def _value(self, value: Any, path: tuple[str, ...]) -> Any:
-        if not self._names.isdisjoint(path) or any(path[: len(field)] == field for field in self._paths):
+        if not self._names.isdisjoint(path) or self._is_masked(path) or self._is_masked(_without_positions(path)):
             return self._mask
         if isinstance(value, Mapping):
-            return {key: self._value(inner, (*path, str(key))) for key, inner in value.items()}
+            return self._entries(value, path)
         if isinstance(value, list | tuple):
             return [self._value(inner, path) for inner in value]
         return value
 
+    def _is_masked(self, path: tuple[str, ...]) -> bool:
+        return any(path[: len(field)] == field for field in self._paths)
 
-def _path(name: str) -> tuple[str, ...]:
-    parts = tuple(name.split("."))
-    # Without positions in lists: `orders.0.card` is a card of the orders, too.
-    return tuple(part for part in parts if not part.isdecimal()) or parts
+
+def _without_positions(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part for part in path if not part.isdecimal())

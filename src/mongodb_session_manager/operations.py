@@ -1,0 +1,261 @@
+"""What users ask of an open session: metadata, feedback, configurations, metrics, and the session as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import hooks, session_data
+from .batches import Step
+from .delivery import Delivery
+from .documents.names import check_agent_id, encode_name
+from .errors import AgentNotFoundError
+from .lifetime import SessionLifetime
+from .metadata_tool import create_metadata_tool
+from .repository import AsyncMongoDBSessionRepository
+
+
+class SessionOperations:
+    """The part of a session manager that has nothing to do with Strands' lifecycle.
+
+    What changes something goes through the delivery of the open session, after what is pending; what reads is asked of
+    the repository.
+    """
+
+    def __init__(
+        self,
+        lifetime: SessionLifetime,
+        repository: AsyncMongoDBSessionRepository,
+        *,
+        metadata_hooks: Sequence[Callable[..., Any]],
+        feedback_hooks: Sequence[Callable[..., Any]],
+    ) -> None:
+        """Work on a session, which need not be open yet.
+
+        Args:
+            lifetime: The session.
+            repository: On the same store.
+            metadata_hooks: What surrounds metadata operations, the first outermost.
+            feedback_hooks: The same around feedback.
+        """
+        self.session_id = lifetime.session_id
+        self._lifetime = lifetime
+        self._repository = repository
+        self._metadata_hooks = tuple(metadata_hooks)
+        self._feedback_hooks = tuple(feedback_hooks)
+
+    async def flush(self) -> None:
+        """Write what is pending; nothing pending: no command.
+
+        Raises:
+            PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
+            SessionNotFoundError: The session was deleted.
+        """
+        await self._opened_delivery().flush()
+
+    # -- metadata and feedback
+
+    async def update_metadata(self, metadata: dict[str, Any]) -> Any:
+        """Set some metadata fields, the others stay; dots in a key address nested fields.
+
+        Returns:
+            None, or what the outermost hook returns.
+
+        Raises:
+            InvalidNameError: A key is not allowed.
+            SessionNotFoundError: The session was deleted.
+        """
+        return await hooks.apply(
+            self._metadata_hooks,
+            self._update_metadata,
+            "update",
+            self.session_id,
+            session_manager=self,
+            metadata=metadata,
+        )
+
+    async def _update_metadata(self, metadata: dict[str, Any]) -> None:
+        delivery = self._opened_delivery()
+        if (step := session_data.metadata_update(metadata)) is not None:
+            await delivery.submit(step)
+
+    async def delete_metadata(self, metadata_keys: Sequence[str]) -> Any:
+        """Delete some metadata fields.
+
+        Returns:
+            None, or what the outermost hook returns.
+
+        Raises:
+            InvalidNameError: A key is not allowed.
+            SessionNotFoundError: The session was deleted.
+            TypeError: Not a list of keys; a plain string is not taken for one.
+        """
+        return await hooks.apply(
+            self._metadata_hooks,
+            self._delete_metadata,
+            "delete",
+            self.session_id,
+            session_manager=self,
+            keys=metadata_keys,
+        )
+
+    async def _delete_metadata(self, metadata_keys: Sequence[str]) -> None:
+        delivery = self._opened_delivery()
+        if (step := session_data.metadata_deletion(metadata_keys)) is not None:
+            await delivery.submit(step)
+
+    async def get_metadata(self) -> dict[str, Any]:
+        """Return `{"metadata": {...}}`, as stored or as a hook returns it; dates are UTC with milliseconds.
+
+        Raises:
+            SessionNotFoundError: The session was deleted.
+        """
+        self._check_not_closed()  # here as well: a hook may answer from memory
+        found: dict[str, Any] = await hooks.apply(
+            self._metadata_hooks, self._get_metadata, "get", self.session_id, session_manager=self
+        )
+        return found
+
+    async def _get_metadata(self) -> dict[str, Any]:
+        self._lifetime.check_open()
+        return await self._repository.get_metadata(self.session_id)
+
+    def get_metadata_tool(self) -> Any:
+        """Return the Strands tool `manage_metadata`, with which an agent reads and changes the metadata itself."""
+        return create_metadata_tool(self)
+
+    async def add_feedback(self, feedback: dict[str, Any]) -> Any:
+        """Add a feedback, such as `{"rating": "up", "comment": "..."}`; `created_at` is added.
+
+        Returns:
+            None, or what the outermost hook returns.
+
+        Raises:
+            SessionNotFoundError: The session was deleted.
+            TypeError: Not a dict, or a value cannot be stored.
+        """
+        return await hooks.apply(
+            self._feedback_hooks,
+            self._add_feedback,
+            "add",
+            self.session_id,
+            session_manager=self,
+            feedback=feedback,
+        )
+
+    async def _add_feedback(self, feedback: dict[str, Any]) -> None:
+        await self._opened_delivery().submit(session_data.feedback_addition(feedback))
+
+    async def get_feedbacks(self) -> list[dict[str, Any]]:
+        """Return the feedbacks in order of submission.
+
+        Raises:
+            SessionNotFoundError: The session was deleted.
+        """
+        self._lifetime.check_open()
+        return await self._repository.get_feedbacks(self.session_id)
+
+    # -- agents
+
+    async def get_agent_config(self, agent_id: str) -> dict[str, Any] | None:
+        """Return `{"agent_id", "model", "system_prompt", "prompt_metadata"}`, None for an unknown agent."""
+        await self.flush()
+        return await self._repository.get_agent_config(self.session_id, agent_id)
+
+    async def update_agent_config(
+        self,
+        agent_id: str,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        prompt_metadata: Any = None,
+    ) -> None:
+        """Change an agent's recorded configuration; None leaves a part as it is.
+
+        It stands until the live agent's own configuration changes. The live agent is not touched.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+        """
+        given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
+        step = session_data.config_update(encode_name(check_agent_id(agent_id)), **given)
+        await self._change_config(agent_id, step)
+
+    async def set_prompt_metadata(self, agent_id: str, prompt_metadata: Any) -> None:
+        """Record what describes an agent's prompt, such as its version; None deletes the record.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+        """
+        step = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
+        await self._change_config(agent_id, step)
+
+    async def _change_config(self, agent_id: str, step: Step) -> None:
+        await self.flush()
+        if await self._repository.get_agent_config(self.session_id, agent_id) is None:
+            raise AgentNotFoundError(self.session_id, agent_id)
+        await self._opened_delivery().submit(step)
+
+    async def list_agents(self) -> list[dict[str, Any]]:
+        """Return the recorded configurations of all agents of the session."""
+        await self.flush()
+        return await self._repository.list_agents(self.session_id)
+
+    async def get_message_count(self, agent_id: str) -> int:
+        """Return how many messages an agent has; 0 for an unknown agent."""
+        await self.flush()
+        return await self._repository.get_message_count(self.session_id, agent_id)
+
+    async def get_metrics_summary(self, agent_id: str | None = None) -> dict[str, Any]:
+        """Return totals over the whole session, across restarts, or of one agent; unknown is None, not 0.
+
+        Returns:
+            `{"tokens": {"input", "output", "total", "cache_read", "cache_write"}, "latency_ms", "model_calls",
+            "tool_calls": {tool: {"call_count", "success_count", "error_count", "total_time"}}}`, times of tools in s.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+        """
+        await self.flush()
+        return await self._repository.get_metrics_summary(self.session_id, agent_id)
+
+    # -- the session as a whole
+
+    async def get_session_viewer_password(self) -> str | None:
+        """Return the password that opens this session in a viewer."""
+        self._lifetime.check_open()
+        return await self._repository.get_session_viewer_password(self.session_id)
+
+    async def get_application_name(self) -> str | None:
+        """Return the application that created the session."""
+        self._lifetime.check_open()
+        return await self._repository.get_application_name(self.session_id)
+
+    async def check_session_exists(self) -> bool:
+        """Tell whether the session is (still) stored."""
+        self._check_not_closed()
+        return await self._repository.check_session_exists(self.session_id)
+
+    async def repair_session(self, dry_run: bool = True) -> dict[str, Any]:
+        """Find broken tool-use pairs among the stored messages, and mend them unless `dry_run`.
+
+        Returns:
+            `{"session_id", "dry_run", "broken", "mended", "agents": {agent_id: [{"message_id", "kind",
+            "tool_use_ids"}]}}`. Live agents keep their own, already repaired history.
+        """
+        await self.flush()
+        return await self._repository.repair_session(self.session_id, dry_run)
+
+    async def delete_session(self) -> int:
+        """Delete the session with everything in it; what is pending is given up. Safe to repeat.
+
+        Returns:
+            How many sessions were deleted: 1, or 0 when there was none.
+        """
+        self._lifetime.discard()
+        return await self._repository.delete_session(self.session_id)
+
+    def _check_not_closed(self) -> None:
+        self._lifetime.check_not_closed()
+
+    def _opened_delivery(self) -> Delivery:
+        return self._lifetime.delivery
