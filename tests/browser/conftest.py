@@ -20,7 +20,8 @@ Document = dict[str, Any]
 StartViewer = Callable[..., str]
 
 
-def _settings(uri: str, database_name: str, **options: Any) -> ViewerSettings:
+def settings_for(uri: str, database_name: str, **options: Any) -> ViewerSettings:
+    """Return a viewer's settings that nothing of the machine's environment changes."""
     given: Document = {
         "_env_file": None,
         "mongodb_connection_string": uri,
@@ -37,7 +38,7 @@ def samples(mongo_uri: str, mongo_client: MongoClient[Document]) -> Iterator[str
     """Address of a viewer of the sample conversations; nobody changes them."""
     database_name = f"msm_{uuid4().hex[:12]}"
     asyncio.run(store_samples(mongo_uri, database_name, COLLECTION))
-    with serving(create_app(_settings(mongo_uri, database_name))) as url:
+    with serving(create_app(settings_for(mongo_uri, database_name))) as url:
         yield url
     mongo_client.drop_database(database_name)
 
@@ -48,7 +49,7 @@ def start_viewer(sessions: Sessions) -> Iterator[StartViewer]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> str:
-            app = create_app(_settings(sessions.uri, sessions.database_name, **options))
+            app = create_app(settings_for(sessions.uri, sessions.database_name, **options))
             return stack.enter_context(serving(app))
 
         yield start

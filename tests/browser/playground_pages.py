@@ -8,9 +8,6 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.apps.playground.servers import Playground
 from tests.browser.fix_browser import OpenPage
-from tests.fix_waiting import WAIT_S
-
-expect.set_options(timeout=WAIT_S * 1000 / 4)
 
 
 async def opened(open_page: OpenPage, app: Playground, path: str = "/", **options: Any) -> Page:

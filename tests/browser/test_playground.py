@@ -13,8 +13,6 @@ from tests.browser.playground_pages import answered, opened, replies, say
 from tests.fix_models import Reply, ScriptedModel, calls
 from tests.fix_sessions import Sessions
 
-pytestmark = pytest.mark.slow
-
 
 def _only_session(sessions: Sessions) -> str:
     [document] = sessions.raw.find({}, {"_id": 1})
@@ -29,7 +27,9 @@ def _cut_connections(app: Playground) -> None:
             transport.abort()
 
 
-async def test_a_conversation_with_tools_reload_feedback_and_deletion(sessions: Sessions, open_page: OpenPage) -> None:
+async def test_a_conversation_with_tools_is_shown_as_stored_and_comes_back_with_a_reload(
+    sessions: Sessions, open_page: OpenPage
+) -> None:
     async with playground(sessions, OfflineModel(delay_s=0.01)) as app:
         page = await opened(open_page, app)
         await expect(page.get_by_role("heading", name="What would you like to try?")).to_be_visible()
@@ -63,6 +63,17 @@ async def test_a_conversation_with_tools_reload_feedback_and_deletion(sessions: 
         await expect(replies(page)).to_have_count(2)
         assert await shown.all_inner_texts() == before
 
+
+async def test_feedback_is_kept_and_a_conversation_is_deleted_after_a_question(
+    sessions: Sessions, open_page: OpenPage
+) -> None:
+    async with playground(sessions, ScriptedModel("One.", "Two.")) as app:
+        page = await opened(open_page, app)
+        for number, reply in enumerate(("One.", "Two.")):
+            await say(page, f"Question {number}")
+            await expect(replies(page).nth(number)).to_contain_text(reply)
+            await answered(page)
+
         await replies(page).nth(1).get_by_role("button", name="Bad reply").click()
         await page.get_by_label("Comment").fill("Too dry.")
         await page.get_by_role("button", name="Send feedback").click()
@@ -73,7 +84,7 @@ async def test_a_conversation_with_tools_reload_feedback_and_deletion(sessions: 
         await page.reload()
         await expect(replies(page).nth(1)).to_contain_text("Too dry.")
         [feedback] = sessions.document(_only_session(sessions))["feedbacks"]
-        assert (feedback["rating"], feedback["comment"], feedback["message_id"]) == ("down", "Too dry.", 5)
+        assert (feedback["rating"], feedback["comment"], feedback["message_id"]) == ("down", "Too dry.", 3)
 
         await page.get_by_role("link", name="New conversation").click()
         await expect(replies(page)).to_have_count(0)
@@ -122,6 +133,7 @@ async def test_a_lost_connection_is_taken_up_again_and_a_reload_joins_the_reply(
         await expect(page.locator("#thread .message")).to_have_count(4)
 
 
+@pytest.mark.slow
 async def test_a_reply_is_stopped_and_its_first_half_kept(sessions: Sessions, open_page: OpenPage) -> None:
     model = PausingModel("The first half, and the second half.")
     async with playground(sessions, model) as app:
@@ -141,6 +153,7 @@ async def test_a_reply_is_stopped_and_its_first_half_kept(sessions: Sessions, op
     assert not kept.endswith("second half.")
 
 
+@pytest.mark.slow
 async def test_what_goes_wrong_is_said_with_a_way_on(sessions: Sessions, open_page: OpenPage, watch: Watch) -> None:
     watch.allow("status of (404|409|422|503)")
     held = PausingModel(Reply(error=RuntimeError("sk-secret")), "Now it works.", "In the other tab.")
@@ -206,6 +219,7 @@ HOSTILE = """<script>window.hacked = 1</script><img src=x onerror="window.hacked
 """
 
 
+@pytest.mark.slow
 async def test_hostile_content_stays_text(sessions: Sessions, open_page: OpenPage) -> None:
     wide, bidi = "W" * 3000, "\u202egnp.exe\u2066"
     metadata = {"<img src=x onerror=window.hacked=9>": HOSTILE, wide: [wide, {"__proto__": HOSTILE}], bidi: bidi}
@@ -242,6 +256,7 @@ async def test_hostile_content_stays_text(sessions: Sessions, open_page: OpenPag
         assert set(addresses) <= {"http:", "https:"}
 
 
+@pytest.mark.slow
 async def test_it_works_on_a_phone_and_by_keyboard_alone(sessions: Sessions, open_page: OpenPage) -> None:
     phone: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark", "has_touch": True}
     async with playground(sessions) as app:
@@ -279,6 +294,7 @@ async def test_it_works_on_a_phone_and_by_keyboard_alone(sessions: Sessions, ope
         await expect(good).to_be_focused()
 
 
+@pytest.mark.slow
 async def test_a_long_conversation_is_read_backwards(sessions: Sessions, open_page: OpenPage) -> None:
     async with playground(sessions, ScriptedModel(otherwise="Yes.")) as app:
         for number in range(60):

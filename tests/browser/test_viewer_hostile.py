@@ -122,7 +122,7 @@ async def _is_unharmed(page: Page) -> None:
     assert set(addresses) <= {"http:", "https:", "mailto:"}
 
 
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize("width", [1360, pytest.param(390, marks=pytest.mark.slow)])
 async def test_nothing_runs_and_nothing_breaks(
     width: int, open_page: OpenPage, sessions: Sessions, start_viewer: StartViewer
 ) -> None:

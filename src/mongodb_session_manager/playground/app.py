@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,8 +24,6 @@ from .conversations import Conversations
 from .routes import Services, router
 from .settings import PlaygroundSettings
 from .turns import Turns
-
-logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 
@@ -62,11 +59,6 @@ def create_app(
             ) as factory,
             AsyncMongoDBSessionRepository(uri, settings.database_name, settings.collection_name) as repository,
         ):
-            if given is None:
-                logger.info(
-                    "the session viewer shows the same sessions when it is started with MONGODB_CONNECTION_STRING='%s'",
-                    uri,
-                )
             turns = Turns(factory, agent, most_running=settings.max_turns)
             conversations = Conversations(
                 repository, turns, application_name=settings.application_name, viewer_url=settings.viewer_url

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
+
+from ..web.plain import Plain
 
 LONGEST_TEXT = 100_000
 """Characters of one text that are sent; a message may hold megabytes."""
-_DEEPEST, _MOST_ITEMS = 30, 1_000
 
 
 def shown_blocks(content: object) -> list[dict[str, Any]]:
@@ -71,40 +69,10 @@ def json_text(value: object) -> str:
     return json.dumps(plain(value), ensure_ascii=False, indent=2)
 
 
-def plain(value: object, depth: int = _DEEPEST) -> Any:
-    """Return what JSON can say of a value: dates as ISO text, bytes by their size, huge things cut."""
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _cut(value)
-        case int():
-            return value if abs(value) < 2**53 else _digits(value)
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case datetime():
-            return value.isoformat()
-        case bytes() | bytearray():
-            return f"<{len(value)} bytes>"
-    if depth == 0:
-        return "..."
-    if isinstance(value, Mapping):
-        items = list(value.items())[:_MOST_ITEMS]
-        return {_cut(str(key)): plain(item, depth - 1) for key, item in items}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth - 1) for item in list(value)[:_MOST_ITEMS]]
-    return _cut(str(value))
-
-
-def sendable(text: str) -> str:
-    """Return text that can be sent: a lone surrogate, which a session can hold, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
+def plain(value: object) -> Any:
+    """Return what JSON can say of a value, huge things cut."""
+    return Plain(characters=LONGEST_TEXT).value(value)
 
 
 def _cut(text: str) -> str:
-    return sendable(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} ...")
-
-
-def _digits(value: int) -> str:
-    """An integer that JavaScript would round, as text; Python refuses to write out those of thousands of digits."""
-    return str(value) if value.bit_length() < 10_000 else hex(value)[:100] + "..."
+    return str(plain(text))

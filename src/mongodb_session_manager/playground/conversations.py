@@ -17,8 +17,9 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 
+from ..web.plain import storable_text
 from .agent import AGENT_ID
-from .blocks import plain, sendable, shown_blocks
+from .blocks import plain, shown_blocks
 from .schemas import (
     ChatMessage,
     Conversation,
@@ -157,7 +158,7 @@ def _message(message: SessionMessage) -> ChatMessage:
     usage, metrics = details.get("usage") or {}, details.get("metrics") or {}
     return ChatMessage(
         message_id=message.message_id,
-        role=sendable(str(message.message["role"])),
+        role=storable_text(str(message.message["role"])),
         blocks=_blocks(message),
         created_at=message.created_at,
         redacted=message.redact_message is not None,
@@ -181,8 +182,8 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 def _feedback(feedback: Mapping[str, Any]) -> Feedback:
     message_id = feedback.get("message_id")
     return Feedback(
-        rating=sendable(str(feedback.get("rating", ""))),
-        comment=sendable(str(feedback.get("comment") or "")),
+        rating=storable_text(str(feedback.get("rating", ""))),
+        comment=storable_text(str(feedback.get("comment") or "")),
         message_id=message_id if isinstance(message_id, int) else None,
         created_at=feedback.get("created_at"),
     )

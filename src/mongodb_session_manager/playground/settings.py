@@ -15,7 +15,8 @@ class PlaygroundSettings(BaseSettings):
     """Where the playground runs, what it talks to and where it stores.
 
     Attributes:
-        connection_string: `MONGODB_CONNECTION_STRING`; unset for an embedded server whose data is temporary.
+        connection_string: `MONGODB_CONNECTION_STRING`; unset for an embedded server, shared with the viewer;
+            its data is temporary.
         database_name: `DATABASE_NAME`.
         collection_name: `COLLECTION_NAME`; the viewer's, so that both show the same sessions.
         model: `PLAYGROUND_MODEL`: `offline`, or `provider:id` as in `bedrock:<id>`, `openai:<id>`, `ollama:<id>`.

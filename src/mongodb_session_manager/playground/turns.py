@@ -21,8 +21,9 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 
+from ..web.plain import storable_text
 from .agent import AGENT_ID
-from .blocks import sendable, shown_blocks
+from .blocks import shown_blocks
 from .events import EventLog
 from .schemas import RunningTurn
 
@@ -89,7 +90,9 @@ class Turn:
 
     def summary(self) -> RunningTurn:
         """Say which turn it is and what was asked."""
-        return RunningTurn(turn_id=self.turn_id, prompt=sendable(self.prompt), messages_before=self._messages_before)
+        return RunningTurn(
+            turn_id=self.turn_id, prompt=storable_text(self.prompt), messages_before=self._messages_before
+        )
 
     async def wait_started(self) -> None:
         """Wait until the session's turn was taken; the turn goes on when the caller is cancelled.
@@ -178,7 +181,7 @@ class Turn:
             async for event in events:
                 if "data" in event:
                     self._said += event["data"]
-                    self.log.add("token", text=sendable(event["data"]))
+                    self.log.add("token", text=storable_text(event["data"]))
                 elif "message" in event:
                     self._said = ""
                     self._report_tools(event["message"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .plain import Plain, offloaded_size, text_or_none
+from ..web.plain import Plain, offloaded_size, text_or_none
 from .schemas import (
     Block,
     CitationsBlock,

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
+from ..web.plain import utc_text
 from .database import Database, time_limit
 from .heads import session_head
 from .schemas import (
@@ -21,7 +22,6 @@ from .schemas import (
     TextBlock,
     ToolResultBlock,
     ToolUseBlock,
-    utc_text,
 )
 from .timeline import Item, Page, Position
 

@@ -16,7 +16,7 @@ from ..documents.messages import bson_date
 from ..documents.names import metadata_path
 from ..errors import InvalidNameError
 from ..web import invalid
-from .plain import storable_text
+from ..web.plain import storable_text
 from .schemas import FieldType, MetadataField
 
 APPLICATION_NAME = "application_name"

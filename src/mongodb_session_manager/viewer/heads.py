@@ -9,7 +9,7 @@ from ..documents import values
 from ..documents.agents import StoredAgent
 from ..documents.messages import read_date
 from ..documents.names import decode_name
-from .plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
+from ..web.plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
 from .reading import StoredHead
 from .schemas import AgentSummary, Counts, SessionCard, SessionHead, ToolTotals, UsageTotals
 

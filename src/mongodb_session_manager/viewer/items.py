@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..documents import values
 from ..documents.agents import StoredAgent
 from ..documents.messages import read_date
 from ..errors import CorruptMessageError
+from ..web.plain import Plain, number_or_none, storable_text, text_or_none
 from .addresses import session_url
 from .blocks import BlockReader
-from .plain import Plain, number_or_none, storable_text, text_or_none
 from .reading import ItemList
 from .schemas import FeedbackItem, GuardrailItem, GuardrailNote, MessageItem, MessageMetrics, UnknownBlock
 
@@ -82,7 +83,7 @@ class ItemReader:
             content=BlockReader(plain, image_address).blocks(values.decode(content)),
             redacted=redaction is not None,
             guardrail=_note(event) if isinstance(event, Mapping) else None,
-            metrics=message_metrics(message),
+            metrics=_message_metrics(message),
             cut=plain.cut,
         )
 
@@ -145,20 +146,34 @@ class ItemReader:
         )
 
 
-def message_metrics(message: Mapping[str, Any]) -> MessageMetrics | None:
+@dataclass(frozen=True)
+class Reported:
+    """What an answer cost: known numbers by their names in `MessageMetrics`; `accumulated` as there."""
+
+    numbers: Mapping[str, int | float]
+    accumulated: bool
+
+
+def reported(message: Mapping[str, Any]) -> Reported | None:
     """Return what an answer cost: what its model reported for it, else the totals of its run; None without either."""
-    own = values.decode(message.get("metadata"))
-    found = _metrics(own, "usage", "metrics")
+    found = _metrics(values.decode(message.get("metadata")), "usage", "metrics")
     if found:
-        return MessageMetrics(**found)
+        return Reported(found, accumulated=False)
     found = _metrics(message.get("event_loop_metrics"), "accumulated_usage", "accumulated_metrics")
-    return MessageMetrics(**found, accumulated=True) if found else None
+    return Reported(found, accumulated=True) if found else None
 
 
-def _metrics(holder: object, usage: str, latency: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _message_metrics(message: Mapping[str, Any]) -> MessageMetrics | None:
+    found = reported(message)
+    return None if found is None else MessageMetrics(**found.numbers, accumulated=found.accumulated)
+
+
+def _metrics(holder: object, usage: str, latency: str) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    if not isinstance(holder, Mapping):
+        return found
     for section, names in ((usage, _USAGE), (latency, _LATENCY)):
-        part = holder.get(section) if isinstance(holder, Mapping) else None
+        part = holder.get(section)
         if isinstance(part, Mapping):
             found |= {
                 name: number for name, key in names.items() if (number := number_or_none(part.get(key))) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -103,7 +104,8 @@ class SessionReader:
         document = await self._store.find_one({"_id": session_id})
         if document is None:
             raise SessionNotFoundError(session_id)
-        return _whole_head(session_id, document)
+        # Every message is looked at, and there may be thousands: not on the event loop.
+        return await asyncio.to_thread(_whole_head, session_id, document)
 
     async def stretch(
         self, head: StoredHead, ranges: Mapping[str, tuple[int, int]], fields: Mapping[ListKind, Sequence[str]] | None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-
-def utc_text(moment: datetime) -> str:
-    """Return a date in UTC with milliseconds and `Z`."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
+from ..web.plain import utc_text
 
 Moment = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ..documents.messages import flatten_message, read_date
 from ..errors import CorruptMessageError
-from .items import message_metrics
-from .plain import number_or_none, storable_text
+from ..web.plain import number_or_none, storable_text
+from .items import reported
 from .reading import ItemList, ListKind, ListMovedError, SessionReader, StoredHead
 from .schemas import UsagePoint, UsageSeries
 
@@ -19,9 +20,11 @@ NEWEST_MESSAGES = 10_000
 """Messages that are looked at, of all agents together."""
 
 _PART = 500
+"""Messages that are read at once; between two parts the event loop has a turn."""
+
 _ATTEMPTS = 5
 _FIELDS: Mapping[ListKind, tuple[str, ...]] = {
-    "message": ("message_id", "role", "created_at", "metadata", "event_loop_metrics"),
+    "message": ("message_id", "created_at", "metadata", "event_loop_metrics"),
     "feedback": (),
     "guardrail": (),
 }
@@ -54,18 +57,14 @@ async def usage_series(reader: SessionReader, session_id: str) -> UsageSeries:
 async def _series(reader: SessionReader, head: StoredHead) -> UsageSeries:
     lists = [entry for entry in head.lists if entry.agent is not None]
     share = NEWEST_MESSAGES // max(len(lists), 1)
-    answers = [answer for entry in lists async for answer in _answers(reader, head, entry, share)]
-    together = -(-len(answers) // MOST_POINTS)
-    points = [
-        point
-        for entry in lists
-        for point in _merged([a for a in answers if entry.agent and a.agent_id == entry.agent.agent_id], together)
-    ]
+    answers = [[answer async for answer in _answers(reader, head, entry, share)] for entry in lists]
+    together = -(-sum(map(len, answers)) // MOST_POINTS)
+    points = [point for of_agent in answers for point in _merged(of_agent, together)]
     points.sort(key=lambda point: point.timestamp or _NEVER)
     return UsageSeries(points=points, complete=all(entry.count <= share for entry in lists))
 
 
-async def _answers(reader: SessionReader, head: StoredHead, entry: ItemList, share: int) -> Any:
+async def _answers(reader: SessionReader, head: StoredHead, entry: ItemList, share: int) -> AsyncIterator[_Answer]:
     assert entry.agent is not None
     before: dict[str, float] = {}
     for start in range(max(entry.count - share, 0), entry.count, _PART):
@@ -73,6 +72,8 @@ async def _answers(reader: SessionReader, head: StoredHead, entry: ItemList, sha
         found = await reader.stretch(head, {entry.key: (start, stop)}, _FIELDS)
         for answer in _read(entry, found[entry.key], start, before):
             yield answer
+        if entry.held is not None:
+            await asyncio.sleep(0)  # nothing was waited for: these messages were there already
 
 
 def _read(entry: ItemList, stored: Iterable[Any], start: int, before: dict[str, float]) -> Iterator[_Answer]:
@@ -86,11 +87,11 @@ def _read(entry: ItemList, stored: Iterable[Any], start: int, before: dict[str, 
                 message = flatten_message(raw, agent_id=entry.agent.agent_id, position=place, legacy=entry.agent.legacy)
             except CorruptMessageError:
                 continue
-        metrics = message_metrics(message)
-        if metrics is None:
+        found = reported(message)
+        if found is None:
             continue
-        counts = {name: getattr(metrics, name) for name in _COUNTS}
-        if metrics.accumulated:
+        counts = {name: found.numbers.get(name) for name in _COUNTS}
+        if found.accumulated:
             counts = _difference(counts, before)
         number = number_or_none(message.get("message_id"))
         yield _Answer(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
 
 from ..embedded import EmbeddedMongo, find_mongod
 
@@ -13,9 +16,10 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def mongodb_server(connection_string: str | None) -> AsyncIterator[str]:
-    """Yield the connection string to use; without one, of an embedded server that ends with the block.
+    """Yield the connection string to use; without one, of an embedded server.
 
-    The embedded server is a replica set of one node, so change streams work. Its data is temporary.
+    That one is shared by the apps of this user on this machine, and ends with the last of them; its data is temporary.
+    It is a replica set of one node, so change streams work.
 
     Raises:
         EmbeddedMongoError: There is no connection string and no `mongod` on this machine, or it does not start.
@@ -23,9 +27,28 @@ async def mongodb_server(connection_string: str | None) -> AsyncIterator[str]:
     if connection_string:
         yield connection_string
         return
+    # Only here: file locks are POSIX, as embedded servers are; with a connection string the apps run anywhere.
+    from .shared_server import SharedServer
+
+    shared = SharedServer()
+    try:
+        uri = await anyio.to_thread.run_sync(_started, shared.start)
+        if uri is not None:
+            logger.info("uri=<%s> | embedded MongoDB server, its data is temporary", uri)
+            yield uri
+            return
+    finally:
+        shared.stop()
     async with EmbeddedMongo("replica_set") as server:
-        logger.info("pids=<%s> | embedded MongoDB server started, its data is temporary", server.pids)
         yield server.uri
+
+
+def _started(start: Callable[[], str]) -> str | None:
+    try:
+        return start()
+    except OSError as error:
+        logger.warning("error=<%s> | this app gets an embedded MongoDB server that other apps do not share", error)
+        return None
 
 
 def check_server_program(connection_string: str | None) -> None:

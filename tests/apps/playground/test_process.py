@@ -82,7 +82,7 @@ async def test_a_reply_in_the_making_is_stored_whole_when_the_process_is_told_to
 
 @pytest.mark.slow
 async def test_it_starts_with_a_server_of_its_own_when_none_is_named(tmp_path: Path) -> None:
-    with _started(tmp_path) as (process, address):
+    with _started(tmp_path, XDG_RUNTIME_DIR=str(tmp_path)) as (process, address):
         async with httpx.AsyncClient(base_url=address, timeout=WAIT_S, trust_env=False) as client:
             health = (await client.get("/health")).json()
             body = {"session_id": "s-1", "message": "Hello"}

@@ -146,6 +146,7 @@ def sessions_repository(sessions: Sessions) -> AsyncMongoDBSessionRepository:
     )
 
 
+@pytest.mark.slow
 async def test_a_stream_survives_a_database_that_goes_away_and_comes_back(
     sessions: Sessions, mongo_proxy: MongoProxy
 ) -> None:

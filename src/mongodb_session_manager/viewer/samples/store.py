@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from strands import Agent
 
 from ...client import ClientHandle
@@ -22,7 +22,9 @@ _AT_ONCE = 4
 
 
 async def store_samples(connection_string: str, database_name: str, collection_name: str) -> int:
-    """Store the samples in a collection that has no sessions yet, and return how many there are.
+    """Store the samples, unless that was done before, and return how many were stored.
+
+    Viewers that start at the same time store them once: the first one notes it in `<collection>_samples`.
 
     Raises:
         PyMongoError: MongoDB does not answer.
@@ -43,7 +45,9 @@ async def store_samples(connection_string: str, database_name: str, collection_n
             await _move_back(collection, story)
 
     try:
-        if await collection.find_one({}, {"_id": 1}) is not None:
+        try:
+            await handle.user_collection(database_name, f"{collection_name}_samples").insert_one({"_id": "stored"})
+        except DuplicateKeyError:
             return 0
         await asyncio.gather(*(store(story) for story in STORIES))
     finally:

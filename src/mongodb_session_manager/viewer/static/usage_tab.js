@@ -55,7 +55,7 @@ export class UsageTab {
       );
     } else {
       this.root.append(this.#lines("Tokens per answer", points, TOKENS, compact), this.#lines("Latency per answer", points, LATENCY, duration));
-      if (!complete) this.root.append(el("p.faint", { text: "Charts cover the newest 20,000 messages." }));
+      if (!complete) this.root.append(el("p.faint", { text: "Charts cover the newest 10,000 messages." }));
     }
     this.root.append(...[perAgent(head.agents_summary), perTool(head.usage.tools)].filter(Boolean));
   }

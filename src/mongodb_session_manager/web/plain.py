@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..documents.names import RESERVED_KEY
-from .schemas import utc_text
 
 SHOWN_CHARACTERS = 32 * 1024
 """Characters of one text that are shown; the rest is left out until it is asked for."""
@@ -27,9 +26,9 @@ class Plain:
         cut: Whether anything was left out because of its size.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
-        """Shorten what is long, unless the whole value is wanted."""
-        self._characters = None if whole else SHOWN_CHARACTERS
+    def __init__(self, *, whole: bool = False, characters: int = SHOWN_CHARACTERS) -> None:
+        """Shorten what is long, texts to so many characters, unless the whole value is wanted."""
+        self._characters = None if whole else characters
         self._items = None if whole else SHOWN_ITEMS
         self.cut = False
 
@@ -97,6 +96,12 @@ class Plain:
             return True
         self._items -= 1
         return False
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a date in UTC with milliseconds and `Z`."""
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def storable_text(text: str) -> str:
