@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.installed-apps
 CODE := $(wildcard src tests examples benchmarks .ci/dist.py)
 
 # The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
@@ -18,13 +19,13 @@ help: ## list the verbs
 
 install: $(STAMP) ## set up .venv with the package and everything that developing it needs
 
-demo: $(STAMP) ## a conversation stored in a real MongoDB, killed, and resumed by another process
+demo: $(RUNTIME) ## a conversation stored in a real MongoDB, killed, and resumed by another process
 	$(BIN)/python examples/demo.py
 
-viewer: $(STAMP) ## the Session Viewer, with sample conversations unless MONGODB_CONNECTION_STRING is set
+viewer: $(RUNTIME) ## the Session Viewer, with sample conversations unless MONGODB_CONNECTION_STRING is set
 	$(BIN)/python -m mongodb_session_manager.viewer
 
-playground: $(STAMP) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
+playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
 	$(BIN)/python -m mongodb_session_manager.playground
 
 test: $(STAMP) ## the tests, but the slow ones and those of the pages; a skipped test is a failure
@@ -50,6 +51,7 @@ format: $(STAMP) ## mend style and formatting where a tool can
 # The variable spares the build a banner about another major version; nothing is built with that one.
 docs: $(STAMP) ## the documentation site, into build/site; a warning is a failure
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+	@echo "Read it at http://127.0.0.1:8000/ with: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 bench: $(STAMP) ## what a turn costs beside a raw driver
 	$(BIN)/python benchmarks/turn.py
@@ -60,7 +62,7 @@ bench-growth: $(STAMP) ## what adding to and resuming a session costs, from 10 m
 bench-hooks: $(STAMP) ## what a hook adds to an update while its endpoint hangs
 	$(BIN)/python benchmarks/hooks.py
 
-bench-viewer: $(STAMP) ## the Session Viewer over 100,000 sessions
+bench-viewer: $(RUNTIME) ## the Session Viewer over 100,000 sessions
 	$(BIN)/python benchmarks/viewer.py
 
 bench-peers: $(STAMP) ## the same agents on other session managers
@@ -73,13 +75,21 @@ clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 
+# Whoever only wants to see it work does not wait for what developing it needs.
+$(RUNTIME): pyproject.toml src/mongodb_session_manager/_version.py | $(BIN)/python
+	@echo "Installing into $(VENV), this takes a minute or two"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[embedded,playground,viewer]"
+	@touch $@
+
+$(STAMP): pyproject.toml src/mongodb_session_manager/_version.py | $(BIN)/python
+	@echo "Installing into $(VENV), this takes some minutes"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev]"
+	@touch $@ $(RUNTIME)
+
 # Debian's Python comes without ensurepip unless python3-venv is installed; its pip can fill the environment instead.
-$(STAMP): pyproject.toml src/mongodb_session_manager/_version.py
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is not Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 \
-		|| "$(PYTHON)" -m venv --clear $(VENV) >/dev/null 2>&1 \
+	@"$(PYTHON)" -m venv --clear $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1 \
 		|| { "$(PYTHON)" -m venv --clear --without-pip $(VENV) && "$(PYTHON)" -m pip --python $(BIN)/python install -q pip; }
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev]"
-	@touch $@

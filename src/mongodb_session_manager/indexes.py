@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
 
+FINISH_WAIT_S = 2.0
+"""How long whoever started making indexes waits for them when it closes, in seconds."""
+
 _UNAUTHORIZED = 13
 _EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
 
@@ -94,6 +97,18 @@ def ensure_indexes(
     _running.add(work)
     work.add_done_callback(_running.discard)
     return work
+
+
+async def finished(work: IndexWork) -> None:
+    """Wait for work that was started, for at most `FINISH_WAIT_S`; it goes on all the same.
+
+    A script that stops its server right after its last session would otherwise cut it off.
+    """
+    if isinstance(work, asyncio.Task):
+        if work.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([work], timeout=FINISH_WAIT_S)
+    else:
+        await asyncio.wait([asyncio.wrap_future(work)], timeout=FINISH_WAIT_S)
 
 
 def _forget(key: Hashable) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import background
+from . import background, indexes
 from .delivery import Delivery
 from .documents.sessions import StoredSession
 from .errors import SessionClosedError, SessionNotOpenError
@@ -31,7 +31,13 @@ class _Opened:
 
 
 class SessionLifetime:
-    """Opens one session and closes it; whoever asks for a part of it earlier or later gets an error."""
+    """Opens one session and closes it; whoever asks for a part of it earlier or later gets an error.
+
+    Attributes:
+        session_id: Which session.
+        store: Where it is.
+        index_work: Indexes that are being made because it was opened, the first of its collection.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class SessionLifetime:
         self._payloads = PayloadStore(store, self._history)
         self._opened: _Opened | None = None
         self._closed = False
+        self.index_work: indexes.IndexWork | None = None
 
     @property
     def phase(self) -> str:
@@ -158,6 +165,8 @@ class SessionLifetime:
                 await self._drain(drain_s)
                 raise
             await self._drain(drain_s)
+            if self.index_work is not None:
+                await indexes.finished(self.index_work)
         except asyncio.CancelledError:
             self._closed = True
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The

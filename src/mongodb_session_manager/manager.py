@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from strands.hooks import HookRegistry
@@ -92,6 +94,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Raises:
             InvalidNameError: The session id is not a non-empty string.
             TypeError: The client is of another kind.
+            TypeError: An argument is misspelt.
             ValueError: Neither client nor connection string; or an option has no meaning.
         """
         session_id = check_session_id(session_id)
@@ -101,6 +104,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         ttl_s = _seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))
+        _check_spelling(options)
         index_specs(metadata_fields)  # Refuses a plain string, and what cannot be a metadata key.
         self._flush_on = flush_on
         self._metadata_fields = tuple(metadata_fields or ())
@@ -148,7 +152,9 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             return self  # Opened by another task meanwhile; that one's view is in use.
         if self._ensure_indexes:
             store = self._store
-            make_indexes(store.handle, store.database_name, store.collection_name, self._metadata_fields)
+            self._lifetime.index_work = make_indexes(
+                store.handle, store.database_name, store.collection_name, self._metadata_fields
+            )
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -324,6 +330,14 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         """The driver's own async collection, for queries of your own."""
         self._check_not_closed()
         return self._repository.collection
+
+
+def _check_spelling(options: Iterable[str]) -> None:
+    """Refuse what looks like a misspelt argument of the manager's; everything else is for the driver to judge."""
+    own = [name for name in inspect.signature(AsyncMongoDBSessionManager).parameters if "_" in name]
+    for name in options:
+        if meant := get_close_matches(name, own, n=1, cutoff=0.85):
+            raise TypeError(f"unknown argument {name!r}; did you mean {meant[0]!r}?")
 
 
 def _seconds(ttl: timedelta | float | None) -> float | None:

@@ -10,10 +10,12 @@ import pytest
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient, MongoClient
 
+from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.indexes import IndexWork, ensure_indexes, index_specs
 from tests.fix_commands import CommandRecorder
 from tests.fix_faults import fail_point
+from tests.fix_waiting import WAIT_S
 
 Documents = MongoClient[dict[str, Any]]
 
@@ -88,6 +90,28 @@ def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents,
     work.result(120)
 
     assert len(stored_keys(mongo_client, database_name)) == 5
+
+
+@pytest.mark.parametrize("client", [None, AsyncMongoClient], ids=["uri", "async-mongo-client"])
+async def test_closing_the_manager_that_started_it_waits_for_it(
+    mongo_uri: str,
+    mongo_client: Documents,
+    database_name: str,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mongodb_session_manager.indexes.FINISH_WAIT_S", WAIT_S)
+    slow = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 300, "appName": database_name}
+    uri = f"{mongo_uri}&appname={database_name}"
+    given = None if client is None else client(uri)
+
+    with fail_point(mongo_client, "alwaysOn", slow):
+        async with AsyncMongoDBSessionManager("s-1", None if given else uri, database_name, "sessions", client=given):
+            pass
+
+    assert len(stored_keys(mongo_client, database_name)) == 5
+    if given is not None:
+        await given.close()
 
 
 async def test_async_mongo_client_is_used_on_its_own_loop(

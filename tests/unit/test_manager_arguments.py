@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo.common import VALIDATORS
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, InvalidNameError
+from mongodb_session_manager.manager import _check_spelling
 
 URI = "mongodb://127.0.0.1:1/"
 
@@ -22,6 +24,8 @@ URI = "mongodb://127.0.0.1:1/"
         ({"metadata_fields": ["a..b"]}, InvalidNameError, "'a..b'"),
         ({"metadata_hook": "audit"}, TypeError, "str"),
         ({"client": object()}, TypeError, "object"),
+        ({"databse_name": "shop"}, TypeError, "'databse_name'; did you mean 'database_name'"),
+        ({"connection_string": None, "conection_string": URI}, TypeError, "did you mean 'connection_string'"),
         ({"connection_string": None}, ValueError, "MONGODB_CONNECTION_STRING"),
     ],
 )
@@ -32,6 +36,10 @@ def test_a_bad_argument_is_refused_with_its_value_and_the_rule(
 
     with pytest.raises(error, match=named):
         AsyncMongoDBSessionManager("s", **{"connection_string": URI, **arguments})
+
+
+def test_no_option_of_the_driver_is_taken_for_a_misspelt_argument() -> None:
+    _check_spelling([*VALIDATORS, "maxPoolSize", "serverSelectionTimeoutMS", "document_class", "event_listeners"])
 
 
 @pytest.mark.parametrize("session_id", ["", None, 7, b"s", {"$gt": ""}, ["s"]])

@@ -242,7 +242,9 @@ class ClientHandle:
     def check_usable(self) -> None:
         """Raise `InvalidOperation` when the handle is closed."""
         if self._closed:
-            raise InvalidOperation("this client handle is closed")
+            raise InvalidOperation(
+                "the client is closed, because the factory, pool or repository that it belongs to was closed"
+            )
 
     async def aclose(self) -> None:
         """Give the lease back; a borrowed client stays open. Repeating it does nothing."""

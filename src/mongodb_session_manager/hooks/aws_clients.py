@@ -18,6 +18,7 @@ from typing import Any
 from anyio import to_thread
 
 from .. import background
+from ..extras import missing
 
 EXTRA = "aws"
 
@@ -37,11 +38,7 @@ def is_available() -> bool:
 def require(what: str) -> None:
     """Raise an ImportError that names the extra when aioboto3 is not installed."""
     if not is_available():
-        raise ImportError(
-            f"{what} needs aioboto3, which is not installed; "
-            f"install it with: pip install 'mongodb-session-manager[{EXTRA}]'",
-            name="aioboto3",
-        )
+        raise missing(EXTRA, "aioboto3", what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
 
     Ratings are `up` ("positive"), `down` ("negative"), and everything else ("neutral"). A message has the subject
     `<prefix>Virtual Agents Feedback <rating> on session <session_id>`; a body with the session's viewer password, its
-    id and the comment; and the attributes `session_id` and `rating`. A FIFO topic gets the session as the message group.
+    id and the comment; and the attributes `session_id` and `rating`.
+    A FIFO topic gets the session as its message group.
 
     Use it with `feedback_hook=`. It never delays or fails `add_feedback`; see `NotifyingHook`.
     """

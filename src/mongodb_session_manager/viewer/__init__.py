@@ -4,7 +4,10 @@
 in another way.
 """
 
-from .app import create_app
-from .settings import ViewerSettings
+from ..extras import needs
+
+with needs("viewer"):
+    from .app import create_app
+    from .settings import ViewerSettings
 
 __all__ = ["ViewerSettings", "create_app"]
