@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from . import hooks, portal
+from . import hooks, indexes, portal
 from .client import ClientHandle
 from .manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 from .pool import pool_statistics
@@ -137,8 +137,14 @@ class AsyncMongoDBSessionManagerFactory:
         return await pool_statistics(self._handle)
 
     async def close(self) -> None:
-        """Give back the client; it closes when nobody else uses it. Idempotent."""
-        await self._handle.aclose()
+        """Give back the client; it closes when nobody else uses it. Idempotent.
+
+        Indexes that are being made have a moment to finish.
+        """
+        try:
+            await indexes.settle(self._handle)
+        finally:
+            await self._handle.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the factory."""

@@ -8,6 +8,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
@@ -22,14 +23,14 @@ logger = logging.getLogger(__name__)
 IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
 
 FINISH_WAIT_S = 2.0
-"""How long whoever started making indexes waits for them when it closes, in seconds."""
+"""How long the end of whoever has the client waits for indexes that are being made, in seconds."""
 
 _UNAUTHORIZED = 13
 _EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
 
 _lock = threading.Lock()
 _known: set[Hashable] = set()
-_running: set[IndexWork] = set()
+_running: dict[IndexWork, Hashable] = {}
 
 
 def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel]:
@@ -94,21 +95,29 @@ def ensure_indexes(
     except BaseException:
         _forget(key)
         raise
-    _running.add(work)
-    work.add_done_callback(_running.discard)
+    _running[work] = handle.identity
+    work.add_done_callback(_ended)
     return work
 
 
-async def finished(work: IndexWork) -> None:
-    """Wait for work that was started, for at most `FINISH_WAIT_S`; it goes on all the same.
+async def settle(handle: ClientHandle) -> None:
+    """Wait for indexes that are being made with a client, for at most `FINISH_WAIT_S`; they go on all the same.
 
-    A script that stops its server right after its last session would otherwise cut it off.
+    A script that stops its server right after its last session would otherwise cut that off.
     """
-    if isinstance(work, asyncio.Task):
-        if work.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([work], timeout=FINISH_WAIT_S)
-    else:
-        await asyncio.wait([asyncio.wrap_future(work)], timeout=FINISH_WAIT_S)
+    loop = asyncio.get_running_loop()
+    works = [work for work, identity in tuple(_running.items()) if identity == handle.identity]
+    waited = [
+        work if isinstance(work, asyncio.Task) else asyncio.wrap_future(work)
+        for work in works
+        if not isinstance(work, asyncio.Task) or work.get_loop() is loop
+    ]
+    if waited:
+        await asyncio.wait(waited, timeout=FINISH_WAIT_S)
+
+
+def _ended(work: Any) -> None:
+    _running.pop(work, None)
 
 
 def _forget(key: Hashable) -> None:

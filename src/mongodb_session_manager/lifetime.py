@@ -31,13 +31,7 @@ class _Opened:
 
 
 class SessionLifetime:
-    """Opens one session and closes it; whoever asks for a part of it earlier or later gets an error.
-
-    Attributes:
-        session_id: Which session.
-        store: Where it is.
-        index_work: Indexes that are being made because it was opened, the first of its collection.
-    """
+    """Opens one session and closes it; whoever asks for a part of it earlier or later gets an error."""
 
     def __init__(
         self,
@@ -47,6 +41,7 @@ class SessionLifetime:
         application_name: str | None,
         ttl_s: float | None,
         skip_corrupt_messages: bool,
+        shares_client: bool,
     ) -> None:
         """Address a session; no I/O.
 
@@ -56,17 +51,18 @@ class SessionLifetime:
             application_name: Stored when the session is created.
             ttl_s: How long it lives after its last activity; None keeps what is stored.
             skip_corrupt_messages: Leave out what cannot be read instead of raising.
+            shares_client: The client is a factory's, which waits for indexes when it is closed; sessions do not.
         """
         self.session_id = session_id
         self.store = store
         self._application_name = application_name
         self._ttl_s = ttl_s
         self._skip_corrupt_messages = skip_corrupt_messages
+        self._shares_client = shares_client
         self._history = History(store)
         self._payloads = PayloadStore(store, self._history)
         self._opened: _Opened | None = None
         self._closed = False
-        self.index_work: indexes.IndexWork | None = None
 
     @property
     def phase(self) -> str:
@@ -165,8 +161,8 @@ class SessionLifetime:
                 await self._drain(drain_s)
                 raise
             await self._drain(drain_s)
-            if self.index_work is not None:
-                await indexes.finished(self.index_work)
+            if not self._shares_client and self._opened is not None:
+                await indexes.settle(self.store.handle)
         except asyncio.CancelledError:
             self._closed = True
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The

@@ -117,6 +117,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             application_name=application_name,
             ttl_s=ttl_s,
             skip_corrupt_messages=skip_corrupt_messages,
+            shares_client=isinstance(client, ClientHandle),
         )
         repository = AsyncMongoDBSessionRepository._on(self._store, lifetime.lease)
         super().__init__(lifetime, repository, metadata_hooks=metadata_hooks, feedback_hooks=feedback_hooks)
@@ -152,9 +153,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             return self  # Opened by another task meanwhile; that one's view is in use.
         if self._ensure_indexes:
             store = self._store
-            self._lifetime.index_work = make_indexes(
-                store.handle, store.database_name, store.collection_name, self._metadata_fields
-            )
+            make_indexes(store.handle, store.database_name, store.collection_name, self._metadata_fields)
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:

@@ -10,7 +10,7 @@ import pytest
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient, MongoClient
 
-from mongodb_session_manager import AsyncMongoDBSessionManager
+from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.indexes import IndexWork, ensure_indexes, index_specs
 from tests.fix_commands import CommandRecorder
@@ -92,26 +92,32 @@ def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents,
     assert len(stored_keys(mongo_client, database_name)) == 5
 
 
-@pytest.mark.parametrize("client", [None, AsyncMongoClient], ids=["uri", "async-mongo-client"])
-async def test_closing_the_manager_that_started_it_waits_for_it(
-    mongo_uri: str,
-    mongo_client: Documents,
-    database_name: str,
-    client: Any,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("owner", ["manager", "manager on an AsyncMongoClient", "factory"])
+async def test_who_has_the_client_waits_for_it_when_closed(
+    mongo_uri: str, mongo_client: Documents, database_name: str, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mongodb_session_manager.indexes.FINISH_WAIT_S", WAIT_S)
     slow = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 300, "appName": database_name}
     uri = f"{mongo_uri}&appname={database_name}"
-    given = None if client is None else client(uri)
 
     with fail_point(mongo_client, "alwaysOn", slow):
-        async with AsyncMongoDBSessionManager("s-1", None if given else uri, database_name, "sessions", client=given):
-            pass
+        if owner == "factory":
+            async with (
+                AsyncMongoDBSessionManagerFactory(uri, database_name, "sessions") as factory,
+                factory.create_session_manager("s-1"),
+            ):
+                pass
+        elif owner == "manager":
+            async with AsyncMongoDBSessionManager("s-1", uri, database_name, "sessions"):
+                pass
+        else:
+            async with (
+                AsyncMongoClient[Any](uri) as client,
+                AsyncMongoDBSessionManager("s-1", None, database_name, "sessions", client=client),
+            ):
+                pass
 
     assert len(stored_keys(mongo_client, database_name)) == 5
-    if given is not None:
-        await given.close()
 
 
 async def test_async_mongo_client_is_used_on_its_own_loop(
