@@ -89,6 +89,9 @@ class Watch:
         page.on("pageerror", lambda error: self.report(f"exception: {error}"))
 
     def _console(self, message: ConsoleMessage) -> None:
+        # At a test's end the app may be gone before its pages. In the middle, nothing that is expected would come true.
+        if "net::ERR_CONNECTION_REFUSED" in message.text:
+            return
         if message.type in {"error", "warning", "assert"}:
             self.report(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
