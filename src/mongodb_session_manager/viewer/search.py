@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,10 @@ PAGE_MS = 5_000
 """Milliseconds that the database may take for a page."""
 
 COUNT_MS = 100
-"""Milliseconds that it may count for; then the total is a lower bound."""
+"""Milliseconds that it may take for a page and for counting together; then the total is a lower bound."""
+
+COUNT_AT_LEAST_MS = 50
+"""Milliseconds that it may count for in any case."""
 
 _POSITION = {"_id": 1, "created_at": 1}
 MOST_SKIPPED = 1_000_000
@@ -87,20 +90,7 @@ class SessionSearch:
             ApiError: The request is not valid.
         """
         query = request.query()
-        # Comparing every id takes as long for the page as for the count: both at once.
-        counting = asyncio.create_task(self._count(query)) if request.session_id else None
-        if counting is not None:
-            # Where the page fails, nobody else asks how the count went.
-            counting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        try:
-            return await self._page(request, query, counting)
-        finally:
-            if counting is not None:
-                counting.cancel()
-
-    async def _page(
-        self, request: SearchRequest, query: dict[str, Any], counting: asyncio.Task[int | None] | None
-    ) -> SearchPage:
+        started = time.monotonic()
         after = query
         if request.cursor is not None:
             after = _after(query, request.cursor)
@@ -109,11 +99,11 @@ class SessionSearch:
             last = await self._session_at(query, request.offset - 1)
             after = {} if last is None else _after(query, cursor_after(last))
             if last is None:
-                return await self._answer(request, query, [], counting)
+                return await self._answer(request, query, [], started)
         found = await self._collection.find(
             after, SUMMARY_PROJECTION, sort=NEWEST_FIRST, limit=request.limit + 1, max_time_ms=PAGE_MS
         ).to_list(None)
-        return await self._answer(request, query, found, counting)
+        return await self._answer(request, query, found, started)
 
     async def _session_at(self, query: Mapping[str, Any], place: int) -> dict[str, Any] | None:
         cursor = self._collection.find(query, _POSITION, sort=NEWEST_FIRST, skip=place, limit=1, max_time_ms=PAGE_MS)
@@ -125,14 +115,16 @@ class SessionSearch:
         request: SearchRequest,
         query: Mapping[str, Any],
         found: list[dict[str, Any]],
-        counting: asyncio.Task[int | None] | None,
+        started: float,
     ) -> SearchPage:
         page, has_more = found[: request.limit], len(found) > request.limit
         seen = request.offset + len(page) if page or not request.offset else 0
         if request.cursor is None and not has_more and (page or not request.offset):
             total: int | None = seen
         else:
-            total = await (self._count(query) if counting is None else counting)
+            # A page that took long, as one that compares every id does, leaves less time to count in.
+            spent_ms = int((time.monotonic() - started) * 1000)
+            total = await self._count(query, max(COUNT_MS - spent_ms, COUNT_AT_LEAST_MS))
         return SearchPage(
             sessions=[session_card(document) for document in page],
             total=max(seen + has_more if total is None else total, seen),
@@ -143,13 +135,13 @@ class SessionSearch:
             next_cursor=cursor_after(page[-1]) if has_more else None,
         )
 
-    async def _count(self, query: Mapping[str, Any]) -> int | None:
+    async def _count(self, query: Mapping[str, Any], limit_ms: int) -> int | None:
         """Return how many sessions there are, None when counting them takes too long."""
         try:
             if not query:
-                count: int = await self._collection.estimated_document_count(maxTimeMS=COUNT_MS)
+                count: int = await self._collection.estimated_document_count(maxTimeMS=limit_ms)
             else:
-                count = await self._collection.count_documents(query, maxTimeMS=COUNT_MS)
+                count = await self._collection.count_documents(query, maxTimeMS=limit_ms)
         except ExecutionTimeout:
             return None
         return count
