@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
 
 from .documents import values
 from .documents.messages import bson_date, parse_date
@@ -19,6 +21,11 @@ NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 SUMMARY_PROJECTION = dict.fromkeys(
     ("session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
 )
+
+Position = tuple[Any, str]
+"""Where a page ended: the date of its last session, or what other tools left in its place, and its id."""
+
+_ANY_DATE = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 def session_filter(
@@ -59,30 +66,36 @@ def session_filter(
     return query
 
 
-def after_cursor(query: dict[str, Any], cursor: str | None) -> dict[str, Any]:
-    """Return the query for what comes after a page's last session.
-
-    Raises:
-        ValueError: The cursor is none that a page ended with.
-    """
-    if cursor is None:
-        return query
-    try:
-        last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), bson.CodecOptions(tz_aware=True))
-        created_at, session_id = last["c"], last["i"]
-        if not isinstance(created_at, datetime | str | int | float | None) or not isinstance(session_id, str):
-            raise ValueError("not a position")
-    except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
-        raise ValueError(f"cursor {cursor!r} is none that list_sessions() returned") from None
+def after_position(query: dict[str, Any], position: Position) -> dict[str, Any]:
+    """Return the query for what comes after a session, newest first."""
+    created_at, session_id = position
     later: list[dict[str, Any]] = [{"created_at": created_at, "_id": {"$lt": session_id}}]
     if created_at is not None:
         # A comparison finds values of its own type only; other tools leave text, numbers or nothing in place of a date.
         later += [{"created_at": {"$lt": created_at}}, {"created_at": None}]
-    if isinstance(created_at, datetime):
+    if isinstance(created_at, datetime | DatetimeMS):
         later.append({"created_at": {"$type": "string"}})
-    if isinstance(created_at, datetime | str):
+    if isinstance(created_at, datetime | DatetimeMS | str):
         later.append({"created_at": {"$gte": float("-inf")}})
     return {"$and": [query, {"$or": later}]} if query else {"$or": later}
+
+
+def position_of(cursor: str) -> Position:
+    """Return the position that a cursor stands for.
+
+    Raises:
+        ValueError: The cursor is none that a page ended with.
+    """
+    try:
+        last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), _ANY_DATE)
+        created_at, session_id = last["c"], last["i"]
+        if not isinstance(created_at, datetime | DatetimeMS | str | int | float | None):
+            raise ValueError("not a date, nor what other tools leave")
+        if not isinstance(session_id, str):
+            raise ValueError("not a session id")
+    except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
+        raise ValueError(f"cursor {cursor!r} is none that list_sessions() returned") from None
+    return created_at, session_id
 
 
 def cursor_after(document: Mapping[str, Any]) -> str:

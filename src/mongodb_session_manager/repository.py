@@ -606,8 +606,10 @@ class AsyncMongoDBSessionRepository:
             updated_from=updated_from,
             updated_before=updated_before,
         )
+        if cursor is not None:
+            query = listing.after_position(query, listing.position_of(cursor))
         found = await self._store.collection.find(
-            listing.after_cursor(query, cursor),
+            query,
             listing.SUMMARY_PROJECTION,
             sort=listing.NEWEST_FIRST,
             limit=limit + 1,

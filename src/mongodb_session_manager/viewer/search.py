@@ -11,11 +11,12 @@ from typing import Any
 from bson.min_key import MinKey
 from pymongo.errors import ExecutionTimeout
 
-from ..listing import NEWEST_FIRST, SUMMARY_PROJECTION, after_cursor, cursor_after
+from ..listing import NEWEST_FIRST, SUMMARY_PROJECTION, Position, after_position, cursor_after, position_of
 from ..web import invalid
 from .filters import parse_moment
 from .heads import session_card
 from .schemas import SearchPage
+from .spans import Spans
 
 PAGE_MS = 5_000
 """Milliseconds that the database may take for a page."""
@@ -82,6 +83,7 @@ class SessionSearch:
     def __init__(self, collection: Any) -> None:
         """Search the driver's `collection`; no I/O."""
         self._collection = collection
+        self._spans = Spans(collection)
 
     async def page(self, request: SearchRequest) -> SearchPage:
         """Return a page, newest first.
@@ -91,19 +93,30 @@ class SessionSearch:
         """
         query = request.query()
         started = time.monotonic()
-        after = query
+        after = None
         if request.cursor is not None:
-            after = _after(query, request.cursor)
+            after = _position(request.cursor)
         elif request.offset:
             # Looked up in the index alone: skipping sessions would read each of them.
             last = await self._session_at(query, request.offset - 1)
-            after = {} if last is None else _after(query, cursor_after(last))
             if last is None:
                 return await self._answer(request, query, [], started)
-        found = await self._collection.find(
-            after, SUMMARY_PROJECTION, sort=NEWEST_FIRST, limit=request.limit + 1, max_time_ms=PAGE_MS
-        ).to_list(None)
+            after = _position(cursor_after(last))
+        found = await self._newest(request, query, after)
         return await self._answer(request, query, found, started)
+
+    async def _newest(
+        self, request: SearchRequest, query: dict[str, Any], after: Position | None
+    ) -> list[dict[str, Any]]:
+        limit = request.limit + 1
+        if request.session_id and not request.filters:
+            found = await self._spans.newest(query, SUMMARY_PROJECTION, after=after, limit=limit, limit_ms=PAGE_MS)
+            if found is not None:
+                return found
+        page = query if after is None else after_position(query, after)
+        cursor = self._collection.find(page, SUMMARY_PROJECTION, sort=NEWEST_FIRST, limit=limit, max_time_ms=PAGE_MS)
+        whole: list[dict[str, Any]] = await cursor.to_list(None)
+        return whole
 
     async def _session_at(self, query: Mapping[str, Any], place: int) -> dict[str, Any] | None:
         cursor = self._collection.find(query, _POSITION, sort=NEWEST_FIRST, skip=place, limit=1, max_time_ms=PAGE_MS)
@@ -147,8 +160,8 @@ class SessionSearch:
         return count
 
 
-def _after(query: dict[str, Any], cursor: str) -> dict[str, Any]:
+def _position(cursor: str) -> Position:
     try:
-        return after_cursor(query, cursor)
+        return position_of(cursor)
     except ValueError:
         raise invalid("cursor", "it is none that a page ended with") from None

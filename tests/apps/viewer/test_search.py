@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient
 
 from mongodb_session_manager import index_specs
+from mongodb_session_manager.viewer import spans
 from tests.apps.viewer.conftest import SEARCH, OpenViewer, Viewer
 from tests.apps.viewer.stored import START, message, session
 from tests.fix_sessions import COLLECTION, Sessions
@@ -250,3 +252,83 @@ async def test_sessions_of_other_tools_are_listed_as_what_they_are(viewer: Viewe
     assert found["odd"]["metadata"] == {"(not a document)": "text"}
     assert (found["odd"]["messages_count"], found["odd"]["application_name"]) == (None, None)
     assert sorted(one_by_one) == sorted(found)
+
+
+async def pages_of(viewer: Viewer, **params: Any) -> list[str]:
+    """Return what a search finds, page by page, each page by the cursor of the one before."""
+    found: list[str] = []
+    while True:
+        page = await viewer.search(limit=4, **params)
+        found += [entry["session_id"] for entry in page["sessions"]]
+        params["cursor"] = page["next_cursor"]
+        if not page["has_more"]:
+            assert page["total"] == len(found)
+            return found
+
+
+@pytest.fixture
+def many_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the viewer take any collection for one that is worth reading in spans."""
+    monkeypatch.setattr(spans, "LEAST_SESSIONS", 1)
+
+
+@pytest.mark.usefixtures("many_to_compare")
+async def test_an_id_in_a_large_collection_is_looked_for_in_spans_of_the_index(
+    filled: Viewer, sessions: Sessions, mongo_client: MongoClient[Document]
+) -> None:
+    database = mongo_client[sessions.database_name]
+    sessions.raw.insert_many(session(f"chat-tie-{number}.x", created=START) for number in range(9))
+    sessions.raw.insert_many(
+        [
+            {"_id": "Chat dated as text.x", "created_at": "2026-03-05T10:00:00"},
+            {"_id": "Chat without a date.x"},
+            {"_id": "Chat of a far year.x", "created_at": DatetimeMS(10**15)},
+            {"_id": "Chat numbered.x", "created_at": 5},
+        ]
+    )
+    stored = sessions.raw.find({"_id": {"$regex": "x"}}, {"_id": 1}).sort([("created_at", -1), ("_id", -1)])
+    newest_first = [document["_id"] for document in stored]
+
+    database.command("profile", 2)
+    first = await filled.found(session_id="X", limit=100)
+    database.command("profile", 0)
+    reads = list(database["system.profile"].find({"op": "query", "command.find": COLLECTION}))
+
+    assert len(newest_first) == 30 + 9 + 4
+    assert first == newest_first
+    assert len(reads) == spans.SPANS
+    assert {read["planSummary"] for read in reads} == {"IXSCAN { created_at: 1, _id: 1 }"}
+    # The documents read are those that were found: all other keys were compared in the index.
+    assert sum(read["docsExamined"] for read in reads) == len(newest_first)
+    assert await pages_of(filled, session_id="X") == newest_first
+    assert [
+        session_id
+        for offset in range(0, len(newest_first), 6)
+        for session_id in await filled.found(session_id="X", limit=6, offset=offset)
+    ] == newest_first
+
+
+@pytest.mark.usefixtures("many_to_compare")
+async def test_dates_bound_what_is_looked_for_in_spans(filled: Viewer) -> None:
+    days = {"created_at_start": "2026-03-02", "created_at_end": "2026-03-02"}
+
+    found = await pages_of(filled, session_id="chat", **days)
+
+    assert found == await filled.found(limit=100, **days)
+    assert len(found) == 24
+
+
+@pytest.mark.usefixtures("many_to_compare")
+async def test_an_id_is_found_without_the_index_of_dates_too(viewer: Viewer, sessions: Sessions) -> None:
+    sessions.raw.insert_many(session(f"s-{number}", created=START + timedelta(hours=number)) for number in range(9))
+
+    assert await viewer.found(session_id="S-", limit=100) == [f"s-{number}" for number in reversed(range(9))]
+
+
+async def test_paging_goes_on_after_a_date_outside_pythons_range(filled: Viewer, sessions: Sessions) -> None:
+    sessions.raw.insert_many({"_id": f"far-{number}", "created_at": DatetimeMS(10**15)} for number in range(3))
+
+    everything = await filled.found(limit=100)
+
+    assert await pages_of(filled) == everything
+    assert everything[:4] == ["far-2", "far-1", "far-0", "Chat-059.y"]
