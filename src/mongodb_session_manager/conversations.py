@@ -189,7 +189,7 @@ class Conversations:
 
     def _log_dropped(self, agent: LocalAgent, reason: str) -> None:
         logger.debug(
-            "session_id=<%s>, agent_id=<%s> | dropped a message that %s",
+            "session_id=<%r>, agent_id=<%r> | dropped a message that %s",
             self._lifetime.session_id,
             agent.agent_id,
             reason,

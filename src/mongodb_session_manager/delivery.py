@@ -154,7 +154,7 @@ class Delivery:
         if not job.cancelled() and (error := job.exception()) is not None:
             # While the manager is open nothing is lost: the changes are kept, and whoever flushes next gets the error.
             logger.warning(
-                "session_id=<%s>, error=<%s> | background flush failed",
+                "session_id=<%r>, error=<%s> | background flush failed",
                 self._session_id,
                 type(error).__name__,
             )
@@ -169,7 +169,7 @@ class Delivery:
             PyMongoError: It could not be applied within the deadline.
         """
         if self._replaying:
-            logger.warning("session_id=<%s> | discarding a change of a turn that was taken before", self._session_id)
+            logger.warning("session_id=<%r> | discarding a change of a turn that was taken before", self._session_id)
             return
         if self._held_key is not None and step.pushes:
             step.token = self._repeatable_token(self._held_key, step)
@@ -206,7 +206,7 @@ class Delivery:
             self._fence.extend(step.token for step in batch.steps[batch.position :])
         if batch.abandoned:
             logger.warning(
-                "session_id=<%s>, error=<%s> | gave up a change whose caller was cancelled",
+                "session_id=<%r>, error=<%s> | gave up a change whose caller was cancelled",
                 self._session_id,
                 type(error).__name__,
             )
@@ -338,7 +338,7 @@ class Delivery:
         assert step.element is not None
         if await self._history.change_message(self._session_id, step.element, step.token) == "missing":
             logger.warning(
-                "session_id=<%s>, message_id=<%s> | a stored message to be changed is gone",
+                "session_id=<%r>, message_id=<%s> | a stored message to be changed is gone",
                 self._session_id,
                 step.element.record.message_id,
             )
@@ -372,7 +372,7 @@ class Delivery:
             if not job.cancelled() and (error := job.exception()) is not None:
                 # Nothing is lost: the next write starts it again.
                 logger.warning(
-                    "session_id=<%s>, work=<%s>, error=<%s> | work in the background failed",
+                    "session_id=<%r>, work=<%s>, error=<%s> | work in the background failed",
                     self._session_id,
                     kind,
                     type(error).__name__,

@@ -465,7 +465,7 @@ class Journal(SessionRepository):
         if not self._skip_corrupt_messages:
             raise error
         logger.warning(
-            "session_id=<%s>, agent_id=<%s>, message_id=<%s> | skipping a message that cannot be read",
+            "session_id=<%r>, agent_id=<%r>, message_id=<%s> | skipping a message that cannot be read",
             self.session.session_id,
             error.agent_id,
             error.message_id,
@@ -589,7 +589,7 @@ class Journal(SessionRepository):
                     later = [c for s in batch.steps[batch.position + 1 :] for c in s.agents if c.key == changes.key]
                     agent.move_to(found, changes, later)
                     logger.warning(
-                        "session_id=<%s>, agent_id=<%s>, next_message_id=<%s> | another writer appended, renumbering",
+                        "session_id=<%r>, agent_id=<%r>, next_message_id=<%s> | another writer appended, renumbering",
                         self.session.session_id,
                         agent.agent_id,
                         found,

@@ -81,7 +81,7 @@ async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str
     standing = {"lease.token": lease["token"], "lease.renewals": lease["renewals"]}
     gone = {"$unset": {"lease": "", "last_lease": ""}}
     if await store.update(session_id, {"_id": session_id, **standing}, gone):
-        logger.warning("session_id=<%s> | removed a lease that was not renewed", session_id)
+        logger.warning("session_id=<%r> | removed a lease that was not renewed", session_id)
     return True
 
 
@@ -132,7 +132,7 @@ class Lease:
             if _watch.has_expired(held):
                 standing = {"lease.token": held["token"], "lease.renewals": held["renewals"]}
                 if await self._take(standing):
-                    logger.warning("session_id=<%s> | took over a lease that was not renewed", self._identity["_id"])
+                    logger.warning("session_id=<%r> | took over a lease that was not renewed", self._identity["_id"])
                     break
                 continue
             left_s = float("inf") if give_up_at is None else give_up_at - time.monotonic()
@@ -182,14 +182,14 @@ class Lease:
                 return  # The client was closed in the middle of the turn.
             except PyMongoError as error:
                 logger.warning(
-                    "session_id=<%s>, error=<%s> | lease not renewed, trying again",
+                    "session_id=<%r>, error=<%s> | lease not renewed, trying again",
                     self._identity["_id"],
                     type(error).__name__,
                 )
                 continue
             if not result.matched_count:
                 self.is_lost = True
-                logger.warning("session_id=<%s> | lease lost to another holder", self._identity["_id"])
+                logger.warning("session_id=<%r> | lease lost to another holder", self._identity["_id"])
                 return
 
     async def release(self) -> None:
@@ -206,7 +206,7 @@ class Lease:
         except PyMongoError as error:
             # What the turn had to say is stored; others take over when the lease has expired.
             logger.warning(
-                "session_id=<%s>, error=<%s>, lease_s=<%s> | lease not given back, it will expire",
+                "session_id=<%r>, error=<%s>, lease_s=<%s> | lease not given back, it will expire",
                 self._identity["_id"],
                 type(error).__name__,
                 self._lease_s,

@@ -144,7 +144,7 @@ class SessionLifetime:
                 return False
             if not self._skip_corrupt_messages:
                 raise
-            logger.warning("session_id=<%s> | skipping older messages, their segments are missing", self.session_id)
+            logger.warning("session_id=<%r> | skipping older messages, their segments are missing", self.session_id)
         await self._payloads.complete(stored)
         return True
 

@@ -756,7 +756,7 @@ class AsyncMongoDBSessionRepository:
         except PyMongoError as error:
             # What the caller asked for is stored; the next write starts it again.
             logger.warning(
-                "session_id=<%s>, error=<%s> | old messages not sealed yet", session_id, type(error).__name__
+                "session_id=<%r>, error=<%s> | old messages not sealed yet", session_id, type(error).__name__
             )
 
 

@@ -85,7 +85,7 @@ async def retrying(
             if not is_transient(error) or unless(error) or time.monotonic() + pause_s >= give_up_at:
                 raise
             logger.warning(
-                "session_id=<%s>, error=<%s>, pause_s=<%s> | command failed, sending it again",
+                "session_id=<%r>, error=<%s>, pause_s=<%s> | command failed, sending it again",
                 session_id,
                 type(error).__name__,
                 pause_s,
@@ -202,7 +202,7 @@ class SessionStore:
             guard, update = upgrade(document, now())
             matched = await self.update(session_id, guard, update)
             if matched:
-                logger.info("session_id=<%s> | brought a document of an older tool up to date", session_id)
+                logger.info("session_id=<%r> | brought a document of an older tool up to date", session_id)
 
     async def update(self, session_id: str, filter_: Mapping[str, Any], update: Mapping[str, Any]) -> int:
         """Send one update that may be repeated, and return how many documents matched."""

@@ -69,7 +69,7 @@ class Turns:
 
     async def _give_up(self, reason: str, error: Exception | None = None) -> None:
         """Discard what is pending, and let the agents hold what is stored."""
-        logger.warning("session_id=<%s>, reason=<%s> | discarding what was not stored", self._session_id, reason)
+        logger.warning("session_id=<%r>, reason=<%s> | discarding what was not stored", self._session_id, reason)
         self._lifetime.delivery.discard(error)
         self._stale = True
         try:
@@ -77,7 +77,7 @@ class Turns:
         except (PyMongoError, SessionNotFoundError) as problem:
             # The next turn does it; the caller should hear of what made this one fail.
             logger.warning(
-                "session_id=<%s>, error=<%s> | agents not restored yet", self._session_id, type(problem).__name__
+                "session_id=<%r>, error=<%s> | agents not restored yet", self._session_id, type(problem).__name__
             )
 
     async def _refresh(self) -> None:

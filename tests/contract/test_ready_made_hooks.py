@@ -67,10 +67,10 @@ async def test_audit_logs_each_operation_with_names_and_without_values(
 
     lines = [record.getMessage() for record in caplog.records if record.name == "audit"]
     assert [line.partition(", ms=")[0] for line in lines] == [
-        'session_id=<s-1>, action=<update>, fields=<["priority", "customer.tier\\n"]>, outcome=<done>',
-        "session_id=<s-1>, action=<get>, fields=<[]>, outcome=<done>",
-        'session_id=<s-1>, action=<delete>, fields=<["priority"]>, outcome=<done>',
-        'session_id=<s-1>, action=<add>, fields=<["rating", "comment"]>, outcome=<done>',
+        'session_id=<\'s-1\'>, action=<update>, fields=<["priority", "customer.tier\\n"]>, outcome=<done>',
+        "session_id=<'s-1'>, action=<get>, fields=<[]>, outcome=<done>",
+        "session_id=<'s-1'>, action=<delete>, fields=<[\"priority\"]>, outcome=<done>",
+        'session_id=<\'s-1\'>, action=<add>, fields=<["rating", "comment"]>, outcome=<done>',
     ]
     assert all(line.endswith("> | audited") for line in lines)
     assert "s3cret" not in caplog.text
@@ -91,8 +91,8 @@ async def test_audit_logs_what_failed_as_a_warning_and_lets_it_fail(
 
     records = [record for record in caplog.records if record.name == "audit"]
     assert [(record.levelname, record.getMessage().partition(", ms=")[0]) for record in records] == [
-        ("WARNING", 'session_id=<s-1>, action=<update>, fields=<["a"]>, outcome=<PermissionError>'),
-        ("WARNING", "session_id=<s-1>, action=<delete>, fields=<[]>, outcome=<PermissionError>"),
+        ("WARNING", "session_id=<'s-1'>, action=<update>, fields=<[\"a\"]>, outcome=<PermissionError>"),
+        ("WARNING", "session_id=<'s-1'>, action=<delete>, fields=<[]>, outcome=<PermissionError>"),
     ]
     assert "s3cret" not in caplog.text
 

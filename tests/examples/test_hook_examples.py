@@ -68,7 +68,7 @@ def test_metadata_is_audited_checked_cached_and_sent_without_addresses(examples:
         "priority": "low",
         "language": "Italian",
     }
-    audit = re.findall(r"audit: +session_id=<(\S+)>, action=<(\w+)>, fields=<.*?>, outcome=<(\w+)>", said)
+    audit = re.findall(r"audit: +session_id=<'(\S+)'>, action=<(\w+)>, fields=<.*?>, outcome=<(\w+)>", said)
     assert {session_id for session_id, _, _ in audit} == {document["_id"]}
     assert [entry[1:] for entry in audit] == [
         ("update", "done"),

@@ -56,7 +56,7 @@ async def use_all(driver: Driver, hooks: dict[str, Any], **close: float) -> None
 def assert_told_once(caplog: pytest.LogCaptureFixture, hooks: dict[str, Any], told: str) -> None:
     for name in hooks:
         [line] = [record.getMessage() for record in caplog.records if f"hook=<{name}>" in record.getMessage()]
-        assert line.startswith("session_id=<s-1>, ")
+        assert line.startswith("session_id=<'s-1'>, ")
         assert told in line
     for secret in (SECRET, CONNECTION, TOPIC, QUEUE):
         assert secret not in caplog.text

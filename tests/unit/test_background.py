@@ -144,7 +144,7 @@ def test_each_message_sent_together_has_an_outcome_of_its_own(caplog: pytest.Log
 
     assert box.counters == Counters(sent=3, failed=1)
     assert [record.getMessage() for record in caplog.records] == [
-        "session_id=<s-1>, hook=<test>, count=<1>, error=<ValueError> | notification failed"
+        "session_id=<'s-1'>, hook=<test>, count=<1>, error=<ValueError> | notification failed"
     ]
 
 
@@ -165,7 +165,7 @@ def test_a_failure_is_counted_and_logged_once_without_content(
 
     assert box.counters == Counters(failed=1)
     [record] = caplog.records
-    assert record.getMessage() == f"session_id=<s-1>, hook=<test>, count=<1>, error=<{told}> | notification failed"
+    assert record.getMessage() == f"session_id=<'s-1'>, hook=<test>, count=<1>, error=<{told}> | notification failed"
     assert record.levelno == logging.WARNING
 
 
@@ -206,7 +206,7 @@ def test_a_full_outbox_makes_messages_wait_and_then_drops_them(
 
     assert receiver.got == ["0", "1", "2"]
     assert box.counters == Counters(sent=3, dropped=3)
-    assert all("session_id=<s-1>" in record.getMessage() for record in caplog.records)
+    assert all("session_id=<'s-1'>" in record.getMessage() for record in caplog.records)
 
 
 def test_what_waits_for_room_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +251,7 @@ def test_a_drain_gives_up_what_is_not_delivered_in_time(caplog: pytest.LogCaptur
     assert box.counters == Counters(dropped=5)
     [record] = caplog.records
     assert record.getMessage() == (
-        "session_id=<s-1>, hook=<test>, count=<5>, reason=<not delivered in time> | notifications dropped"
+        "session_id=<'s-1'>, hook=<test>, count=<5>, reason=<not delivered in time> | notifications dropped"
     )
     assert other.counters == Counters(pending=1)
     receiver.open()
@@ -405,7 +405,7 @@ Outbox("test", never).put("s-1", "secret")
 
     assert ended.returncode == 0
     assert ended.stderr == (
-        "session_id=<s-1>, hook=<test>, count=<1>, reason=<not delivered in time> | notifications dropped\n"
+        "session_id=<'s-1'>, hook=<test>, count=<1>, reason=<not delivered in time> | notifications dropped\n"
     )
 
 

@@ -469,7 +469,7 @@ async def test_a_hook_that_fails_after_its_caller_left_is_logged_without_its_tex
 
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
-        "session_id=<s1>, action=<update>, error=<CustomError> | hook failed after its caller was cancelled"
+        "session_id=<'s1'>, action=<update>, error=<CustomError> | hook failed after its caller was cancelled"
     )
 
 

@@ -78,7 +78,7 @@ def test_a_session_id_cannot_begin_a_line_of_the_audit(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO, "audit"):
         audit_hook(logging.getLogger("audit"))(dict, "get", "s-1\nsession_id=<s-2>, action=<delete>")
 
-    assert caplog.messages[0].startswith("session_id=<s-1\\nsession_id=<s-2>, action=<delete>>, action=<get>")
+    assert caplog.messages[0].startswith("session_id=<'s-1\\nsession_id=<s-2>, action=<delete>'>, action=<get>")
 
 
 class Recorder:

@@ -322,7 +322,7 @@ class Outbox(Generic[T]):
 
     def _log_failure(self, session_id: str, error: BaseException, count: int = 1) -> None:
         logger.warning(
-            "session_id=<%s>, hook=<%s>, count=<%d>, error=<%s> | notification failed",
+            "session_id=<%r>, hook=<%s>, count=<%d>, error=<%s> | notification failed",
             session_id,
             self.name,
             count,
@@ -331,7 +331,7 @@ class Outbox(Generic[T]):
 
     def _log_drop(self, session_id: str, reason: str, count: int = 1) -> None:
         logger.warning(
-            "session_id=<%s>, hook=<%s>, count=<%d>, reason=<%s> | notifications dropped",
+            "session_id=<%r>, hook=<%s>, count=<%d>, reason=<%s> | notifications dropped",
             session_id,
             self.name,
             count,

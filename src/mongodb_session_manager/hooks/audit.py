@@ -17,7 +17,7 @@ def audit_hook(logger: logging.Logger | logging.LoggerAdapter[Any], level: int =
 
     One record per operation, for metadata and for feedback::
 
-        session_id=<s-1>, action=<update>, fields=<["priority"]>, outcome=<done>, ms=<1.8> | audited
+        session_id=<'s-1'>, action=<update>, fields=<["priority"]>, outcome=<done>, ms=<1.8> | audited
 
     Field names are logged and values never are. A failed operation is logged at WARNING at least, with the type of
     its error as the outcome, and raises as it would without the hook. Put it first in a chain to see operations as
@@ -35,8 +35,8 @@ def audit_hook(logger: logging.Logger | logging.LoggerAdapter[Any], level: int =
         def record(error: BaseException | None, result: Any) -> None:
             logger.log(
                 level if error is None else max(level, logging.WARNING),
-                "session_id=<%s>, action=<%s>, fields=<%s>, outcome=<%s>, ms=<%.1f> | audited",
-                json.dumps(session_id)[1:-1],
+                "session_id=<%r>, action=<%s>, fields=<%s>, outcome=<%s>, ms=<%.1f> | audited",
+                session_id,
                 action,
                 fields,
                 "done" if error is None else type(error).__name__,
@@ -49,7 +49,7 @@ def audit_hook(logger: logging.Logger | logging.LoggerAdapter[Any], level: int =
 
 
 def _field_names(payload: dict[str, Any]) -> str:
-    # As JSON, like the session's id: a name with a line break in it must not begin a line of the log.
+    # As JSON: a name with a line break in it must not begin a line of the log.
     names = next(iter(payload.values()), ())
     try:
         return json.dumps([str(name) for name in names])

@@ -131,7 +131,7 @@ class Invocation:
         except Exception as error:
             if bridge.abandoned:  # nobody else will ever see it
                 logger.warning(
-                    "session_id=<%s>, action=<%s>, error=<%s> | hook failed after its caller was cancelled",
+                    "session_id=<%r>, action=<%s>, error=<%s> | hook failed after its caller was cancelled",
                     self.session_id,
                     self.action,
                     type(error).__name__,

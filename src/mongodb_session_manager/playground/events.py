@@ -45,11 +45,6 @@ class EventLog:
         self._changed = asyncio.Event()
         self.closed = False
 
-    @property
-    def chars(self) -> int:
-        """How much is kept, in characters of JSON."""
-        return self._chars
-
     def add(self, kind: Kind, /, **data: Any) -> None:
         """Append an event and wake the readers."""
         self._last += 1

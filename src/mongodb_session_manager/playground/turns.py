@@ -219,9 +219,9 @@ class Turn:
     def _fail(self, error: Exception) -> None:
         code, message = _described(error)
         kind = type(error).__name__
-        logger.error("session_id=<%s>, error=<%s> | turn failed", self.session_id, kind)
+        logger.error("session_id=<%r>, error=<%s> | turn failed", self.session_id, kind)
         # Errors of providers may quote the conversation or parts of a key.
-        logger.debug("session_id=<%s> | turn failed", self.session_id, exc_info=error)
+        logger.debug("session_id=<%r> | turn failed", self.session_id, exc_info=error)
         self.log.add("error", code=code, message=message)
         if not self._started.done():
             self._started.set_exception(error)

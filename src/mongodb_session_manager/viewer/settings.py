@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..web import check_binding, is_loopback, parse_origins
+from ..web import check_binding, parse_origins
 
 
 class ViewerSettings(BaseSettings):
@@ -84,11 +84,6 @@ class ViewerSettings(BaseSettings):
     def password(self) -> str | None:
         """What opens the whole viewer, None for nothing."""
         return (self.backend_password.get_secret_value() if self.backend_password else None) or None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach the viewer."""
-        return is_loopback(self.backend_host)
 
     @property
     def allowed_origins(self) -> frozenset[str]:

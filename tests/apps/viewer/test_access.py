@@ -262,7 +262,7 @@ def test_an_address_that_others_reach_needs_a_long_password(host: str, password:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.9.9.9", "::ffff:127.0.0.1"])
 def test_this_machines_own_addresses_need_none(host: str) -> None:
-    assert make_settings(backend_host=host).is_local
+    assert make_settings(backend_host=host).password is None
 
 
 def test_a_long_password_opens_any_address() -> None:

@@ -94,7 +94,7 @@ async def _move_back(collection: Any, story: Story) -> None:
     try:
         await collection.update_one({"_id": story.session_id}, {"$set": moved})
     except PyMongoError as error:
-        logger.warning("session_id=<%s>, error=<%s> | sample keeps its date", story.session_id, type(error).__name__)
+        logger.warning("session_id=<%r>, error=<%s> | sample keeps its date", story.session_id, type(error).__name__)
 
 
 def _earlier(value: Any, age: timedelta) -> Any:
