@@ -8,11 +8,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from pymongo.errors import PyMongoError
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from . import listing, session_data
-from .batches import AgentChanges, Document, ElementChange, Head, Record, Step
+from .batches import AgentChanges, Document, ElementChange, Record, Step
 from .children import SEGMENTS, Children
 from .client import ClientHandle
 from .documents import values
@@ -31,14 +30,15 @@ from .errors import (
     SessionNotFoundError,
     SessionStoreError,
 )
-from .history import CROWDED_BYTES, SEAL_AT_BYTES, History, Outcome
-from .lease import Lease, clear_expired, unavailable
+from .history import History, Outcome
+from .lease import Lease
 from .metrics import summarize_usage
 from .orphans import OrphanSweep
 from .payloads import PayloadStore
 from .repair import repair_agent
 from .store import SessionStore
 from .stored_agents import AgentReader
+from .writer import DirectWriter
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 10
-_HEAD = {"schema_version": 1, "ttl_s": 1, "incarnation": 1, "has_payloads": 1, "live_bytes": 1}
 
 
 class AsyncMongoDBSessionRepository:
@@ -93,11 +92,11 @@ class AsyncMongoDBSessionRepository:
 
     def _setup(self, store: SessionStore, lease: Callable[[], Lease | None] = lambda: None) -> None:
         self._store = store
-        self._lease = lease
         self._children = Children(store)
         self._history = History(store)
         self._payloads = PayloadStore(store, self._history)
         self._agents = AgentReader(store, self._history, self._payloads)
+        self._writer = DirectWriter(store, lease, self._children, self._history, self._payloads)
         self._application_name = None
 
     @classmethod
@@ -171,7 +170,7 @@ class AsyncMongoDBSessionRepository:
         agent_id = check_agent_id(session_agent.agent_id)
         changes = AgentChanges(agent_id, encode_name(agent_id), create=True, expected=0)
         changes.fields, changes.payloads = _state(session_agent)
-        if await self._apply(session_id, Step(agents=[changes])) is not None:
+        if await self._writer.apply(session_id, Step(agents=[changes])) is not None:
             raise AgentExistsError(session_id, agent_id)
 
     async def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
@@ -192,8 +191,8 @@ class AsyncMongoDBSessionRepository:
         changes = AgentChanges(agent_id, encode_name(agent_id), create=False, expected=0)
         changes.fields, changes.payloads = _state(session_agent)
         paths = [f"agents.{changes.key}.{path}" for path in changes.fields]
-        changes.released = await self._referred_to(session_id, paths)
-        if await self._apply(session_id, Step(agents=[changes])) is not None:
+        changes.released = await self._writer.referred_to(session_id, paths)
+        if await self._writer.apply(session_id, Step(agents=[changes])) is not None:
             raise AgentNotFoundError(session_id, agent_id)
 
     async def delete_agent(self, session_id: str, agent_id: str) -> bool:
@@ -203,7 +202,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
-        path, incarnation = f"agents.{key}", (await self._head(session_id))["incarnation"]
+        path, incarnation = f"agents.{key}", (await self._writer.head(session_id))["incarnation"]
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
             payloads = await self._payloads.of_agent(session_id, incarnation, key)
             usage = totals.usage or {}
@@ -219,7 +218,7 @@ class AsyncMongoDBSessionRepository:
                     f"{path}.archive.id": totals.archive.id,
                 },
             )
-            if await self._apply(session_id, step) is None:
+            if await self._writer.apply(session_id, step) is None:
                 await self._history.delete_agent(session_id, incarnation, key, totals.archive.id)
                 await self._payloads.release(session_id, incarnation, payloads)
                 return True
@@ -258,7 +257,7 @@ class AsyncMongoDBSessionRepository:
         """
         key = encode_name(check_agent_id(agent_id))
         given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
-        if await self._apply(session_id, session_data.config_update(key, **given)) is not None:
+        if await self._writer.apply(session_id, session_data.config_update(key, **given)) is not None:
             raise AgentNotFoundError(session_id, agent_id)
 
     async def set_prompt_metadata(self, session_id: str, agent_id: str, prompt_metadata: Any) -> None:
@@ -269,7 +268,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         step = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
-        if await self._apply(session_id, step) is not None:
+        if await self._writer.apply(session_id, step) is not None:
             raise AgentNotFoundError(session_id, agent_id)
 
     # -- messages
@@ -290,7 +289,7 @@ class AsyncMongoDBSessionRepository:
         changes = AgentChanges(
             check_agent_id(agent_id), encode_name(agent_id), create=False, expected=record.message_id, records=[record]
         )
-        head = await self._apply(session_id, Step(agents=[changes]))
+        head = await self._writer.apply(session_id, Step(agents=[changes]))
         if head is None:
             return
         if changes.key not in head.next_ids:
@@ -333,7 +332,7 @@ class AsyncMongoDBSessionRepository:
         record = Record(session_message.message_id, session_message.message, session_message)
         removed = {"window_content"} | ({"extra"} - fields.keys())
         element = ElementChange(key, record, fields, removed, payloads)
-        if (head := await self._head(session_id)).get("has_payloads"):
+        if (head := await self._writer.head(session_id)).get("has_payloads"):
             _keep(element, await self._agents.references(session_id, agent_id, record.message_id))
         step = Step(element=element)
         if session_message.redact_message is None:
@@ -341,7 +340,7 @@ class AsyncMongoDBSessionRepository:
             step.guard = {"$nor": [{f"agents.{key}.messages": {"$elemMatch": redacted}}]}
         outcome: Outcome = "redacted"
         for _ in range(_ATTEMPTS):
-            if (refused := await self._apply(session_id, step)) is None:
+            if (refused := await self._writer.apply(session_id, step)) is None:
                 return
             found = await self._agents.message(session_id, agent_id, record.message_id)
             if not refused.element_found:
@@ -350,7 +349,7 @@ class AsyncMongoDBSessionRepository:
                     break
                 # A segment knows of no turns: whether this writer may is settled in the session, where others see, too,
                 # that something changed.
-                await self._apply(session_id, Step())
+                await self._writer.apply(session_id, Step())
                 outcome = await self._history.change_message(session_id, element)
                 break
             if step.guard and found is not None and "redact_message" in found:
@@ -427,7 +426,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         if not dry_run:
-            await self._head(session_id)  # also brings it into today's form
+            await self._writer.head(session_id)  # also brings it into today's form
         report: dict[str, list[dict[str, Any]]] = {}
         mended = 0
         for config in await self.list_agents(session_id):
@@ -451,7 +450,9 @@ class AsyncMongoDBSessionRepository:
         """Return the state of a graph or swarm, None when there is no such session or state."""
         key = _graph_key(multi_agent_id)
         with suppress(SessionNotFoundError):
-            document = await self._store.find(check_session_id(session_id), {**_HEAD, f"multi_agents.{key}": 1})
+            document = await self._store.find(
+                check_session_id(session_id), {"incarnation": 1, "has_payloads": 1, f"multi_agents.{key}": 1}
+            )
             if (state := (document.get("multi_agents") or {}).get(key)) is not None:
                 if document.get("has_payloads"):
                     payloads = await self._payloads.fetch(session_id, document["incarnation"], names_in(state))
@@ -468,8 +469,8 @@ class AsyncMongoDBSessionRepository:
         state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}")
         state, payloads = offload_state(state)
         path = f"multi_agents.{_graph_key(multi_agent.id)}"
-        released = await self._referred_to(session_id, [path])
-        await self._apply(session_id, Step(fields={path: state}, payloads=payloads, released=released))
+        released = await self._writer.referred_to(session_id, [path])
+        await self._writer.apply(session_id, Step(fields={path: state}, payloads=payloads, released=released))
 
     # -- metadata, feedback, records
 
@@ -481,7 +482,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         if (step := session_data.metadata_update(metadata)) is not None:
-            await self._apply(session_id, step)
+            await self._writer.apply(session_id, step)
 
     async def get_metadata(self, session_id: str) -> dict[str, Any]:
         """Return `{"metadata": {...}}`; dates are UTC.
@@ -501,7 +502,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: Not a list of keys.
         """
         if (step := session_data.metadata_deletion(metadata_keys)) is not None:
-            await self._apply(session_id, step)
+            await self._writer.apply(session_id, step)
 
     async def add_feedback(self, session_id: str, feedback: dict[str, Any]) -> None:
         """Add a feedback; `created_at` is added.
@@ -509,7 +510,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        await self._apply(session_id, session_data.feedback_addition(feedback))
+        await self._writer.apply(session_id, session_data.feedback_addition(feedback))
 
     async def get_feedbacks(self, session_id: str) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.
@@ -692,72 +693,6 @@ class AsyncMongoDBSessionRepository:
 
     def _ids(self, query: Mapping[str, Any]) -> AsyncIterator[Document]:
         return self._store.collection.iterate(query, {"_id": 1})
-
-    async def _head(self, session_id: str) -> Document:
-        """Return what a write needs to know of a session, in today's form from here on."""
-        head = await self._store.find(check_session_id(session_id), _HEAD)
-        if "schema_version" not in head:
-            await self._store.bring_up_to_date(session_id)
-            head = await self._store.find(session_id, _HEAD)
-        return head
-
-    async def _referred_to(self, session_id: str, paths: Sequence[str]) -> set[str]:
-        """Return the names of the payloads that fields of a session document refer to."""
-        query = {"_id": check_session_id(session_id), "has_payloads": True}
-        document = await self._store.find_one(query, dict.fromkeys(paths, 1))
-        return set() if document is None else names_in([at(document, path) for path in paths])
-
-    async def _apply(self, session_id: str, step: Step) -> Head | None:
-        head = await self._head(session_id)
-        incarnation, ttl_s = head["incarnation"], head.get("ttl_s")
-        has_payloads = bool(head.get("has_payloads"))
-        await self._payloads.prepare(session_id, incarnation, step, has_payloads=has_payloads, ttl_s=ttl_s)
-        # Bytes that were stored for one session are of no use to another one of that id.
-        meant_for = incarnation if step.all_payloads() else None
-        live_bytes = int(head.get("live_bytes") or 0) + step.size
-        if live_bytes > CROWDED_BYTES:
-            await self._history.seal(session_id, incarnation, ttl_s=ttl_s)
-        refused = await self._send(session_id, incarnation, step, meant_for=meant_for, ttl_s=ttl_s)
-        if refused is None:
-            if step.rewrites is not None:
-                await self._history.remove_refused(session_id, incarnation, step.rewrites)
-            await self._payloads.settle(session_id, incarnation, step, ttl_s=ttl_s)
-            if SEAL_AT_BYTES <= live_bytes <= CROWDED_BYTES and step.size:
-                await self._seal(session_id, incarnation, ttl_s)
-        return refused
-
-    async def _send(
-        self, session_id: str, incarnation: str, step: Step, *, meant_for: str | None, ttl_s: float | None
-    ) -> Head | None:
-        """Apply a step; what refuses it but is no concern of the caller's is put right or raised."""
-        while True:
-            held = self._lease()
-            token = None if held is None else held.token
-            refused = await self._store.apply(
-                session_id, step.render, step, incarnation=meant_for, ttl_s=ttl_s, lease=token
-            )
-            if refused is None:
-                return None
-            standing = refused.lease
-            if held is not None and (standing is None or standing["token"] != token):
-                raise held.lost()
-            if held is None and standing is not None:
-                if not await clear_expired(self._store, session_id, standing):
-                    raise unavailable(session_id, None)
-            elif self._children.must_be_postponed(refused.children_expire_at, ttl_s):
-                assert ttl_s is not None
-                await self._children.postpone(session_id, incarnation, ttl_s)
-            else:
-                return refused
-
-    async def _seal(self, session_id: str, incarnation: str, ttl_s: float | None) -> None:
-        try:
-            await self._history.seal(session_id, incarnation, ttl_s=ttl_s)
-        except PyMongoError as error:
-            # What the caller asked for is stored; the next write starts it again.
-            logger.warning(
-                "session_id=<%r>, error=<%s> | old messages not sealed yet", session_id, type(error).__name__
-            )
 
 
 def _graph_key(multi_agent_id: object) -> str:
