@@ -15,7 +15,9 @@ from strands import Agent, tool
 from strands.agent.conversation_manager import NullConversationManager
 from strands.types.content import Message
 
-from mongodb_session_manager import AsyncMongoDBSessionManager, delivery, history
+from mongodb_session_manager import AsyncMongoDBSessionManager
+from mongodb_session_manager.manager import delivery
+from mongodb_session_manager.repository import history
 from tests.fix_agents import make_agent, streamed
 from tests.fix_models import blocked, calls
 from tests.fix_segments import converse, said

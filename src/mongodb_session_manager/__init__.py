@@ -24,7 +24,6 @@ from .factory import (
     get_async_global_factory,
     initialize_async_global_factory,
 )
-from .guardrails import GUARDRAIL_STOP_REASONS
 from .hooks import chain_hooks
 from .hooks.feedback_sns import FeedbackSNSHook, create_feedback_sns_hook, is_feedback_sns_hook_available
 from .hooks.metadata_sqs import MetadataSQSHook, create_metadata_sqs_hook, is_metadata_sqs_hook_available
@@ -33,10 +32,11 @@ from .hooks.metadata_websocket import (
     create_metadata_websocket_hook,
     is_metadata_websocket_hook_available,
 )
-from .indexes import index_specs
 from .manager import AsyncMongoDBSessionManager
+from .manager.guardrails import GUARDRAIL_STOP_REASONS
 from .pool import AsyncMongoDBConnectionPool
 from .repository import AsyncMongoDBSessionRepository
+from .repository.indexes import index_specs
 from .sync import (
     MongoDBConnectionPool,
     MongoDBSessionManager,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from . import hooks, indexes, portal
+from . import hooks, portal
 from .client import ClientHandle
 from .manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 from .pool import pool_statistics
+from .repository import indexes
 
 Manager = TypeVar("Manager", bound=AsyncMongoDBSessionManager)
 

@@ -23,11 +23,11 @@ from mongodb_session_manager import (
     MessageNotFoundError,
     SessionNotFoundError,
 )
-from mongodb_session_manager import history as history_module
-from mongodb_session_manager import store as store_module
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.history import History
-from mongodb_session_manager.store import SessionStore
+from mongodb_session_manager.repository import history as history_module
+from mongodb_session_manager.repository import store as store_module
+from mongodb_session_manager.repository.history import History
+from mongodb_session_manager.repository.store import SessionStore
 from tests.fix_agents import AGENT_ID, make_agent
 from tests.fix_interleave import Interleaver, interleaved
 from tests.fix_segments import check_stored, converse, everything, numbers_of, said, segments, stored_messages

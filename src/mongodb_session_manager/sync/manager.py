@@ -15,9 +15,9 @@ from strands.types.content import Message
 from strands.types.session import Session
 
 from .. import background, hooks, portal
-from ..lease import Turn
 from ..manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..metadata_tool import create_blocking_metadata_tool
+from ..repository.lease import Turn
 from .repository import MongoDBSessionRepository
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..batches import Document
 from ..documents.agents import StoredAgent, find_agents, usage_of_messages
 from ..documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
 from ..documents.sessions import StoredSession
 from ..errors import SessionNotFoundError
-from ..history import History, MissingSegmentsError
-from ..store import SessionStore
+from ..repository.batches import Document
+from ..repository.history import History, MissingSegmentsError
+from ..repository.store import SessionStore
 
 ListKind = Literal["message", "feedback", "guardrail"]
 

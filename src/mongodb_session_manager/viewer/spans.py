@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from ..listing import NEWEST_FIRST, Position
+from ..repository.listing import NEWEST_FIRST, Position
 
 SPANS = 4
 """Spans that are read at once."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..documents import values
+from ..documents.agents import CONFIG_FIELDS
+from ..documents.messages import bson_date, iso_date, now
+from ..documents.names import check_metadata_keys, check_metadata_update
+from ..documents.sessions import dated
 from .batches import Step
-from .documents import values
-from .documents.agents import CONFIG_FIELDS
-from .documents.messages import bson_date, iso_date, now
-from .documents.names import check_metadata_keys, check_metadata_update
-from .documents.sessions import dated
 
 METADATA_PROJECTION = {"metadata": 1}
 

@@ -7,16 +7,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import background, indexes
+from .. import background
+from ..documents.sessions import StoredSession
+from ..errors import SessionClosedError, SessionNotOpenError
+from ..repository import indexes
+from ..repository.history import History, MissingSegmentsError
+from ..repository.lease import Lease
+from ..repository.payloads import PayloadStore
+from ..repository.store import SessionStore
 from .delivery import Delivery
-from .documents.sessions import StoredSession
-from .errors import SessionClosedError, SessionNotOpenError
-from .history import History, MissingSegmentsError
 from .journal import Journal
-from .lease import Lease
-from .payloads import PayloadStore
 from .restore import RestoringSessionManager
-from .store import SessionStore
 
 logger = logging.getLogger(__name__)
 

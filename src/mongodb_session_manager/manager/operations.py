@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import hooks, session_data
-from .batches import Step
+from .. import hooks
+from ..documents.names import check_agent_id, encode_name
+from ..errors import AgentNotFoundError
+from ..metadata_tool import create_metadata_tool
+from ..repository import AsyncMongoDBSessionRepository, session_data
+from ..repository.batches import Step
 from .delivery import Delivery
-from .documents.names import check_agent_id, encode_name
-from .errors import AgentNotFoundError
 from .lifetime import SessionLifetime
-from .metadata_tool import create_metadata_tool
-from .repository import AsyncMongoDBSessionRepository
 
 
 class SessionOperations:

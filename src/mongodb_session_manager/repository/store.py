@@ -21,11 +21,11 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
+from ..client import ClientHandle, Collection
+from ..documents.messages import now
+from ..documents.sessions import TOKEN_RING, StoredSession, expiry, load_projection, new_session, upgrade
+from ..errors import SessionNotFoundError
 from .batches import Document, Head, Step
-from .client import ClientHandle, Collection
-from .documents.messages import now
-from .documents.sessions import TOKEN_RING, StoredSession, expiry, load_projection, new_session, upgrade
-from .errors import SessionNotFoundError
 
 logger = logging.getLogger(__name__)
 

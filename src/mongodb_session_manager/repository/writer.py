@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from pymongo.errors import PyMongoError
 
+from ..documents.archives import at
+from ..documents.names import check_session_id
+from ..documents.payloads import names_in
 from .batches import Document, Head, Step
 from .children import Children
-from .documents.archives import at
-from .documents.names import check_session_id
-from .documents.payloads import names_in
 from .history import CROWDED_BYTES, SEAL_AT_BYTES, History
 from .lease import Lease, clear_expired, unavailable
 from .payloads import PayloadStore

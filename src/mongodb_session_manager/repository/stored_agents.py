@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..documents.agents import StoredAgent, find_agents, usage_of_messages
+from ..documents.archives import Archive, SealedList
+from ..documents.names import check_agent_id, check_session_id, encode_name
+from ..documents.payloads import names_by_field, names_in, payloads_of, restored_message
+from ..errors import CorruptMessageError, SessionNotFoundError
 from .batches import Document
-from .documents.agents import StoredAgent, find_agents, usage_of_messages
-from .documents.archives import Archive, SealedList
-from .documents.names import check_agent_id, check_session_id, encode_name
-from .documents.payloads import names_by_field, names_in, payloads_of, restored_message
-from .errors import CorruptMessageError, SessionNotFoundError
 from .history import History, MissingSegmentsError
 from .payloads import PayloadStore
 from .store import SessionStore

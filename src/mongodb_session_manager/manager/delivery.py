@@ -19,17 +19,17 @@ from weakref import WeakKeyDictionary
 import bson
 from pymongo.errors import PyMongoError
 
-from . import portal
-from .batches import Batch, Document, Head, Step
-from .children import Children
-from .documents.messages import now
-from .documents.sessions import StoredSession
-from .errors import LeaseLostError, SessionNotFoundError, SessionStoreError, WrongLoopError
-from .history import CROWDED_BYTES, SEAL_AT_BYTES, TAIL_BYTES, History
+from .. import portal
+from ..documents.messages import now
+from ..documents.sessions import StoredSession
+from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError, WrongLoopError
+from ..repository.batches import Batch, Document, Head, Step
+from ..repository.children import Children
+from ..repository.history import CROWDED_BYTES, SEAL_AT_BYTES, TAIL_BYTES, History
+from ..repository.lease import Lease, clear_expired, unavailable
+from ..repository.payloads import PayloadStore
+from ..repository.store import SessionStore, is_transient
 from .journal import Journal
-from .lease import Lease, clear_expired, unavailable
-from .payloads import PayloadStore
-from .store import SessionStore, is_transient
 
 logger = logging.getLogger(__name__)
 

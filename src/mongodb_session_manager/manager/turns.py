@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 from pymongo.errors import PyMongoError
 
+from ..errors import LeaseLostError, SessionNotFoundError
+from ..repository.lease import Turn
 from .conversations import Conversations
-from .errors import LeaseLostError, SessionNotFoundError
-from .lease import Turn
 from .lifetime import SessionLifetime
 
 logger = logging.getLogger(__name__)

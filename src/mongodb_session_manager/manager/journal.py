@@ -22,13 +22,12 @@ from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from .batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, fits_whole, split
-from .documents import values
-from .documents.agents import STATE_FIELDS, StoredAgent, ranges
-from .documents.archives import GUARDRAIL_EVENTS
-from .documents.messages import encode_message, now, placeholder, session_message
-from .documents.names import encode_name
-from .documents.payloads import (
+from ..documents import values
+from ..documents.agents import STATE_FIELDS, StoredAgent, ranges
+from ..documents.archives import GUARDRAIL_EVENTS
+from ..documents.messages import encode_message, now, placeholder, session_message
+from ..documents.names import encode_name
+from ..documents.payloads import (
     names_by_field,
     names_in,
     offload_state,
@@ -36,9 +35,10 @@ from .documents.payloads import (
     restored_message,
     take,
 )
-from .documents.sessions import StoredSession
-from .documents.values import encoded_size
-from .errors import CorruptMessageError, MessageTooLargeError, SessionStoreError
+from ..documents.sessions import StoredSession
+from ..documents.values import encoded_size
+from ..errors import CorruptMessageError, MessageTooLargeError, SessionStoreError
+from ..repository.batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, fits_whole, split
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase

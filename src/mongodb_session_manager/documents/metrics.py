@@ -11,7 +11,7 @@ from typing import Any
 from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.content import Message
 
-from .documents.names import decode_name, encode_name
+from .names import decode_name, encode_name
 
 _USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 _TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")

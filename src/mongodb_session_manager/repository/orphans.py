@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
 
+from ..client import Collection
+from ..documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
 from .batches import Document
-from .client import Collection
-from .documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
 from .history import History
 from .payloads import PayloadStore
 from .store import SessionStore, retrying

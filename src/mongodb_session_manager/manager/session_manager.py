@@ -14,18 +14,18 @@ from strands.session import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.session import Session
 
-from . import background, hooks
-from .client import ClientHandle
+from .. import background, hooks
+from ..client import ClientHandle
+from ..documents.names import check_agent_id, check_session_id
+from ..repository import AsyncMongoDBSessionRepository
+from ..repository.indexes import ensure_indexes as make_indexes
+from ..repository.indexes import index_specs
+from ..repository.lease import Turn
+from ..repository.store import SessionStore
 from .conversations import Conversations
-from .documents.names import check_agent_id, check_session_id
-from .indexes import ensure_indexes as make_indexes
-from .indexes import index_specs
-from .lease import Turn
 from .lifecycle import LifecycleEvents
 from .lifetime import SessionLifetime
 from .operations import SessionOperations
-from .repository import AsyncMongoDBSessionRepository
-from .store import SessionStore
 from .turns import Turns
 
 if TYPE_CHECKING:

@@ -23,10 +23,8 @@ from typing import Any, Literal
 
 import bson
 
-from .batches import Document, ElementChange
-from .children import SEGMENTS, Children
-from .client import Collection
-from .documents.archives import (
+from ..client import Collection
+from ..documents.archives import (
     Archive,
     SealedList,
     at,
@@ -38,9 +36,11 @@ from .documents.archives import (
     refused,
     segments_of,
 )
-from .documents.messages import now
-from .documents.sessions import TOKEN_RING, StoredSession, new_token
-from .errors import SessionStoreError
+from ..documents.messages import now
+from ..documents.sessions import TOKEN_RING, StoredSession, new_token
+from ..errors import SessionStoreError
+from .batches import Document, ElementChange
+from .children import SEGMENTS, Children
 from .store import SessionStore
 
 logger = logging.getLogger(__name__)

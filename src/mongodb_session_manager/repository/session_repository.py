@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -10,18 +9,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from . import listing, session_data
-from .batches import AgentChanges, Document, ElementChange, Record, Step
-from .children import SEGMENTS, Children
-from .client import ClientHandle
-from .documents import values
-from .documents.agents import STATE_FIELDS
-from .documents.archives import FEEDBACKS, Archive, at, messages_pipeline
-from .documents.messages import encode_message, iso_date, now, session_message
-from .documents.names import check_agent_id, check_session_id, encode_name
-from .documents.payloads import names_in, offload_state, restored_graph
-from .documents.sessions import new_session
-from .errors import (
+from ..client import ClientHandle
+from ..documents import values
+from ..documents.agents import STATE_FIELDS
+from ..documents.archives import FEEDBACKS, Archive, at, messages_pipeline
+from ..documents.messages import encode_message, iso_date, now, session_message
+from ..documents.metrics import summarize_usage
+from ..documents.names import check_agent_id, check_session_id, encode_name
+from ..documents.payloads import names_in, offload_state, restored_graph
+from ..documents.sessions import new_session
+from ..errors import (
     AgentExistsError,
     AgentNotFoundError,
     InvalidNameError,
@@ -30,9 +27,11 @@ from .errors import (
     SessionNotFoundError,
     SessionStoreError,
 )
+from . import listing, session_data
+from .batches import AgentChanges, Document, ElementChange, Record, Step
+from .children import SEGMENTS, Children
 from .history import History, Outcome
 from .lease import Lease
-from .metrics import summarize_usage
 from .orphans import OrphanSweep
 from .payloads import PayloadStore
 from .repair import repair_agent
@@ -42,8 +41,6 @@ from .writer import DirectWriter
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
-
-logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 10
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, IndexModel
 
+from ..client import Collection
+from ..documents.messages import now
 from .batches import Document
-from .client import Collection
-from .documents.messages import now
 from .store import SessionStore
 
 SEGMENTS = "_segments"

@@ -12,12 +12,12 @@ from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.content import Message
 from strands.types.session import SessionAgent
 
-from .batches import Record
-from .documents import values
-from .documents.agents import CONFIG_FIELDS, STATE_FIELDS, digest
-from .documents.messages import has_tool_result, normalized, stable_tracking_id, text_of
+from ..documents import values
+from ..documents.agents import CONFIG_FIELDS, STATE_FIELDS, digest
+from ..documents.messages import has_tool_result, normalized, stable_tracking_id, text_of
+from ..documents.metrics import UsageMeter, message_metrics
+from ..repository.batches import Record
 from .journal import AgentJournal, Journal, looks_as_seen
-from .metrics import UsageMeter, message_metrics
 
 if TYPE_CHECKING:
     from strands.types.agent import LocalAgent

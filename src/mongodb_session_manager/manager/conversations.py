@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from strands.types.content import Message
 
+from ..documents import values
+from ..documents.messages import has_tool_result, normalized, now
+from ..documents.names import check_agent_id
+from ..errors import SessionStoreError
 from .capture import (
     LiveAgent,
     Redaction,
@@ -19,10 +23,6 @@ from .capture import (
     repeats_answer,
     replaced_record,
 )
-from .documents import values
-from .documents.messages import has_tool_result, normalized, now
-from .documents.names import check_agent_id
-from .errors import SessionStoreError
 from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .lifetime import SessionLifetime
 

@@ -13,10 +13,10 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
-from . import portal
+from .. import portal
+from ..client import ClientHandle, Collection
+from ..documents.names import metadata_path
 from .children import child_index_specs
-from .client import ClientHandle, Collection
-from .documents.names import metadata_path
 
 logger = logging.getLogger(__name__)
 
