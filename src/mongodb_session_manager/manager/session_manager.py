@@ -104,8 +104,10 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         ttl_s = _seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))
-        _check_spelling(options)
-        index_specs(metadata_fields)  # Refuses a plain string, and what cannot be a metadata key.
+        if options:
+            _check_spelling(options)
+        if metadata_fields is not None:
+            index_specs(metadata_fields)  # Refuses a plain string, and what cannot be a metadata key.
         self._flush_on = flush_on
         self._metadata_fields = tuple(metadata_fields or ())
         self._ensure_indexes = ensure_indexes
