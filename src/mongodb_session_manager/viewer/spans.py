@@ -95,10 +95,13 @@ class Spans:
         return self._bounds
 
     async def _sampled_dates(self) -> list[datetime]:
-        if await self._collection.estimated_document_count(maxTimeMS=_SAMPLE_MS) < LEAST_SESSIONS:
-            return []
         pipeline = [{"$sample": {"size": _SAMPLE}}, {"$project": {"created_at": 1}}]
-        documents = await self._collection.aggregate(pipeline, maxTimeMS=_SAMPLE_MS).to_list(None)
+        try:
+            if await self._collection.estimated_document_count(maxTimeMS=_SAMPLE_MS) < LEAST_SESSIONS:
+                return []
+            documents = await self._collection.aggregate(pipeline, maxTimeMS=_SAMPLE_MS).to_list(None)
+        except OperationFailure:  # too slow, or not known to a compatible database
+            return []
         return sorted(date for document in documents if isinstance(date := document.get("created_at"), datetime))
 
 

@@ -13,6 +13,7 @@ from mongodb_session_manager import index_specs
 from mongodb_session_manager.viewer import spans
 from tests.apps.viewer.conftest import SEARCH, OpenViewer, Viewer
 from tests.apps.viewer.stored import START, message, session
+from tests.fix_faults import fail_point
 from tests.fix_sessions import COLLECTION, Sessions
 
 Document = dict[str, Any]
@@ -323,6 +324,14 @@ async def test_an_id_is_found_without_the_index_of_dates_too(viewer: Viewer, ses
     sessions.raw.insert_many(session(f"s-{number}", created=START + timedelta(hours=number)) for number in range(9))
 
     assert await viewer.found(session_id="S-", limit=100) == [f"s-{number}" for number in reversed(range(9))]
+
+
+@pytest.mark.usefixtures("many_to_compare")
+async def test_an_id_is_found_where_sessions_cannot_be_sampled(
+    filled: Viewer, mongo_client: MongoClient[Document]
+) -> None:
+    with fail_point(mongo_client, "alwaysOn", {"failCommands": ["aggregate"], "errorCode": 50}):
+        assert await filled.found(session_id="chat-007") == ["Chat-007.y"]
 
 
 async def test_paging_goes_on_after_a_date_outside_pythons_range(filled: Viewer, sessions: Sessions) -> None:
