@@ -71,7 +71,7 @@ class Desk:
         page = await repository.list_sessions(metadata={"team": self.team, **conditions})
         for found in page["sessions"]:
             ticket = found["metadata"]
-            counts = f"{found['messages_count']} messages, {found['feedbacks_count']} feedbacks"
+            counts = f"messages: {found['messages_count']}, feedbacks: {found['feedbacks_count']}"
             say(ticket["topic"], f"{ticket['status']}, {ticket['priority']}, {counts}")
 
     async def close_ticket(self, session_id: str, resolution: str) -> None:

@@ -262,6 +262,7 @@ async def test_it_works_on_a_phone_and_by_keyboard_alone(sessions: Sessions, ope
     async with playground(sessions) as app:
         await app.chat("first", "This is the first one")
         page = await opened(open_page, app, **phone)
+        await expect(page.locator(".welcome .state-art")).to_be_in_viewport(ratio=1)
         for name in ("Conversations", "Session"):
             button = page.get_by_role("banner").get_by_role("button", name=name)
             await button.click()

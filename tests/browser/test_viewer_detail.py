@@ -153,7 +153,8 @@ async def test_a_long_conversation_is_read_in_pages(page: Page, samples: str) ->
 
     await page.get_by_role("button", name="Latest").click()
     last = page.locator(".message-user").last
-    await expect(last.locator("ol")).to_have_attribute("start", "150")
+    # A question that begins with its number is shown as it was typed, and not as a list.
+    await expect(last).to_contain_text("150. ")
     await expect(last).to_be_in_viewport()
     assert await messages.count() < 300
 
@@ -235,7 +236,7 @@ async def test_five_thousand_messages_show_at_once(page: Page, sessions: Session
 
     await page.goto(f"{start_viewer()}?session_id=big")
 
-    await expect(page.locator(".message").first).to_contain_text("Message 0")
+    await expect(page.locator(".message").first).to_contain_text("Message **0**")
     await expect(page.get_by_role("tab", name="Conversation")).to_contain_text("5K")
     assert await page.locator(".message").count() < 300
     await page.get_by_role("button", name="Latest").click()

@@ -116,7 +116,7 @@ def test_tickets_go_through_their_life(examples: Examples) -> None:
     for document in tickets.values():
         check_whole(document)
     *_, closed_list, still_open = re.split(r"\n\n", said.strip())
-    assert "invoice:   closed, high, 2 messages, 1 feedbacks" in closed_list
+    assert "invoice:   closed, high, messages: 2, feedbacks: 1" in closed_list
     assert "invoice" not in still_open
     assert "login" in still_open
 

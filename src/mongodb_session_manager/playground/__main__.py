@@ -6,7 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
-from ..web import Stopping, run
+from ..web import Stopping, run, settings_problems
 from .app import create_app
 from .settings import PlaygroundSettings
 
@@ -22,11 +22,9 @@ def main() -> None:
         settings = PlaygroundSettings()
         app = create_app(settings, stopping=stopping)
     except ValidationError as error:
-        # Without the values: one of them may be a connection string.
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        sys.exit(f"playground: {problems}")
+        sys.exit(f"the playground cannot start: {settings_problems(error)}")
     except (ImportError, ValueError) as error:
-        sys.exit(f"playground: PLAYGROUND_MODEL: {error}")
+        sys.exit(f"the playground cannot start: PLAYGROUND_MODEL: {error}")
     given = settings.connection_string
     run(
         app,

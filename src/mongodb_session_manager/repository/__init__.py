@@ -1,4 +1,4 @@
-"""Sessions in the database, by their ids; nothing in here knows of live agents."""
+"""Sessions in the database, by their ids; what an agent in this process holds is the manager's concern."""
 
 from .session_repository import AsyncMongoDBSessionRepository
 

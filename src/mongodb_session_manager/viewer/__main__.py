@@ -6,7 +6,7 @@ import sys
 
 from pydantic import ValidationError
 
-from ..web import run
+from ..web import run, settings_problems
 from .app import create_app
 from .settings import ViewerSettings
 
@@ -20,12 +20,7 @@ def main() -> None:
     try:
         settings = ViewerSettings()
     except ValidationError as error:
-        # Without the values, of which some are secret.
-        problems = "; ".join(
-            ".".join(str(part).upper() for part in problem["loc"]) + ": " * bool(problem["loc"]) + problem["msg"]
-            for problem in error.errors(include_input=False, include_url=False)
-        )
-        sys.exit(f"the viewer cannot start: {problems}")
+        sys.exit(f"the viewer cannot start: {settings_problems(error)}")
     app = create_app(settings)
     run(
         app,

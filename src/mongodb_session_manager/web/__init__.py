@@ -15,7 +15,7 @@ from .errors import ApiError, ErrorBody, install_errors, invalid
 from .event_streams import EventStream, ServerSentEvent, Stopping, event_frame
 from .pages import install_pages
 from .security import Policy, install_security, parse_origins
-from .server import run
+from .server import run, settings_problems
 
 __all__ = [
     "ApiError",
@@ -35,4 +35,5 @@ __all__ = [
     "mongodb_server",
     "parse_origins",
     "run",
+    "settings_problems",
 ]

@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from ..embedded import EmbeddedMongoError
 from .databases import check_server_program
@@ -17,6 +18,14 @@ from .event_streams import Stopping
 
 _GRACE_S = 5
 """Seconds that requests in progress have when the server ends."""
+
+
+def settings_problems(error: ValidationError) -> str:
+    """Return what is wrong with an app's settings, in one line and without the values, of which some are secret."""
+    problems = error.errors(include_input=False, include_url=False)
+    # pydantic puts this before what a validator of ours said.
+    said = [(problem["loc"], problem["msg"].removeprefix("Value error, ")) for problem in problems]
+    return "; ".join(": ".join([*(str(part).upper() for part in place), message]) for place, message in said)
 
 
 def run(

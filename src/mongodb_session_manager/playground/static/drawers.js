@@ -15,7 +15,7 @@ export class Drawers {
       { node: list, button: openList, narrow: matchMedia("(max-width: 52rem)") },
       { node: details, button: openDetails, narrow: matchMedia("(max-width: 75rem)") },
     ];
-    prepare(openList, "stack", "Conversations");
+    prepare(openList, "list", "Conversations");
     prepare(openDetails, "info", "Session");
     for (const drawer of this.drawers) {
       drawer.button.setAttribute("aria-controls", drawer.node.id);

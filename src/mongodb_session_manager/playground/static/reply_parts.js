@@ -1,9 +1,9 @@
 // What a reply is made of: text, tool calls with their results, reasoning.
 
-import { el, userText } from "../shared/dom.js";
+import { el } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
 import { jsonTree } from "../shared/json_tree.js";
-import { disclosure, fileChip, redactedBubble, summariseInput, summariseResult, textBubble } from "../shared/messages.js";
+import { disclosure, fileChip, redactedBubble, summariseInput, summariseResult, textBubble, typedBubble } from "../shared/messages.js";
 
 /**
  * A tool call and, once it is there, its result: folded, readable on one line.
@@ -55,5 +55,5 @@ export function blockView(block, redacted = false) {
 
 /** What the user said: as it was typed, no Markdown. */
 export function promptBubble(text, redacted = false) {
-  return redacted ? redactedBubble(text) : el("div.bubble", {}, userText(text, "div.plain-text.user-text"));
+  return redacted ? redactedBubble(text) : typedBubble(text);
 }

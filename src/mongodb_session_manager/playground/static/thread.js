@@ -44,6 +44,7 @@ export class Thread {
   /** A conversation that has not begun. */
   showWelcome() {
     this.#clear();
+    this.scroller.scrollTop = 0;
     fill(
       this.root,
       el(
@@ -52,7 +53,7 @@ export class Thread {
         el("div.state-art", {}, icon("chat")),
         el("h2.welcome-title", { text: "What would you like to try?" }),
         el("p.muted", {
-          text: "Every message, tool call and token count is stored in MongoDB as it happens. Reload, close the tab or restart the server: the conversation goes on.",
+          text: "Every message, tool call and token count is stored in MongoDB as it happens. Reload or close the tab: the conversation goes on.",
         }),
         el(
           "div.suggestions",
@@ -225,13 +226,23 @@ export class Thread {
     return view;
   }
 
+  /** The welcome is read from its beginning, and nothing comes below it. */
+  get #welcomes() {
+    return this.root.querySelector(".welcome") !== null;
+  }
+
   #noticeScroll() {
+    if (this.#welcomes) return;
     const { scrollHeight, scrollTop, clientHeight } = this.scroller;
     this.following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     this.jump.hidden = this.following;
   }
 
   #keepEnd() {
+    if (this.#welcomes) {
+      this.jump.hidden = true;
+      return;
+    }
     if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
     this.jump.hidden = this.following;
   }

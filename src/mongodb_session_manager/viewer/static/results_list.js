@@ -53,6 +53,7 @@ export class ResultsList {
     this.root.scrollTop = 0;
     this.#pager(first, page, pageNumber, total);
     this.select(this.selected);
+    this.body.querySelector("a.result[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   fail(error) {

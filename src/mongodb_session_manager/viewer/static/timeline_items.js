@@ -5,7 +5,7 @@ import { compact, duration, oneLine } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { jsonTree } from "../shared/json_tree.js";
 import {
-  disclosure, fileChip, imageThumb, messageView, metaLine, redactedBubble, textBubble, toolCall, toolResult,
+  disclosure, fileChip, imageThumb, messageView, metaLine, redactedBubble, textBubble, toolCall, toolResult, typedBubble,
 } from "../shared/messages.js";
 import { timeElement } from "../shared/time.js";
 
@@ -128,7 +128,10 @@ function parts(content, item, context) {
 }
 
 const PARTS = {
-  text: (block, item) => (item.redacted ? redactedBubble(block.text) : textBubble(block.text)),
+  text: (block, item) => {
+    if (item.redacted) return redactedBubble(block.text);
+    return item.role === "user" ? typedBubble(block.text) : textBubble(block.text);
+  },
   guard_content: (block) => textBubble(block.text),
   reasoning: (block) =>
     disclosure({

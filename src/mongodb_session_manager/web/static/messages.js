@@ -50,6 +50,11 @@ export function textBubble(text) {
   return el("div.bubble", {}, renderMarkdown(text));
 }
 
+/** What a person typed, as it was typed: "149. Why?" is no list. */
+export function typedBubble(text) {
+  return el("div.bubble", {}, userText(text, "div.plain-text.user-text"));
+}
+
 /** Text that replaces a redacted message. */
 export function redactedBubble(text) {
   return el("div.bubble.bubble-redacted", {}, renderMarkdown(text));
