@@ -101,6 +101,7 @@ class SessionSearch:
             last = await self._session_at(query, request.offset - 1)
             if last is None:
                 return await self._answer(request, query, [], started)
+            # By way of a cursor, so that what a page cannot end with is refused alike.
             after = _position(cursor_after(last))
         found = await self._newest(request, query, after)
         return await self._answer(request, query, found, started)

@@ -35,6 +35,7 @@ class Spans:
     def __init__(self, collection: Any) -> None:
         """Read the driver's `collection`; no I/O."""
         self._collection = collection
+        self._lock = asyncio.Lock()
         self._bounds: Sequence[datetime] = ()
         self._fresh_until = 0.0
 
@@ -79,7 +80,8 @@ class Spans:
         except OperationFailure as error:
             if error.code != _BAD_VALUE:
                 raise
-            return None  # there is no such index
+            self._bounds = ()  # there is no such index, which the next searches need not find out again
+            return None
         return [document for span in found for document in span][:limit]
 
     async def _fresh_bounds(self) -> Sequence[datetime]:
@@ -87,12 +89,13 @@ class Spans:
 
         The dates decide only how evenly the work is shared: each session is in exactly one span.
         """
-        if time.monotonic() >= self._fresh_until:
-            dates = await self._sampled_dates()
-            quantiles = {dates[len(dates) * place // SPANS] for place in range(1, SPANS)} if dates else set()
-            self._bounds = sorted(quantiles, reverse=True)
-            self._fresh_until = time.monotonic() + _FRESH_S
-        return self._bounds
+        async with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                dates = await self._sampled_dates()
+                quantiles = {dates[len(dates) * place // SPANS] for place in range(1, SPANS)} if dates else set()
+                self._bounds = sorted(quantiles, reverse=True)
+                self._fresh_until = time.monotonic() + _FRESH_S
+            return self._bounds
 
     async def _sampled_dates(self) -> list[datetime]:
         pipeline = [{"$sample": {"size": _SAMPLE}}, {"$project": {"created_at": 1}}]

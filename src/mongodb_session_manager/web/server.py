@@ -22,10 +22,13 @@ _GRACE_S = 5
 
 def settings_problems(error: ValidationError) -> str:
     """Return what is wrong with an app's settings, in one line and without the values, of which some are secret."""
-    problems = error.errors(include_input=False, include_url=False)
-    # pydantic puts this before what a validator of ours said.
-    said = [(problem["loc"], problem["msg"].removeprefix("Value error, ")) for problem in problems]
-    return "; ".join(": ".join([*(str(part).upper() for part in place), message]) for place, message in said)
+    said: list[str] = []
+    for problem in error.errors(include_input=False, include_url=False):
+        setting = ".".join(str(part).upper() for part in problem["loc"])
+        # pydantic puts this before what a validator of ours said.
+        message = problem["msg"].removeprefix("Value error, ")
+        said.append(f"{setting}: {message}" if setting else message)
+    return "; ".join(said)
 
 
 def run(

@@ -320,10 +320,20 @@ async def test_dates_bound_what_is_looked_for_in_spans(filled: Viewer) -> None:
 
 
 @pytest.mark.usefixtures("many_to_compare")
-async def test_an_id_is_found_without_the_index_of_dates_too(viewer: Viewer, sessions: Sessions) -> None:
+async def test_an_id_is_found_without_the_index_of_dates_too(
+    viewer: Viewer, sessions: Sessions, mongo_client: MongoClient[Document]
+) -> None:
+    database = mongo_client[sessions.database_name]
     sessions.raw.insert_many(session(f"s-{number}", created=START + timedelta(hours=number)) for number in range(9))
+    newest_first = [f"s-{number}" for number in reversed(range(9))]
 
-    assert await viewer.found(session_id="S-", limit=100) == [f"s-{number}" for number in reversed(range(9))]
+    assert await viewer.found(session_id="S-", limit=100) == newest_first
+    database.command("profile", 2)
+    assert await viewer.found(session_id="S-", limit=100) == newest_first
+    database.command("profile", 0)
+
+    # That there is none was found out by the first search.
+    assert database["system.profile"].count_documents({"command.find": COLLECTION}) == 1
 
 
 @pytest.mark.usefixtures("many_to_compare")
