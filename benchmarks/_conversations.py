@@ -15,9 +15,9 @@ from strands.hooks import MessageAddedEvent
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from mongodb_session_manager.documents.sessions import new_token
-from mongodb_session_manager.documents.values import encoded_size
-from mongodb_session_manager.repository.children import SEGMENTS, child_index_specs
+from mongodb_session_manager.schema.sessions import new_token
+from mongodb_session_manager.schema.values import encoded_size
+from mongodb_session_manager.store.children import SEGMENTS, child_index_specs
 
 Document = dict[str, Any]
 

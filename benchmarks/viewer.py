@@ -33,11 +33,11 @@ from _measure import percentile
 from _report import Aim, aims_table
 
 from mongodb_session_manager import index_specs
-from mongodb_session_manager.documents import values
-from mongodb_session_manager.documents.agents import new_agent
-from mongodb_session_manager.documents.messages import encode_message
-from mongodb_session_manager.documents.sessions import new_session
 from mongodb_session_manager.embedded import EmbeddedMongo
+from mongodb_session_manager.schema import values
+from mongodb_session_manager.schema.agents import new_agent
+from mongodb_session_manager.schema.messages import encode_message
+from mongodb_session_manager.schema.sessions import new_session
 
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
 FIELDS = ("priority", "customer.tier", "score", "vip")

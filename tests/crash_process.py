@@ -16,8 +16,8 @@ from strands.agent.conversation_manager import NullConversationManager
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from mongodb_session_manager.manager import delivery
-from mongodb_session_manager.repository import history
+from mongodb_session_manager.session import delivery
+from mongodb_session_manager.store import history
 from tests.fix_agents import make_agent, streamed
 from tests.fix_models import blocked, calls
 from tests.fix_segments import converse, said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from mongodb_session_manager.repository import store as store_module
+from mongodb_session_manager.store import store as store_module
 from tests.fix_commands import NOISE
 
 WAIT_S = 120.0

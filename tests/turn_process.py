@@ -21,7 +21,7 @@ from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, LeaseLostError
-from mongodb_session_manager.documents import messages as engine_clock
+from mongodb_session_manager.schema import messages as engine_clock
 from tests.fix_agents import make_agent, streamed
 from tests.fix_models import ScriptedModel, texts
 from tests.fix_sessions import COLLECTION, SESSION_ID

@@ -32,11 +32,11 @@ from .hooks.metadata_websocket import (
     create_metadata_websocket_hook,
     is_metadata_websocket_hook_available,
 )
-from .manager import AsyncMongoDBSessionManager
-from .manager.guardrails import GUARDRAIL_STOP_REASONS
 from .pool import AsyncMongoDBConnectionPool
-from .repository import AsyncMongoDBSessionRepository
-from .repository.indexes import index_specs
+from .session import AsyncMongoDBSessionManager
+from .session.guardrails import GUARDRAIL_STOP_REASONS
+from .store import AsyncMongoDBSessionRepository
+from .store.indexes import index_specs
 from .sync import (
     MongoDBConnectionPool,
     MongoDBSessionManager,

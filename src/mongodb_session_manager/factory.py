@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from . import hooks, portal
+from . import hooks
 from .client import ClientHandle
-from .manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 from .pool import pool_statistics
-from .repository import indexes
+from .runtime import portal
+from .session import AsyncMongoDBSessionManager, FlushOn, Hooks
+from .store import indexes
 
 Manager = TypeVar("Manager", bound=AsyncMongoDBSessionManager)
 

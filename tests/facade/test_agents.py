@@ -20,7 +20,8 @@ from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import Status
 from strands.types.exceptions import ContextWindowOverflowException
 
-from mongodb_session_manager import MongoDBSessionManager, SessionStoreError, portal
+from mongodb_session_manager import MongoDBSessionManager, SessionStoreError
+from mongodb_session_manager.runtime import portal
 from tests.facade.conftest import OpenManager
 from tests.fix_agents import make_agent, model_of, streamed
 from tests.fix_models import Reply, blocked, calls, texts

@@ -25,8 +25,8 @@ from mongodb_session_manager import (
     MongoDBSessionRepository,
     SessionClosedError,
     create_mongodb_session_manager,
-    portal,
 )
+from mongodb_session_manager.runtime import portal
 from tests.facade.conftest import OpenManager
 from tests.fix_agents import make_agent
 from tests.fix_sessions import Document, Sessions

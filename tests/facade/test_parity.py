@@ -21,7 +21,7 @@ from mongodb_session_manager import (
     MongoDBSessionManagerFactory,
     MongoDBSessionRepository,
 )
-from mongodb_session_manager.repository.lease import Turn
+from mongodb_session_manager.store.lease import Turn
 
 CLASSES: list[tuple[type, type]] = [
     (AsyncMongoDBSessionManager, MongoDBSessionManager),

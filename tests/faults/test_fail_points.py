@@ -17,9 +17,9 @@ from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
-from mongodb_session_manager.documents.payloads import PAYLOAD_BYTES
 from mongodb_session_manager.embedded import EmbeddedMongo
-from mongodb_session_manager.repository.history import SEAL_AT_BYTES
+from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
+from mongodb_session_manager.store.history import SEAL_AT_BYTES
 from tests.fix_agents import AGENT_ID, make_agent, streamed
 from tests.fix_commands import CommandRecorder
 from tests.fix_faults import MongoProxy, fail_point

@@ -24,10 +24,10 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.repository import history as history_module
-from mongodb_session_manager.repository import store as store_module
-from mongodb_session_manager.repository.history import History
-from mongodb_session_manager.repository.store import SessionStore
+from mongodb_session_manager.store import history as history_module
+from mongodb_session_manager.store import store as store_module
+from mongodb_session_manager.store.history import History
+from mongodb_session_manager.store.store import SessionStore
 from tests.fix_agents import AGENT_ID, make_agent
 from tests.fix_interleave import Interleaver, interleaved
 from tests.fix_segments import check_stored, converse, everything, numbers_of, said, segments, stored_messages

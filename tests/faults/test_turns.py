@@ -32,9 +32,9 @@ from mongodb_session_manager import (
     SessionNotFoundError,
     SessionStoreError,
 )
-from mongodb_session_manager.documents.sessions import KEY_RING
-from mongodb_session_manager.repository import lease as lease_module
-from mongodb_session_manager.repository.batches import BATCH_BYTES
+from mongodb_session_manager.schema.sessions import KEY_RING
+from mongodb_session_manager.store import lease as lease_module
+from mongodb_session_manager.store.batches import BATCH_BYTES
 from tests.fix_agents import AGENT_ID, make_agent, streamed
 from tests.fix_faults import fail_point
 from tests.fix_models import Reply, ScriptedModel, texts

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from mongodb_session_manager import (
-    background,
     create_feedback_sns_hook,
     create_metadata_sqs_hook,
     create_metadata_websocket_hook,
+    runtime,
 )
-from mongodb_session_manager.background import Counters
+from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
 from tests.fix_aws import REGION, Moto, StubService, aws_session
 
@@ -151,7 +151,7 @@ async def test_a_connection_that_is_gone_is_forgotten(
 
     async with driver.manager(metadata_hook=hook) as manager:
         await manager.update_metadata({"connection_id": CONNECTION, "status": "open"})
-        await background.drain("s-1")
+        await runtime.drain("s-1")
         assert (await manager.get_metadata())["metadata"] == {"status": "open"}
         await manager.update_metadata({"status": "busy"})
 
@@ -167,6 +167,6 @@ async def test_without_a_manager_hooks_still_tell(stub_service: StubService) -> 
         return f"stored {metadata}"
 
     assert await sqs(stored, "update", "s-1", metadata={"a": 1}) == "stored {'a': 1}"
-    await background.drain("s-1")
+    await runtime.drain("s-1")
 
     assert sqs.counters == Counters(sent=1)

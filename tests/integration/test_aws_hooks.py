@@ -12,13 +12,13 @@ from bson import ObjectId
 from strands import Agent
 
 from mongodb_session_manager import (
-    background,
     create_feedback_sns_hook,
     create_metadata_sqs_hook,
     create_metadata_websocket_hook,
+    runtime,
 )
-from mongodb_session_manager.background import Counters
 from mongodb_session_manager.hooks import redact_fields
+from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
 from tests.fix_aws import ACCESS_KEY, REGION, SECRET_KEY, Moto, aws_session
 from tests.fix_models import ScriptedModel, calls
@@ -236,7 +236,7 @@ async def test_changes_are_pushed_to_the_connection_of_the_update_or_the_stored_
     async with driver.manager(metadata_hook=hook) as manager:
         await manager.update_metadata({"connection_id": first, "status": "open"})
         await manager.update_metadata({"status": "busy"})
-        await background.drain("s-1")  # what waits goes to whatever connection is stored when it is sent
+        await runtime.drain("s-1")  # what waits goes to whatever connection is stored when it is sent
         await manager.update_metadata({"ws_connection_id": second, "connection_id": None, "status": "moved"})
         await manager.delete_metadata(["status"])
 

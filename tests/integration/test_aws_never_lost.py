@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mongodb_session_manager import background, create_metadata_websocket_hook
-from mongodb_session_manager.background import Counters
+from mongodb_session_manager import create_metadata_websocket_hook, runtime
+from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
 from tests.fix_aws import REGION, StubService, aws_session
 from tests.fix_sessions import Sessions
@@ -66,7 +66,7 @@ async def test_a_cancelled_close_delivers_in_the_background(
         await closing
     stub_service.stop()  # cuts the connection, so that the hook asks in vain
 
-    await background.drain("s-1", 30)
+    await runtime.drain("s-1", 30)
     assert hook.counters.pending == 0
     assert hook.counters.failed == 1
 

@@ -8,7 +8,7 @@ from strands.agent.conversation_manager import NullConversationManager, SlidingW
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
-from mongodb_session_manager.repository.history import SEAL_AT_BYTES
+from mongodb_session_manager.store.history import SEAL_AT_BYTES
 from tests.fix_agents import AGENT_ID, make_agent, model_of, streamed
 from tests.fix_sessions import COLLECTION, SESSION_ID, Sessions, texts_of
 

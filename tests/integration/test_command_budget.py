@@ -8,7 +8,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from mongodb_session_manager import AsyncMongoDBSessionManagerFactory
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import make_agent, streamed
 from tests.fix_faults import fail_point
 from tests.fix_models import blocked, calls

@@ -14,7 +14,7 @@ from strands.agent.conversation_manager import (
 )
 from strands.types.exceptions import ContextWindowOverflowException
 
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import make_agent, model_of, streamed
 from tests.fix_commands import Command
 from tests.fix_models import ScriptedModel, blocked, calls, texts

@@ -9,7 +9,7 @@ from strands import Agent, tool
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import make_agent, stream_of, streamed
 from tests.fix_models import Scripted, calls, texts
 from tests.fix_resume import check_accepted, check_resumes_as, resume

@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient, MongoClient
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.repository.indexes import IndexWork, ensure_indexes, index_specs
+from mongodb_session_manager.store.indexes import IndexWork, ensure_indexes, index_specs
 from tests.fix_commands import CommandRecorder
 from tests.fix_faults import fail_point
 from tests.fix_waiting import WAIT_S
@@ -96,7 +96,7 @@ def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents,
 async def test_who_has_the_client_waits_for_it_when_closed(
     mongo_uri: str, mongo_client: Documents, database_name: str, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mongodb_session_manager.repository.indexes.FINISH_WAIT_S", WAIT_S)
+    monkeypatch.setattr("mongodb_session_manager.store.indexes.FINISH_WAIT_S", WAIT_S)
     slow = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 300, "appName": database_name}
     uri = f"{mongo_uri}&appname={database_name}"
 

@@ -9,7 +9,7 @@ from strands import tool
 from strands.bidi import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent
 
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_bidi import (
     AfterSends,
     Step,

@@ -16,7 +16,7 @@ from strands.types.content import Message, Messages
 from strands.types.exceptions import EventLoopException
 
 from mongodb_session_manager import CorruptMessageError, MessageTooLargeError
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import make_agent, model_of, streamed
 from tests.fix_models import Scripted, ScriptedModel, blocked, calls, texts
 from tests.fix_resume import check_accepted, check_resumes_as, check_same_messages, resume

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from strands.types.session import decode_bytes_values
 
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import AGENT_ID, make_agent, streamed
 from tests.fix_models import calls, texts
 from tests.fix_resume import check_accepted, check_resumes_as, held, resume

@@ -16,7 +16,7 @@ from strands.agent.conversation_manager import (
 from strands.types.content import Message
 from strands.types.exceptions import ContextWindowOverflowException
 
-from mongodb_session_manager.manager import FlushOn
+from mongodb_session_manager.session import FlushOn
 from tests.fix_agents import make_agent, streamed
 from tests.fix_models import Scripted, ScriptedModel, calls, texts
 from tests.fix_resume import check_resumes_as, held

@@ -22,8 +22,8 @@ from mongodb_session_manager import (
     SessionStoreError,
 )
 from mongodb_session_manager.embedded import EmbeddedMongo
-from mongodb_session_manager.repository.batches import BATCH_BYTES
-from mongodb_session_manager.repository.history import CROWDED_BYTES, SEAL_AT_BYTES
+from mongodb_session_manager.store.batches import BATCH_BYTES
+from mongodb_session_manager.store.history import CROWDED_BYTES, SEAL_AT_BYTES
 from tests.fix_agents import AGENT_ID, make_agent, streamed
 from tests.fix_faults import fail_point
 from tests.fix_models import blocked, texts

@@ -22,7 +22,7 @@ from mongodb_session_manager import (
     LeaseUnavailableError,
     index_specs,
 )
-from mongodb_session_manager.repository.children import PAYLOADS, SEGMENTS, child_index_specs
+from mongodb_session_manager.store.children import PAYLOADS, SEGMENTS, child_index_specs
 from tests.fix_agents import AGENT_ID, make_agent, streamed
 from tests.fix_commands import Command
 from tests.fix_models import blocked, calls

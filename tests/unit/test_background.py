@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mongodb_session_manager import background, portal
-from mongodb_session_manager.background import Counters, Outbox, Outcome, SkippedError, UnsendableError
+from mongodb_session_manager import runtime
+from mongodb_session_manager.runtime import Counters, Outbox, Outcome, SkippedError, UnsendableError, portal
 
 Deliver = Callable[[Sequence[str]], Awaitable[Sequence[Outcome]]]
 
@@ -62,7 +62,7 @@ class Receiver:
 
 
 def drain(session_id: str | None = None, wait_s: float = 30) -> int:
-    return portal.call(background.drain, session_id, wait_s)
+    return portal.call(runtime.drain, session_id, wait_s)
 
 
 def raising(error: Exception) -> Deliver:
@@ -106,7 +106,7 @@ def test_a_slow_receiver_is_met_by_a_fixed_number_of_tasks() -> None:
     drain()
 
     assert box.counters == Counters(sent=1000)
-    assert receiver.most <= background.MAX_IN_FLIGHT
+    assert receiver.most <= runtime.MAX_IN_FLIGHT
 
 
 def test_several_messages_of_a_session_go_together_within_the_limits() -> None:
@@ -170,7 +170,7 @@ def test_a_failure_is_counted_and_logged_once_without_content(
 
 
 def test_what_takes_too_long_has_failed_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.SEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.SEND_TIMEOUT_S", 0.05)
     receiver = Receiver(closed=True)
 
     async def send(messages: Sequence[str]) -> Sequence[Outcome]:
@@ -189,9 +189,9 @@ def test_what_takes_too_long_has_failed_and_the_next_one_goes_on(monkeypatch: py
 def test_a_full_outbox_makes_messages_wait_and_then_drops_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.MAX_PENDING", 3)
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.MAX_LATE", 2)
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.ROOM_WAIT_S", 0.05)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.MAX_PENDING", 3)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.MAX_LATE", 2)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.ROOM_WAIT_S", 0.05)
     receiver = Receiver(closed=True)
     box = outbox(receiver.send)
 
@@ -210,8 +210,8 @@ def test_a_full_outbox_makes_messages_wait_and_then_drops_them(
 
 
 def test_what_waits_for_room_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.MAX_PENDING", 2)
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.ROOM_WAIT_S", 60)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.MAX_PENDING", 2)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.ROOM_WAIT_S", 60)
     receiver = Receiver(closed=True)
     box = outbox(receiver.send)
 
@@ -225,8 +225,8 @@ def test_what_waits_for_room_keeps_its_place(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_size_of_what_is_held_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.MAX_PENDING_BYTES", 100)
-    monkeypatch.setattr("mongodb_session_manager.background.outbox.MAX_LATE", 0)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.MAX_PENDING_BYTES", 100)
+    monkeypatch.setattr("mongodb_session_manager.runtime.outbox.MAX_LATE", 0)
     receiver = Receiver(closed=True)
     box = outbox(receiver.send)
 
@@ -260,34 +260,34 @@ def test_a_drain_gives_up_what_is_not_delivered_in_time(caplog: pytest.LogCaptur
 
 
 def test_room_that_a_drain_makes_is_for_those_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background.outbox, "MAX_PENDING", background.MAX_IN_FLIGHT + 1)
-    monkeypatch.setattr(background.outbox, "ROOM_WAIT_S", 3600.0)
+    monkeypatch.setattr(runtime.outbox, "MAX_PENDING", runtime.MAX_IN_FLIGHT + 1)
+    monkeypatch.setattr(runtime.outbox, "ROOM_WAIT_S", 3600.0)
     receiver = Receiver(closed=True)
     box = outbox(receiver.send)
-    for number in range(background.MAX_IN_FLIGHT):
+    for number in range(runtime.MAX_IN_FLIGHT):
         box.put(f"busy-{number}", "sent")
     box.put("given-up", "never")
     box.put("late", "admitted")
 
     assert drain("given-up", 0) == 1
-    assert box._held == background.MAX_IN_FLIGHT + 1  # the late one has the room
+    assert box._held == runtime.MAX_IN_FLIGHT + 1  # the late one has the room
     receiver.open()
 
     assert drain() == 0
-    assert box.counters == Counters(sent=background.MAX_IN_FLIGHT + 1, dropped=1)
+    assert box.counters == Counters(sent=runtime.MAX_IN_FLIGHT + 1, dropped=1)
 
 
 def test_a_drain_ends_when_another_one_gives_up_what_it_waits_for() -> None:
     receiver = Receiver(closed=True)
     box = outbox(receiver.send)
-    for number in range(background.MAX_IN_FLIGHT):
+    for number in range(runtime.MAX_IN_FLIGHT):
         box.put(f"busy-{number}", "sent")
     box.put("s-1", "never")
 
     async def both() -> tuple[int, int]:
-        patient = asyncio.create_task(background.drain("s-1", 3600))
+        patient = asyncio.create_task(runtime.drain("s-1", 3600))
         await asyncio.sleep(0)
-        given_up = await background.drain("s-1", 0)
+        given_up = await runtime.drain("s-1", 0)
         return given_up, await patient
 
     assert asyncio.run(asyncio.wait_for(both(), 60)) == (1, 0)
@@ -312,13 +312,13 @@ def test_a_drain_waits_for_what_is_being_prepared() -> None:
     prepared = threading.Event()
 
     async def send(messages: Sequence[str]) -> Sequence[Outcome]:
-        with background.preparing():
+        with runtime.preparing():
             await asyncio.to_thread(prepared.wait)
         return [None]
 
     box = outbox(send)
     box.put("s-1", "a")
-    draining = portal.start(background.drain, "s-1", 0.05)
+    draining = portal.start(runtime.drain, "s-1", 0.05)
     with pytest.raises(concurrent.futures.TimeoutError):
         draining.result(0.5)  # ten times as long
     prepared.set()
@@ -347,7 +347,7 @@ async def test_a_drain_waits_on_any_loop() -> None:
     box = outbox(receiver.send)
     box.put("s-1", "a")
 
-    assert await background.drain("s-1") == 0
+    assert await runtime.drain("s-1") == 0
 
     assert receiver.got == ["a"]
 
@@ -360,7 +360,7 @@ def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 SETUP = """
 import asyncio, os, sys
-from mongodb_session_manager.background import Outbox
+from mongodb_session_manager.runtime import Outbox
 
 async def send(messages):
     await asyncio.sleep(0.2)
@@ -394,7 +394,7 @@ def test_an_exit_does_not_wait_for_ever(tmp_path: Path) -> None:
     ended = run(
         SETUP
         + """
-from mongodb_session_manager.background import draining
+from mongodb_session_manager.runtime import draining
 draining.DRAIN_S = 0.05
 async def never(messages):
     await asyncio.Event().wait()

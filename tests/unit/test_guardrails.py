@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.manager.guardrails import (
+from mongodb_session_manager.session.guardrails import (
     GUARDRAIL_STOP_REASONS,
     event_summary,
     guardrail_event,

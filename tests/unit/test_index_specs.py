@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mongodb_session_manager.errors import InvalidNameError
-from mongodb_session_manager.repository.indexes import index_specs
+from mongodb_session_manager.store.indexes import index_specs
 
 
 def keys(*fields: str) -> list[tuple[str, ...]]:

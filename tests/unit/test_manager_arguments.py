@@ -7,7 +7,7 @@ import pytest
 from pymongo.common import VALIDATORS
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, InvalidNameError
-from mongodb_session_manager.manager.session_manager import _check_spelling
+from mongodb_session_manager.session.manager import _check_spelling
 
 URI = "mongodb://127.0.0.1:1/"
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.documents.names import (
+from mongodb_session_manager.errors import InvalidNameError
+from mongodb_session_manager.schema.names import (
     MAX_PATH_SEGMENTS,
     check_agent_id,
     check_metadata_keys,
@@ -17,7 +18,6 @@ from mongodb_session_manager.documents.names import (
     encode_name,
     metadata_path,
 )
-from mongodb_session_manager.errors import InvalidNameError
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()))
 hostile_text = st.text(st.sampled_from(".$%\x00u\ud800\udfff0D2E5a "))

@@ -9,9 +9,10 @@ from bson.binary import Binary
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.documents import values
-from mongodb_session_manager.documents.messages import encode_message, session_message
-from mongodb_session_manager.documents.payloads import (
+from mongodb_session_manager.errors import CorruptMessageError, MessageTooLargeError
+from mongodb_session_manager.schema import values
+from mongodb_session_manager.schema.messages import encode_message, session_message
+from mongodb_session_manager.schema.payloads import (
     INLINE_BYTES,
     PAYLOAD_BYTES,
     SMALL_PAYLOAD_BYTES,
@@ -24,7 +25,6 @@ from mongodb_session_manager.documents.payloads import (
     restored_message,
     take,
 )
-from mongodb_session_manager.errors import CorruptMessageError, MessageTooLargeError
 
 LARGE = b"a" * PAYLOAD_BYTES
 OTHER = b"b" * PAYLOAD_BYTES

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 from tests.fix_waiting import WAIT_S
 
 LOOP_THREAD = "mongodb-session-manager-loop"
@@ -153,7 +153,7 @@ def test_first_use_by_many_threads_starts_one_loop() -> None:
     script = f"""
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 
 assert threading.active_count() == 1, "importing started a thread"
 barrier = threading.Barrier(16)
@@ -178,7 +178,7 @@ print(len(idents), names.count({LOOP_THREAD!r}))
 def test_forked_child_has_a_loop_of_its_own() -> None:
     script = """
 import os, threading, warnings
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 
 warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -202,7 +202,7 @@ else:
 def test_interpreter_exits_quietly_with_work_left() -> None:
     script = """
 import asyncio, threading, anyio
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 
 # Longer than the test may take: nothing is waited for in vain.
 portal.EXIT_GRACE_S = 3600
@@ -227,7 +227,7 @@ began.wait()
 def test_interpreter_exits_although_a_task_ignores_its_cancellation() -> None:
     script = """
 import asyncio, threading
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 
 portal.EXIT_GRACE_S = 0.2
 began = threading.Event()
@@ -251,7 +251,7 @@ began.wait()
 def test_use_while_the_interpreter_exits_is_a_clear_error() -> None:
     script = """
 import atexit
-from mongodb_session_manager import portal
+from mongodb_session_manager.runtime import portal
 
 async def nothing():
     pass

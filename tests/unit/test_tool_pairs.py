@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strands.session.repository_session_manager import RepositorySessionManager
 
-from mongodb_session_manager.repository.tool_pairs import EMPTIED_TEXT, BrokenPair, find_broken_pairs, mend
+from mongodb_session_manager.store.tool_pairs import EMPTIED_TEXT, BrokenPair, find_broken_pairs, mend
 
 History = list[tuple[int, dict[str, Any]]]
 

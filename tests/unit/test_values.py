@@ -24,7 +24,7 @@ from bson.timestamp import Timestamp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.documents.values import (
+from mongodb_session_manager.schema.values import (
     MAX_DEPTH,
     decode,
     decode_legacy_bytes,

@@ -17,7 +17,7 @@ from typing import Any
 
 from anyio import to_thread
 
-from .. import background
+from .. import runtime
 from ..extras import missing
 
 EXTRA = "aws"
@@ -95,7 +95,7 @@ async def borrowed(address: Address) -> AsyncIterator[Any]:
         # A task of its own: whoever came first may give up waiting while others still want the client.
         client = asyncio.create_task(_make(address, stack), name=f"aws-client:{address.service}")
         shared = _clients.shared[address.key] = _Shared(address, client, stack)
-        background.close_at_exit(close_all)
+        runtime.close_at_exit(close_all)
     shared.users += 1
     try:
         yield await asyncio.shield(shared.client)
@@ -106,7 +106,7 @@ async def borrowed(address: Address) -> AsyncIterator[Any]:
 
 async def _make(address: Address, stack: AsyncExitStack) -> Any:
     # Importing takes seconds on a slow machine, which is no reason to drop what waits for it.
-    with background.preparing():
+    with runtime.preparing():
         async with _clients.preparing:
             session, config = await to_thread.run_sync(_prepare, address)
     making = session.client(
@@ -122,7 +122,7 @@ def _prepare(address: Address) -> tuple[Any, Any]:
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=background.MAX_IN_FLIGHT,
+        max_pool_connections=runtime.MAX_IN_FLIGHT,
     )
     session = address.session
     if session is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..background import Outcome
+from ..runtime import Outcome
 from . import aws_clients
 from .notifying import NotifyingHook, check_size
 from .payloads import accepted_text, fifo_attributes, one_line, timestamp

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..background import Outcome
+from ..runtime import Outcome
 from . import aws_clients
 from .metadata_changes import EVENT, change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size

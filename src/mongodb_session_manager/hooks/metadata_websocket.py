@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..background import Outcome, SkippedError
+from ..runtime import Outcome, SkippedError
 from . import aws_clients
 from .metadata_changes import change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size

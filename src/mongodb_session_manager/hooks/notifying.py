@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..background import Counters, Outbox, Outcome, UnsendableError
+from ..runtime import Counters, Outbox, Outcome, UnsendableError
 from .stored import StoredSession
 from .watching import watched
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ..documents.names import check_metadata_update
+from ..schema.names import check_metadata_update
 from .invocation import Hook, is_async
 from .watching import any_face
 

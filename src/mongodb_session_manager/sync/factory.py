@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
 
-from .. import hooks, portal
+from .. import hooks
 from ..factory import AsyncMongoDBSessionManagerFactory
-from ..manager import FlushOn, Hooks
+from ..runtime import portal
+from ..session import FlushOn, Hooks
 from .manager import MongoDBSessionManager, WrappedSessionManager
 
 

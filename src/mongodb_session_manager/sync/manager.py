@@ -14,10 +14,11 @@ from strands.session import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.session import Session
 
-from .. import background, hooks, portal
-from ..manager import AsyncMongoDBSessionManager, FlushOn, Hooks
+from .. import hooks, runtime
 from ..metadata_tool import create_blocking_metadata_tool
-from ..repository.lease import Turn
+from ..runtime import portal
+from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
+from ..store.lease import Turn
 from .repository import MongoDBSessionRepository
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         """Write what is pending and close."""
         self.close()
 
-    def close(self, drain_s: float = background.DRAIN_S) -> None:
+    def close(self, drain_s: float = runtime.DRAIN_S) -> None:
         """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.
 
         Args:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from .. import portal
 from ..pool import AsyncMongoDBConnectionPool
+from ..runtime import portal
 
 
 class MongoDBConnectionPool:

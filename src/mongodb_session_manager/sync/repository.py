@@ -10,8 +10,8 @@ from pymongo.collection import Collection
 from strands.session import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from .. import portal
-from ..repository import AsyncMongoDBSessionRepository
+from ..runtime import portal
+from ..store import AsyncMongoDBSessionRepository
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase

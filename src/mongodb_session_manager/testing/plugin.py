@@ -24,10 +24,10 @@ from .. import (
     AsyncMongoDBSessionManagerFactory,
     MongoDBSessionManager,
     MongoDBSessionManagerFactory,
-    portal,
 )
 from ..embedded import EmbeddedMongo
 from ..offline import OfflineModel
+from ..runtime import portal
 from .scripted_model import ScriptedModel
 
 COLLECTION = "sessions"

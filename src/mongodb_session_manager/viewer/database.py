@@ -10,9 +10,9 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
-from ..repository import AsyncMongoDBSessionRepository
-from ..repository.history import History
-from ..repository.store import SessionStore
+from ..store import AsyncMongoDBSessionRepository
+from ..store.history import History
+from ..store.store import SessionStore
 from .filters import FieldCatalog
 from .live import ChangeHub
 from .reading import SessionReader

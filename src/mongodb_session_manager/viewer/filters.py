@@ -11,10 +11,10 @@ from typing import Any
 
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
-from ..documents import values
-from ..documents.messages import bson_date
-from ..documents.names import metadata_path
 from ..errors import InvalidNameError
+from ..schema import values
+from ..schema.messages import bson_date
+from ..schema.names import metadata_path
 from ..web import invalid
 from ..web.plain import storable_text
 from .schemas import FieldType, MetadataField

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..documents import values
-from ..documents.agents import StoredAgent
-from ..documents.messages import read_date
-from ..documents.names import decode_name
+from ..schema import values
+from ..schema.agents import StoredAgent
+from ..schema.messages import read_date
+from ..schema.names import decode_name
 from ..web.plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
 from .reading import StoredHead
 from .schemas import AgentSummary, Counts, SessionCard, SessionHead, ToolTotals, UsageTotals

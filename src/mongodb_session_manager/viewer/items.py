@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..documents import values
-from ..documents.agents import StoredAgent
-from ..documents.messages import read_date
 from ..errors import CorruptMessageError
+from ..schema import values
+from ..schema.agents import StoredAgent
+from ..schema.messages import read_date
 from ..web.plain import Plain, number_or_none, storable_text, text_or_none
 from .addresses import session_url
 from .blocks import BlockReader

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..documents.agents import StoredAgent, find_agents, usage_of_messages
-from ..documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
-from ..documents.sessions import StoredSession
 from ..errors import SessionNotFoundError
-from ..repository.batches import Document
-from ..repository.history import History, MissingSegmentsError
-from ..repository.store import SessionStore
+from ..schema.agents import StoredAgent, find_agents, usage_of_messages
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.sessions import StoredSession
+from ..store.batches import Document
+from ..store.history import History, MissingSegmentsError
+from ..store.store import SessionStore
 
 ListKind = Literal["message", "feedback", "guardrail"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from bson.min_key import MinKey
 from pymongo.errors import ExecutionTimeout
 
-from ..repository.listing import NEWEST_FIRST, SUMMARY_PROJECTION, Position, after_position, cursor_after, position_of
+from ..store.listing import NEWEST_FIRST, SUMMARY_PROJECTION, Position, after_position, cursor_after, position_of
 from ..web import invalid
 from .filters import parse_moment
 from .heads import session_card

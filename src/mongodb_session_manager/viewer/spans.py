@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from ..repository.listing import NEWEST_FIRST, Position
+from ..store.listing import NEWEST_FIRST, Position
 
 SPANS = 4
 """Spans that are read at once."""

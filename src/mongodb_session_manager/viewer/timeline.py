@@ -17,7 +17,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
-from ..documents.messages import read_date
+from ..schema.messages import read_date
 from ..web import invalid
 from .items import ItemReader
 from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead

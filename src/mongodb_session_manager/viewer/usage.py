@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..documents.messages import flatten_message, read_date
 from ..errors import CorruptMessageError
+from ..schema.messages import flatten_message, read_date
 from ..web.plain import number_or_none, storable_text
 from .items import reported
 from .reading import ItemList, ListKind, ListMovedError, SessionReader, StoredHead

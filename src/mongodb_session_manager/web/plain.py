@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ..documents.names import RESERVED_KEY
+from ..schema.names import RESERVED_KEY
 
 SHOWN_CHARACTERS = 32 * 1024
 """Characters of one text that are shown; the rest is left out until it is asked for."""

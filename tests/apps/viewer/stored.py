@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mongodb_session_manager.documents import values
-from mongodb_session_manager.documents.agents import new_agent
-from mongodb_session_manager.documents.messages import encode_message
-from mongodb_session_manager.documents.names import encode_name
-from mongodb_session_manager.documents.sessions import new_session
+from mongodb_session_manager.schema import values
+from mongodb_session_manager.schema.agents import new_agent
+from mongodb_session_manager.schema.messages import encode_message
+from mongodb_session_manager.schema.names import encode_name
+from mongodb_session_manager.schema.sessions import new_session
 
 Document = dict[str, Any]
 

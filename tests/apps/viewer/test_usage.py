@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from mongodb_session_manager.documents.messages import flatten_message
+from mongodb_session_manager.schema.messages import flatten_message
 from mongodb_session_manager.viewer import usage
 from tests.apps.viewer.conftest import Viewer
 from tests.apps.viewer.stored import message, session

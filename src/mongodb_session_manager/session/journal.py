@@ -22,12 +22,13 @@ from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from ..documents import values
-from ..documents.agents import STATE_FIELDS, StoredAgent, ranges
-from ..documents.archives import GUARDRAIL_EVENTS
-from ..documents.messages import encode_message, now, placeholder, session_message
-from ..documents.names import encode_name
-from ..documents.payloads import (
+from ..errors import CorruptMessageError, MessageTooLargeError, SessionStoreError
+from ..schema import values
+from ..schema.agents import STATE_FIELDS, StoredAgent, ranges
+from ..schema.archives import GUARDRAIL_EVENTS
+from ..schema.messages import encode_message, now, placeholder, session_message
+from ..schema.names import encode_name
+from ..schema.payloads import (
     names_by_field,
     names_in,
     offload_state,
@@ -35,10 +36,9 @@ from ..documents.payloads import (
     restored_message,
     take,
 )
-from ..documents.sessions import StoredSession
-from ..documents.values import encoded_size
-from ..errors import CorruptMessageError, MessageTooLargeError, SessionStoreError
-from ..repository.batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, fits_whole, split
+from ..schema.sessions import StoredSession
+from ..schema.values import encoded_size
+from ..store.batches import AgentChanges, Batch, Document, ElementChange, Head, Record, Step, fits_whole, split
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase

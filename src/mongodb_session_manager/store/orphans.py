@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from ..client import Collection
-from ..documents.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
 from .batches import Document
 from .history import History
 from .payloads import PayloadStore

@@ -1,5 +1,5 @@
 """One open session in this process: live agents on one side, what is stored of them on the other."""
 
-from .session_manager import AsyncMongoDBSessionManager, FlushOn, Hooks
+from .manager import AsyncMongoDBSessionManager, FlushOn, Hooks
 
 __all__ = ["AsyncMongoDBSessionManager", "FlushOn", "Hooks"]

@@ -7,14 +7,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import background
-from ..documents.sessions import StoredSession
+from .. import runtime
 from ..errors import SessionClosedError, SessionNotOpenError
-from ..repository import indexes
-from ..repository.history import History, MissingSegmentsError
-from ..repository.lease import Lease
-from ..repository.payloads import PayloadStore
-from ..repository.store import SessionStore
+from ..schema.sessions import StoredSession
+from ..store import indexes
+from ..store.history import History, MissingSegmentsError
+from ..store.lease import Lease
+from ..store.payloads import PayloadStore
+from ..store.store import SessionStore
 from .delivery import Delivery
 from .journal import Journal
 from .restore import RestoringSessionManager
@@ -179,7 +179,7 @@ class SessionLifetime:
     async def _drain(self, drain_s: float) -> None:
         # A session that was never opened has told nothing.
         if self._opened is not None:
-            await background.drain(self.session_id, drain_s)
+            await runtime.drain(self.session_id, drain_s)
 
     async def _drain_and_release(self, drain_s: float) -> None:
         try:

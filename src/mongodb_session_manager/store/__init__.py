@@ -1,5 +1,5 @@
 """Sessions in the database, by their ids; what an agent in this process holds is the manager's concern."""
 
-from .session_repository import AsyncMongoDBSessionRepository
+from .repository import AsyncMongoDBSessionRepository
 
 __all__ = ["AsyncMongoDBSessionRepository"]

@@ -22,9 +22,9 @@ from pymongo.errors import (
 )
 
 from ..client import ClientHandle, Collection
-from ..documents.messages import now
-from ..documents.sessions import TOKEN_RING, StoredSession, expiry, load_projection, new_session, upgrade
 from ..errors import SessionNotFoundError
+from ..schema.messages import now
+from ..schema.sessions import TOKEN_RING, StoredSession, expiry, load_projection, new_session, upgrade
 from .batches import Document, Head, Step
 
 logger = logging.getLogger(__name__)

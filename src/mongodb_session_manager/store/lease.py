@@ -22,9 +22,9 @@ from typing import Any
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from .. import portal
-from ..documents.sessions import TOKEN_RING, new_token
 from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError
+from ..runtime import portal
+from ..schema.sessions import TOKEN_RING, new_token
 from .store import SessionStore, retrying
 
 logger = logging.getLogger(__name__)

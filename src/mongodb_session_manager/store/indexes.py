@@ -13,9 +13,9 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
-from .. import portal
 from ..client import ClientHandle, Collection
-from ..documents.names import metadata_path
+from ..runtime import portal
+from ..schema.names import metadata_path
 from .children import child_index_specs
 
 logger = logging.getLogger(__name__)

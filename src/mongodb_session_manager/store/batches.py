@@ -17,10 +17,10 @@ from typing import Any
 from strands.types.content import Message
 from strands.types.session import SessionMessage
 
-from ..documents.agents import new_agent, ranges
-from ..documents.messages import iso_date, now
-from ..documents.sessions import KEY_RING, new_token
-from ..documents.values import encoded_size
+from ..schema.agents import new_agent, ranges
+from ..schema.messages import iso_date, now
+from ..schema.sessions import KEY_RING, new_token
+from ..schema.values import encoded_size
 
 Document = dict[str, Any]
 

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
-from .. import portal
+from . import portal
 from .errors import describe
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
-from ..documents import values
-from ..documents.messages import bson_date, parse_date
-from ..documents.names import check_agent_id, encode_name, metadata_path
+from ..schema import values
+from ..schema.messages import bson_date, parse_date
+from ..schema.names import check_agent_id, encode_name, metadata_path
 from .session_data import metadata_of
 
 NEWEST_FIRST = [("created_at", -1), ("_id", -1)]

@@ -12,11 +12,11 @@ from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.content import Message
 from strands.types.session import SessionAgent
 
-from ..documents import values
-from ..documents.agents import CONFIG_FIELDS, STATE_FIELDS, digest
-from ..documents.messages import has_tool_result, normalized, stable_tracking_id, text_of
-from ..documents.metrics import UsageMeter, message_metrics
-from ..repository.batches import Record
+from ..schema import values
+from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, digest
+from ..schema.messages import has_tool_result, normalized, stable_tracking_id, text_of
+from ..schema.metrics import UsageMeter, message_metrics
+from ..store.batches import Record
 from .journal import AgentJournal, Journal, looks_as_seen
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from .. import portal
-from . import draining
+from . import draining, portal
 from .errors import describe
 
 logger = logging.getLogger(__name__)

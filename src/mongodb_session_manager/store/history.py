@@ -24,7 +24,8 @@ from typing import Any, Literal
 import bson
 
 from ..client import Collection
-from ..documents.archives import (
+from ..errors import SessionStoreError
+from ..schema.archives import (
     Archive,
     SealedList,
     at,
@@ -36,9 +37,8 @@ from ..documents.archives import (
     refused,
     segments_of,
 )
-from ..documents.messages import now
-from ..documents.sessions import TOKEN_RING, StoredSession, new_token
-from ..errors import SessionStoreError
+from ..schema.messages import now
+from ..schema.sessions import TOKEN_RING, StoredSession, new_token
 from .batches import Document, ElementChange
 from .children import SEGMENTS, Children
 from .store import SessionStore

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..documents import values
-from ..documents.agents import CONFIG_FIELDS
-from ..documents.messages import bson_date, iso_date, now
-from ..documents.names import check_metadata_keys, check_metadata_update
-from ..documents.sessions import dated
+from ..schema import values
+from ..schema.agents import CONFIG_FIELDS
+from ..schema.messages import bson_date, iso_date, now
+from ..schema.names import check_metadata_keys, check_metadata_update
+from ..schema.sessions import dated
 from .batches import Step
 
 METADATA_PROJECTION = {"metadata": 1}

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from pymongo.errors import PyMongoError
 
-from ..documents.archives import at
-from ..documents.names import check_session_id
-from ..documents.payloads import names_in
+from ..schema.archives import at
+from ..schema.names import check_session_id
+from ..schema.payloads import names_in
 from .batches import Document, Head, Step
 from .children import Children
 from .history import CROWDED_BYTES, SEAL_AT_BYTES, History

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..documents.agents import StoredAgent, find_agents, usage_of_messages
-from ..documents.archives import Archive, SealedList
-from ..documents.names import check_agent_id, check_session_id, encode_name
-from ..documents.payloads import names_by_field, names_in, payloads_of, restored_message
 from ..errors import CorruptMessageError, SessionNotFoundError
+from ..schema.agents import StoredAgent, find_agents, usage_of_messages
+from ..schema.archives import Archive, SealedList
+from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.payloads import names_by_field, names_in, payloads_of, restored_message
 from .batches import Document
 from .history import History, MissingSegmentsError
 from .payloads import PayloadStore

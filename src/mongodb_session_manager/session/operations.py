@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import hooks
-from ..documents.names import check_agent_id, encode_name
 from ..errors import AgentNotFoundError
 from ..metadata_tool import create_metadata_tool
-from ..repository import AsyncMongoDBSessionRepository, session_data
-from ..repository.batches import Step
+from ..schema.names import check_agent_id, encode_name
+from ..store import AsyncMongoDBSessionRepository, session_data
+from ..store.batches import Step
 from .delivery import Delivery
 from .lifetime import SessionLifetime
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pymongo.errors import PyMongoError
 
 from ..errors import LeaseLostError, SessionNotFoundError
-from ..repository.lease import Turn
+from ..store.lease import Turn
 from .conversations import Conversations
 from .lifetime import SessionLifetime
 

@@ -10,14 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ..client import ClientHandle
-from ..documents import values
-from ..documents.agents import STATE_FIELDS
-from ..documents.archives import FEEDBACKS, Archive, at, messages_pipeline
-from ..documents.messages import encode_message, iso_date, now, session_message
-from ..documents.metrics import summarize_usage
-from ..documents.names import check_agent_id, check_session_id, encode_name
-from ..documents.payloads import names_in, offload_state, restored_graph
-from ..documents.sessions import new_session
 from ..errors import (
     AgentExistsError,
     AgentNotFoundError,
@@ -27,6 +19,14 @@ from ..errors import (
     SessionNotFoundError,
     SessionStoreError,
 )
+from ..schema import values
+from ..schema.agents import STATE_FIELDS
+from ..schema.archives import FEEDBACKS, Archive, at, messages_pipeline
+from ..schema.messages import encode_message, iso_date, now, session_message
+from ..schema.metrics import summarize_usage
+from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.payloads import names_in, offload_state, restored_graph
+from ..schema.sessions import new_session
 from . import listing, session_data
 from .batches import AgentChanges, Document, ElementChange, Record, Step
 from .children import SEGMENTS, Children

@@ -19,16 +19,16 @@ from weakref import WeakKeyDictionary
 import bson
 from pymongo.errors import PyMongoError
 
-from .. import portal
-from ..documents.messages import now
-from ..documents.sessions import StoredSession
 from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError, WrongLoopError
-from ..repository.batches import Batch, Document, Head, Step
-from ..repository.children import Children
-from ..repository.history import CROWDED_BYTES, SEAL_AT_BYTES, TAIL_BYTES, History
-from ..repository.lease import Lease, clear_expired, unavailable
-from ..repository.payloads import PayloadStore
-from ..repository.store import SessionStore, is_transient
+from ..runtime import portal
+from ..schema.messages import now
+from ..schema.sessions import StoredSession
+from ..store.batches import Batch, Document, Head, Step
+from ..store.children import Children
+from ..store.history import CROWDED_BYTES, SEAL_AT_BYTES, TAIL_BYTES, History
+from ..store.lease import Lease, clear_expired, unavailable
+from ..store.payloads import PayloadStore
+from ..store.store import SessionStore, is_transient
 from .journal import Journal
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from strands.types.content import Message
 
-from ..documents import values
-from ..documents.messages import has_tool_result, normalized, now
-from ..documents.names import check_agent_id
 from ..errors import SessionStoreError
+from ..schema import values
+from ..schema.messages import has_tool_result, normalized, now
+from ..schema.names import check_agent_id
 from .capture import (
     LiveAgent,
     Redaction,

@@ -14,14 +14,14 @@ from strands.session import RepositorySessionManager
 from strands.types.content import Message
 from strands.types.session import Session
 
-from .. import background, hooks
+from .. import hooks, runtime
 from ..client import ClientHandle
-from ..documents.names import check_agent_id, check_session_id
-from ..repository import AsyncMongoDBSessionRepository
-from ..repository.indexes import ensure_indexes as make_indexes
-from ..repository.indexes import index_specs
-from ..repository.lease import Turn
-from ..repository.store import SessionStore
+from ..schema.names import check_agent_id, check_session_id
+from ..store import AsyncMongoDBSessionRepository
+from ..store.indexes import ensure_indexes as make_indexes
+from ..store.indexes import index_specs
+from ..store.lease import Turn
+from ..store.store import SessionStore
 from .conversations import Conversations
 from .lifecycle import LifecycleEvents
 from .lifetime import SessionLifetime
@@ -179,7 +179,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         """Write what is pending and close."""
         await self.close()
 
-    async def close(self, drain_s: float = background.DRAIN_S) -> None:
+    async def close(self, drain_s: float = runtime.DRAIN_S) -> None:
         """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.
 
         When this is cancelled, all of it is done in the background.

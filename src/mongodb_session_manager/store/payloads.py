@@ -21,11 +21,11 @@ from bson.binary import Binary
 from pymongo.errors import DuplicateKeyError
 
 from ..client import Collection
-from ..documents.agents import STATE_FIELDS, StoredAgent, in_window
-from ..documents.archives import Archive, SealedList, at
-from ..documents.messages import now
-from ..documents.payloads import names_in, payloads_of
-from ..documents.sessions import StoredSession, new_token
+from ..schema.agents import STATE_FIELDS, StoredAgent, in_window
+from ..schema.archives import Archive, SealedList, at
+from ..schema.messages import now
+from ..schema.payloads import names_in, payloads_of
+from ..schema.sessions import StoredSession, new_token
 from .batches import Document, Step
 from .children import PAYLOADS, Children
 from .history import History

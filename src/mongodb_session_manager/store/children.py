@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pymongo import ASCENDING, IndexModel
 
 from ..client import Collection
-from ..documents.messages import now
+from ..schema.messages import now
 from .batches import Document
 from .store import SessionStore
 
