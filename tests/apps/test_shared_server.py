@@ -21,7 +21,7 @@ from pymongo import MongoClient
 from mongodb_session_manager.embedded import EmbeddedMongoError
 from mongodb_session_manager.web import mongodb_server
 from mongodb_session_manager.web.shared_server import SharedServer
-from tests.fix_waiting import WAIT_S, eventually
+from tests.fixtures.waiting import WAIT_S, eventually
 
 SEARCH = "/api/v1/sessions/search"
 

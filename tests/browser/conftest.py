@@ -13,8 +13,8 @@ from pymongo import MongoClient
 
 from mongodb_session_manager.viewer import ViewerSettings, create_app
 from mongodb_session_manager.viewer.samples import ENUM_FIELDS, store_samples
-from tests.browser.fix_browser import serving
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.browser import serving
+from tests.fixtures.sessions import COLLECTION, Sessions
 
 Document = dict[str, Any]
 StartViewer = Callable[..., str]

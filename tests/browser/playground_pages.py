@@ -7,7 +7,7 @@ from typing import Any
 from playwright.async_api import Locator, Page, expect
 
 from tests.apps.playground.servers import Playground
-from tests.browser.fix_browser import OpenPage
+from tests.fixtures.browser import OpenPage
 
 
 async def opened(open_page: OpenPage, app: Playground, path: str = "/", **options: Any) -> Page:

@@ -8,10 +8,10 @@ from playwright.async_api import Route, expect
 from mongodb_session_manager.offline import OfflineModel
 from mongodb_session_manager.playground.agent import AGENT_ID
 from tests.apps.playground.servers import PausingModel, Playground, playground
-from tests.browser.fix_browser import OpenPage, Watch
 from tests.browser.playground_pages import answered, opened, replies, say
-from tests.fix_models import Reply, ScriptedModel, calls
-from tests.fix_sessions import Sessions
+from tests.fixtures.browser import OpenPage, Watch
+from tests.fixtures.sessions import Sessions
+from tests.support.models import Reply, ScriptedModel, calls
 
 
 def _only_session(sessions: Sessions) -> str:

@@ -7,8 +7,8 @@ import re
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import StartViewer
-from tests.browser.fix_browser import Watch
-from tests.fix_sessions import SESSION_ID, Sessions
+from tests.fixtures.browser import Watch
+from tests.fixtures.sessions import SESSION_ID, Sessions
 
 PASSWORD = "correct horse battery staple"
 

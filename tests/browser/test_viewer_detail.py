@@ -12,9 +12,9 @@ from strands import Agent
 
 from tests.apps.viewer.stored import START, message, session
 from tests.browser.conftest import StartViewer
-from tests.browser.fix_browser import OpenPage, Watch, sideways
-from tests.fix_models import ScriptedModel
-from tests.fix_sessions import SESSION_ID, Sessions
+from tests.fixtures.browser import OpenPage, Watch, sideways
+from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.support.models import ScriptedModel
 
 REFUND = "?session_id=support-2026-1107"
 BLOCKED = "?session_id=support-2026-1093"

@@ -11,8 +11,8 @@ from playwright.async_api import Page, expect
 
 from tests.apps.viewer.stored import START, message, session
 from tests.browser.conftest import StartViewer
-from tests.browser.fix_browser import OpenPage, sideways
-from tests.fix_sessions import Sessions
+from tests.fixtures.browser import OpenPage, sideways
+from tests.fixtures.sessions import Sessions
 
 # Each of them would set this flag of the window, or load something from elsewhere, or grow without end.
 SCRIPTS = [

@@ -13,9 +13,9 @@ from pymongo import MongoClient
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.viewer import create_app
 from tests.browser.conftest import settings_for
-from tests.browser.fix_browser import Watch, serving
-from tests.fix_agents import make_agent
-from tests.fix_sessions import SESSION_ID, Sessions
+from tests.fixtures.browser import Watch, serving
+from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.support.agents import make_agent
 
 
 @pytest.mark.slow

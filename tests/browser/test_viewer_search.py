@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import StartViewer
-from tests.browser.fix_browser import OpenPage, Watch, sideways
+from tests.fixtures.browser import OpenPage, Watch, sideways
 
 
 async def _expect_query(page: Page, /, **expected: str) -> None:

@@ -7,8 +7,8 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from mongodb_session_manager import AgentExistsError, AgentNotFoundError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent, model_of
-from tests.fix_models import Reply, calls
+from tests.support.agents import make_agent, model_of
+from tests.support.models import Reply, calls
 
 
 def an_agent(agent_id: str = "a", **state: Any) -> SessionAgent:

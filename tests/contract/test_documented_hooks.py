@@ -18,8 +18,8 @@ from mongodb_session_manager import (
 )
 from tests.contract.conftest import SYNC
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
-from tests.fix_hooks import (
+from tests.support.agents import make_agent
+from tests.support.hooks import (
     AnalyticsHook,
     ExternalSyncHook,
     NotificationHook,
@@ -28,7 +28,7 @@ from tests.fix_hooks import (
     passed_on,
     validation_hook,
 )
-from tests.fix_models import calls
+from tests.support.models import calls
 
 pytestmark = pytest.mark.parametrize(
     "driver", [pytest.param(name, marks=pytest.mark.server) for name in ("uri", SYNC)], indirect=True

@@ -9,8 +9,8 @@ from bson import json_util
 from strands.types.exceptions import SessionException
 
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
-from tests.fix_models import blocked, text_of
+from tests.support.agents import make_agent
+from tests.support.models import blocked, text_of
 
 SECRET = "4711-0815"
 TRACE = {

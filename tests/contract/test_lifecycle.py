@@ -11,8 +11,8 @@ from strands.types.exceptions import SessionException
 
 from mongodb_session_manager import SessionClosedError, SessionNotOpenError, SessionStoreError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent, model_of
-from tests.fix_models import texts
+from tests.support.agents import make_agent, model_of
+from tests.support.models import texts
 
 MESSAGE: Any = {"role": "user", "content": [{"text": "hi"}]}
 

@@ -7,8 +7,8 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from mongodb_session_manager import MessageNotFoundError, SessionStoreError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
-from tests.fix_models import Reply, calls
+from tests.support.agents import make_agent
+from tests.support.models import Reply, calls
 
 
 def said(text: str, message_id: int = 0, role: str = "user") -> SessionMessage:

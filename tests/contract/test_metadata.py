@@ -7,8 +7,8 @@ import pytest
 
 from mongodb_session_manager import InvalidNameError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
-from tests.fix_models import calls
+from tests.support.agents import make_agent
+from tests.support.models import calls
 
 
 async def metadata_of(manager: Any) -> Any:

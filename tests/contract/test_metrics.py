@@ -8,8 +8,8 @@ from strands.types.event_loop import Metrics, Usage
 
 from mongodb_session_manager import AgentNotFoundError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
-from tests.fix_models import Reply, Scripted, calls
+from tests.support.agents import make_agent
+from tests.support.models import Reply, Scripted, calls
 
 NOTHING = {
     "tokens": {"input": None, "output": None, "total": None, "cache_read": None, "cache_write": None},

@@ -7,8 +7,8 @@ from strands.multiagent import GraphBuilder, Swarm
 
 from mongodb_session_manager import InvalidNameError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent, model_of
-from tests.fix_models import Scripted
+from tests.support.agents import make_agent, model_of
+from tests.support.models import Scripted
 
 
 def a_graph(session_manager: Any, graph_id: str, *scripts: list[Scripted]) -> tuple[Any, list[Any]]:

@@ -24,7 +24,7 @@ from mongodb_session_manager import (
 from mongodb_session_manager.hooks import CachedMetadata, Hook, audit_hook, cache, redact_fields, validate_metadata
 from tests.contract.conftest import SYNC
 from tests.contract.drivers import Driver
-from tests.fix_hooks import passed_on
+from tests.support.hooks import passed_on
 
 on_both_faces = pytest.mark.parametrize(
     "driver", [pytest.param(name, marks=pytest.mark.server) for name in ("uri", SYNC)], indirect=True

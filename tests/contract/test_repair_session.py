@@ -5,8 +5,8 @@ from typing import Any
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent, model_of
-from tests.fix_models import check_history
+from tests.support.agents import make_agent, model_of
+from tests.support.models import check_history
 
 
 def use(*ids: str) -> Any:

@@ -10,7 +10,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from mongodb_session_manager import SessionExistsError, SessionNotFoundError
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
+from tests.support.agents import make_agent
 
 AGENT = SessionAgent(agent_id="a", state={}, conversation_manager_state={})
 MESSAGE = SessionMessage({"role": "user", "content": [{"text": "hi"}]}, 0)

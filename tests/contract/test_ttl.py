@@ -7,7 +7,7 @@ import pytest
 from strands.types.session import SessionAgent, SessionMessage
 
 from tests.contract.drivers import Driver
-from tests.fix_agents import make_agent
+from tests.support.agents import make_agent
 
 LONG_AGO = datetime(2020, 1, 1)
 HOUR = timedelta(hours=1)

@@ -15,7 +15,7 @@ from strands.types.content import Message, Messages
 
 from mongodb_session_manager import MongoDBSessionManager, MongoDBSessionRepository, SessionExistsError
 from tests.docs.blocks import all_blocks
-from tests.fix_models import ScriptedModel
+from tests.support.models import ScriptedModel
 
 WINDOW = 6
 

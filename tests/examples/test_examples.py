@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.fix_examples import FOLDER, Document, Examples
-from tests.fix_sessions import check_whole, texts_of
+from tests.fixtures.examples import FOLDER, Document, Examples
+from tests.fixtures.sessions import check_whole, texts_of
 
 _HERE = {
     "example_agent_config",

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fix_examples import Examples
-from tests.fix_sessions import check_whole, texts_of
+from tests.fixtures.examples import Examples
+from tests.fixtures.sessions import check_whole, texts_of
 
 AT_ONCE = 200
 # Generous: two busy cores serve two hundred requests, and what is asserted is what they answer.

@@ -12,8 +12,8 @@ from moto.server import ThreadedMotoServer
 from moto.sns.models import sns_backends
 from moto.sqs.models import sqs_backends
 
-from tests.fix_examples import Examples
-from tests.fix_sessions import check_whole
+from tests.fixtures.examples import Examples
+from tests.fixtures.sessions import check_whole
 
 REGION = "ap-southeast-2"
 """Nobody else's: moto keeps one state for the whole process."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mongodb_session_manager import MongoDBSessionManager
-from tests.fix_sessions import COLLECTION, SESSION_ID, Sessions
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions
 
 OpenManager = Callable[..., MongoDBSessionManager]
 

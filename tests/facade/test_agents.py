@@ -23,10 +23,10 @@ from strands.types.exceptions import ContextWindowOverflowException
 from mongodb_session_manager import MongoDBSessionManager, SessionStoreError
 from mongodb_session_manager.runtime import portal
 from tests.facade.conftest import OpenManager
-from tests.fix_agents import make_agent, model_of, streamed
-from tests.fix_models import Reply, blocked, calls, texts
-from tests.fix_sessions import Document, Sessions
-from tests.fix_waiting import WAIT_S, LoopProbe
+from tests.fixtures.sessions import Document, Sessions
+from tests.fixtures.waiting import WAIT_S, LoopProbe
+from tests.support.agents import make_agent, model_of, streamed
+from tests.support.models import Reply, blocked, calls, texts
 
 
 @pytest.fixture(params=["uri", "pymongo", "motor", "pymongo-async", "mock"])

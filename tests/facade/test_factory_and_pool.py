@@ -20,8 +20,8 @@ from mongodb_session_manager import (
     initialize_async_global_factory,
     initialize_global_factory,
 )
-from tests.fix_agents import make_agent
-from tests.fix_sessions import Document, Sessions
+from tests.fixtures.sessions import Document, Sessions
+from tests.support.agents import make_agent
 
 
 @pytest.fixture(autouse=True)

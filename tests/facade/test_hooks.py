@@ -21,10 +21,10 @@ from mongodb_session_manager import (
     initialize_global_factory,
 )
 from tests.facade.conftest import OpenManager
-from tests.fix_agents import make_agent
-from tests.fix_hooks import MetadataCacheHook, audit_hook, feedback_validation_hook, passed_on, validation_hook
-from tests.fix_models import calls, texts
-from tests.fix_sessions import Document, Sessions
+from tests.fixtures.sessions import Document, Sessions
+from tests.support.agents import make_agent
+from tests.support.hooks import MetadataCacheHook, audit_hook, feedback_validation_hook, passed_on, validation_hook
+from tests.support.models import calls, texts
 
 Call = tuple[str, str, dict[str, Any], str]
 

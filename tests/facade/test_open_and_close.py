@@ -28,8 +28,8 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager.runtime import portal
 from tests.facade.conftest import OpenManager
-from tests.fix_agents import make_agent
-from tests.fix_sessions import Document, Sessions
+from tests.fixtures.sessions import Document, Sessions
+from tests.support.agents import make_agent
 
 
 class Clients(TopologyListener):

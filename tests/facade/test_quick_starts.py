@@ -20,9 +20,9 @@ from mongodb_session_manager import (
     get_global_factory,
     initialize_global_factory,
 )
-from tests.fix_agents import make_agent, model_of
-from tests.fix_models import Reply, ScriptedModel, calls, texts
-from tests.fix_sessions import COLLECTION, Document, Sessions
+from tests.fixtures.sessions import COLLECTION, Document, Sessions
+from tests.support.agents import make_agent, model_of
+from tests.support.models import Reply, ScriptedModel, calls, texts
 
 
 @pytest.fixture

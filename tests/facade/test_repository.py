@@ -14,9 +14,9 @@ from mongodb_session_manager import (
     SessionExistsError,
     SessionNotFoundError,
 )
-from tests.fix_agents import make_agent
-from tests.fix_models import texts
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.support.agents import make_agent
+from tests.support.models import texts
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pymongo import MongoClient
 from strands import Agent
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
-from tests.fix_agents import make_agent, streamed
-from tests.fix_faults import fail_point
-from tests.fix_models import ScriptedModel, blocked, calls
-from tests.fix_sessions import COLLECTION, Document, Sessions, texts_of
-from tests.fix_waiting import eventually
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, Document, Sessions, texts_of
+from tests.fixtures.waiting import eventually
+from tests.support.agents import make_agent, streamed
+from tests.support.models import ScriptedModel, blocked, calls
 
 How = Literal["asyncio", "anyio"]
 Work = Callable[[AsyncMongoDBSessionManager, Agent], Coroutine[Any, Any, Any]]

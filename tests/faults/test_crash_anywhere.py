@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests import crash_process
-from tests.crash_process import keeping_all, lookup
-from tests.fix_agents import AGENT_ID, streamed
-from tests.fix_resume import check_same_messages
-from tests.fix_segments import (
+from tests.fixtures.sessions import SESSION_ID, Document, Sessions
+from tests.support import crash_process
+from tests.support.agents import AGENT_ID, streamed
+from tests.support.crash_process import keeping_all, lookup
+from tests.support.resume import check_same_messages
+from tests.support.segments import (
     PAYLOADS,
     SEGMENTS,
     check_stored,
@@ -25,10 +26,9 @@ from tests.fix_segments import (
     stored_messages,
     texts,
 )
-from tests.fix_sessions import SESSION_ID, Document, Sessions
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.crash_process"])
+PROCESSES.set_forkserver_preload(["tests.support.crash_process"])
 
 _LONGEST_S = 60
 

@@ -14,12 +14,12 @@ from strands.multiagent import Swarm
 from strands.types.session import Session, SessionType
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository, SessionExistsError
-from tests.fix_agents import make_agent, streamed
-from tests.fix_commands import Command
-from tests.fix_faults import MongoProxy, fail_point
-from tests.fix_models import ScriptedModel, blocked
-from tests.fix_sessions import COLLECTION, Document, Sessions
-from tests.fix_waiting import WAIT_S, Held, eventually, happened
+from tests.fixtures.commands import Command
+from tests.fixtures.faults import MongoProxy, fail_point
+from tests.fixtures.sessions import COLLECTION, Document, Sessions
+from tests.fixtures.waiting import WAIT_S, Held, eventually, happened
+from tests.support.agents import make_agent, streamed
+from tests.support.models import ScriptedModel, blocked
 
 Write = Callable[[AsyncMongoDBSessionManager, Agent], Coroutine[Any, Any, None]]
 

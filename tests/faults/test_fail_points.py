@@ -20,13 +20,13 @@ from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSess
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
 from mongodb_session_manager.store.history import SEAL_AT_BYTES
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_commands import CommandRecorder
-from tests.fix_faults import MongoProxy, fail_point
-from tests.fix_models import ScriptedModel, texts
-from tests.fix_segments import PAYLOADS, SEGMENTS, check_stored, stored_messages
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
-from tests.fix_waiting import WAIT_S, Patience
+from tests.fixtures.commands import CommandRecorder
+from tests.fixtures.faults import MongoProxy, fail_point
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.waiting import WAIT_S, Patience
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import ScriptedModel, texts
+from tests.support.segments import PAYLOADS, SEGMENTS, check_stored, stored_messages
 
 COMMANDS = ["aggregate", "delete", "find", "insert", "update"]
 

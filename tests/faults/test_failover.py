@@ -18,10 +18,10 @@ from mongodb_session_manager import (
     AsyncMongoDBSessionManagerFactory,
 )
 from mongodb_session_manager.embedded import EmbeddedMongo
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_models import ScriptedModel, texts
-from tests.fix_sessions import COLLECTION, SESSION_ID
-from tests.fix_waiting import WAIT_S, LoopProbe, Patience, eventually
+from tests.fixtures.sessions import COLLECTION, SESSION_ID
+from tests.fixtures.waiting import WAIT_S, LoopProbe, Patience, eventually
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import ScriptedModel, texts
 
 
 @pytest.fixture(scope="module")

@@ -35,20 +35,20 @@ from mongodb_session_manager import (
 from mongodb_session_manager.schema.sessions import KEY_RING
 from mongodb_session_manager.store import lease as lease_module
 from mongodb_session_manager.store.batches import BATCH_BYTES
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_faults import fail_point
-from tests.fix_models import Reply, ScriptedModel, texts
-from tests.fix_segments import check_stored, converse, numbers_of, said, stored_messages
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
-from tests.fix_waiting import WAIT_S, eventually
-from tests.turn_process import counting_agent
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.waiting import WAIT_S, eventually
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import Reply, ScriptedModel, texts
+from tests.support.segments import check_stored, converse, numbers_of, said, stored_messages
+from tests.support.turn_process import counting_agent
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3600
 
 
 class TurnProcess:
-    """Another process with a manager of its own; see `tests/turn_process.py`."""
+    """Another process with a manager of its own; see `tests/support/turn_process.py`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -82,7 +82,7 @@ class TurnProcess:
 async def another_process(sessions: Sessions, **options: Any) -> AsyncIterator[TurnProcess]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tests.turn_process", sessions.uri, sessions.database_name, json.dumps(options)),
+        *("-m", "tests.support.turn_process", sessions.uri, sessions.database_name, json.dumps(options)),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -15,11 +15,11 @@ from strands.multiagent.base import Status
 from strands.multiagent.graph import Graph
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, WrongLoopError
-from tests.fix_agents import make_agent, streamed
-from tests.fix_faults import MongoProxy
-from tests.fix_models import Reply, ScriptedModel, calls
-from tests.fix_sessions import Document, Sessions, texts_of
-from tests.fix_waiting import WAIT_S, Held, happened
+from tests.fixtures.faults import MongoProxy
+from tests.fixtures.sessions import Document, Sessions, texts_of
+from tests.fixtures.waiting import WAIT_S, Held, happened
+from tests.support.agents import make_agent, streamed
+from tests.support.models import Reply, ScriptedModel, calls
 
 KINDS = ["uri", "motor", "pymongo"]
 

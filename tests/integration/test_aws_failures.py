@@ -15,7 +15,7 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
-from tests.fix_aws import REGION, Moto, StubService, aws_session
+from tests.fixtures.aws import REGION, Moto, StubService, aws_session
 
 TOPIC = f"arn:aws:sns:{REGION}:123456789012:feedback"
 QUEUE = f"https://sqs.{REGION}.amazonaws.com/123456789012/changes"

@@ -20,8 +20,8 @@ from mongodb_session_manager import (
 from mongodb_session_manager.hooks import redact_fields
 from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
-from tests.fix_aws import ACCESS_KEY, REGION, SECRET_KEY, Moto, aws_session
-from tests.fix_models import ScriptedModel, calls
+from tests.fixtures.aws import ACCESS_KEY, REGION, SECRET_KEY, Moto, aws_session
+from tests.support.models import ScriptedModel, calls
 
 WSS = f"wss://abc123.execute-api.{REGION}.amazonaws.com/prod"
 

@@ -14,8 +14,8 @@ import pytest
 from mongodb_session_manager import create_metadata_websocket_hook, runtime
 from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
-from tests.fix_aws import REGION, StubService, aws_session
-from tests.fix_sessions import Sessions
+from tests.fixtures.aws import REGION, StubService, aws_session
+from tests.fixtures.sessions import Sessions
 
 WSS = f"wss://abc123.execute-api.{REGION}.amazonaws.com/prod"
 CONNECTION = "connection-0815"

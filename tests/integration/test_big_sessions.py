@@ -9,8 +9,8 @@ from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 from mongodb_session_manager.store.history import SEAL_AT_BYTES
-from tests.fix_agents import AGENT_ID, make_agent, model_of, streamed
-from tests.fix_sessions import COLLECTION, SESSION_ID, Sessions, texts_of
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions, texts_of
+from tests.support.agents import AGENT_ID, make_agent, model_of, streamed
 
 MB = 1024 * 1024
 

@@ -25,8 +25,8 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.client.any_loop import AnyLoopMotorClient, Workers
 from mongodb_session_manager.errors import WrongLoopError
-from tests.fix_faults import fail_point
-from tests.fix_waiting import WAIT_S, Held, happened
+from tests.fixtures.faults import fail_point
+from tests.fixtures.waiting import WAIT_S, Held, happened
 
 Documents = MongoClient[dict[str, Any]]
 KINDS = ["uri", "motor", "pymongo", "pymongo-async", "mock"]

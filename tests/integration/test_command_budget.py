@@ -9,10 +9,10 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from mongodb_session_manager import AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import make_agent, streamed
-from tests.fix_faults import fail_point
-from tests.fix_models import blocked, calls
-from tests.fix_sessions import COLLECTION, Document, Sessions
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, Document, Sessions
+from tests.support.agents import make_agent, streamed
+from tests.support.models import blocked, calls
 
 
 class Events(CommandListener):

@@ -15,11 +15,11 @@ from strands.agent.conversation_manager import (
 from strands.types.exceptions import ContextWindowOverflowException
 
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import make_agent, model_of, streamed
-from tests.fix_commands import Command
-from tests.fix_models import ScriptedModel, blocked, calls, texts
-from tests.fix_resume import check_same_messages, resume
-from tests.fix_sessions import SESSION_ID, Document, Sessions
+from tests.fixtures.commands import Command
+from tests.fixtures.sessions import SESSION_ID, Document, Sessions
+from tests.support.agents import make_agent, model_of, streamed
+from tests.support.models import ScriptedModel, blocked, calls, texts
+from tests.support.resume import check_same_messages, resume
 
 OVERFLOW = ContextWindowOverflowException("the input is too long")
 

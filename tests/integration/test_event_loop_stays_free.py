@@ -15,10 +15,10 @@ from strands.agent.conversation_manager import (
 from strands.types.exceptions import ContextWindowOverflowException
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from tests.fix_agents import make_agent, streamed
-from tests.fix_models import Scripted, blocked, calls
-from tests.fix_sessions import Document, Sessions
-from tests.fix_waiting import LoopProbe
+from tests.fixtures.sessions import Document, Sessions
+from tests.fixtures.waiting import LoopProbe
+from tests.support.agents import make_agent, streamed
+from tests.support.models import Scripted, blocked, calls
 
 
 @tool
@@ -82,7 +82,7 @@ async def test_slow_database_does_not_hold_up_the_loop_during_a_stream(
 
 async def test_a_loop_that_waits_for_a_command_is_noticed(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or else the test above would prove nothing."""
-    monkeypatch.setattr("tests.fix_waiting.ANSWER_S", 0.5)
+    monkeypatch.setattr("tests.fixtures.waiting.ANSWER_S", 0.5)
     probe = LoopProbe()
     with MongoClient[Document](sessions.uri, event_listeners=[probe]) as client, ThreadPoolExecutor(1) as elsewhere:
         things = client[sessions.database_name]["things"]

@@ -24,8 +24,8 @@ from mongodb_session_manager import (
     get_async_global_factory,
     initialize_async_global_factory,
 )
-from tests.fix_agents import make_agent
-from tests.fix_commands import CommandRecorder
+from tests.fixtures.commands import CommandRecorder
+from tests.support.agents import make_agent
 
 Document = dict[str, Any]
 

@@ -11,9 +11,9 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
 
-from tests.fix_commands import CommandRecorder
-from tests.fix_faults import MongoProxy, async_fail_point, fail_point
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.commands import CommandRecorder
+from tests.fixtures.faults import MongoProxy, async_fail_point, fail_point
+from tests.fixtures.waiting import WAIT_S
 
 Document = dict[str, Any]
 

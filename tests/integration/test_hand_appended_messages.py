@@ -10,10 +10,10 @@ from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import make_agent, stream_of, streamed
-from tests.fix_models import Scripted, calls, texts
-from tests.fix_resume import check_accepted, check_resumes_as, resume
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent, stream_of, streamed
+from tests.support.models import Scripted, calls, texts
+from tests.support.resume import check_accepted, check_resumes_as, resume
 
 
 @tool

@@ -19,9 +19,9 @@ from mongodb_session_manager import (
     create_metadata_sqs_hook,
 )
 from mongodb_session_manager.hooks import CachedMetadata, redact_fields, validate_metadata
-from tests.fix_aws import Moto, aws_session
-from tests.fix_hooks import feedback_validation_hook
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.aws import Moto, aws_session
+from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.support.hooks import feedback_validation_hook
 
 
 class FeedbackRequest(BaseModel):

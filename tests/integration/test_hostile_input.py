@@ -25,8 +25,8 @@ from mongodb_session_manager import (
     AsyncMongoDBSessionRepository,
     InvalidNameError,
 )
-from tests.fix_agents import make_agent
-from tests.fix_commands import CommandRecorder
+from tests.fixtures.commands import CommandRecorder
+from tests.support.agents import make_agent
 
 Document = dict[str, Any]
 

@@ -13,9 +13,9 @@ from pymongo import AsyncMongoClient, MongoClient
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.store.indexes import IndexWork, ensure_indexes, index_specs
-from tests.fix_commands import CommandRecorder
-from tests.fix_faults import fail_point
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.commands import CommandRecorder
+from tests.fixtures.faults import fail_point
+from tests.fixtures.waiting import WAIT_S
 
 Documents = MongoClient[dict[str, Any]]
 

@@ -8,9 +8,9 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from tests.fix_agents import make_agent, streamed
-from tests.fix_models import ScriptedModel
-from tests.fix_sessions import COLLECTION, Document, Sessions, texts_of
+from tests.fixtures.sessions import COLLECTION, Document, Sessions, texts_of
+from tests.support.agents import make_agent, streamed
+from tests.support.models import ScriptedModel
 
 TASKS = 20
 TURNS = 15

@@ -14,10 +14,10 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager,
 from strands.types.session import SessionMessage
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, CorruptMessageError
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_models import ScriptedModel, texts
-from tests.fix_resume import check_resumes_as, check_same_messages, resume
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions, check_whole
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions, check_whole
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import ScriptedModel, texts
+from tests.support.resume import check_resumes_as, check_same_messages, resume
 
 MAY_1 = datetime(2024, 5, 1, 10, 0, 0, 123000, tzinfo=UTC)
 MAY_2 = datetime(2024, 5, 2, 10, 0, 0, tzinfo=UTC)

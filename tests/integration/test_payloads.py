@@ -18,12 +18,12 @@ from strands.types.tools import ToolResult
 
 from mongodb_session_manager import CorruptMessageError, MessageTooLargeError, SessionStoreError
 from tests.contract.drivers import Driver, mock
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_commands import CommandRecorder
-from tests.fix_faults import fail_point
-from tests.fix_models import calls, text_of
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
-from tests.fix_waiting import Held, happened
+from tests.fixtures.commands import CommandRecorder
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.waiting import Held, happened
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import calls, text_of
 
 MB = 1024 * 1024
 CHUNK = 4 * MB
@@ -585,7 +585,7 @@ KILLED_BEFORE_THE_APPEND = """
 import asyncio, os, signal, sys
 from pymongo.monitoring import CommandListener
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from tests.fix_agents import make_agent
+from tests.support.agents import make_agent
 
 class Killer(CommandListener):
     def started(self, event):

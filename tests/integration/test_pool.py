@@ -24,8 +24,8 @@ from pymongo.monitoring import (
 
 from mongodb_session_manager.client import ClientHandle, Collection
 from mongodb_session_manager.pool import AsyncMongoDBConnectionPool, pool_statistics
-from tests.fix_faults import MongoProxy
-from tests.fix_waiting import WAIT_S, eventually
+from tests.fixtures.faults import MongoProxy
+from tests.fixtures.waiting import WAIT_S, eventually
 
 Documents = MongoClient[dict[str, Any]]
 

@@ -10,7 +10,8 @@ from strands.bidi import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent
 
 from mongodb_session_manager.session import FlushOn
-from tests.fix_bidi import (
+from tests.fixtures.sessions import Sessions
+from tests.support.bidi import (
     AfterSends,
     Step,
     bidi_model_of,
@@ -24,9 +25,8 @@ from tests.fix_bidi import (
     unfinished,
     written,
 )
-from tests.fix_models import texts
-from tests.fix_resume import check_accepted
-from tests.fix_sessions import Sessions
+from tests.support.models import texts
+from tests.support.resume import check_accepted
 
 
 @tool

@@ -17,10 +17,10 @@ from strands.types.exceptions import EventLoopException
 
 from mongodb_session_manager import CorruptMessageError, MessageTooLargeError
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import make_agent, model_of, streamed
-from tests.fix_models import Scripted, ScriptedModel, blocked, calls, texts
-from tests.fix_resume import check_accepted, check_resumes_as, check_same_messages, resume
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent, model_of, streamed
+from tests.support.models import Scripted, ScriptedModel, blocked, calls, texts
+from tests.support.resume import check_accepted, check_resumes_as, check_same_messages, resume
 
 
 @tool

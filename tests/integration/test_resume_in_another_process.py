@@ -12,20 +12,20 @@ import pytest
 from strands.types.session import decode_bytes_values
 
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_models import calls, texts
-from tests.fix_resume import check_accepted, check_resumes_as, held, resume
-from tests.fix_sessions import Sessions
-from tests.resume_process import answers, delete
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import calls, texts
+from tests.support.resume import check_accepted, check_resumes_as, held, resume
+from tests.support.resume_process import answers, delete
 
 ROOT = Path(__file__).parents[2]
 
 
 async def in_another_process(sessions: Sessions, agent_id: str, *arguments: str) -> Any:
-    """Run `tests/resume_process.py`, and return what it printed."""
+    """Run `tests/support/resume_process.py`, and return what it printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tests.resume_process", sessions.uri, sessions.database_name, agent_id, *arguments),
+        *("-m", "tests.support.resume_process", sessions.uri, sessions.database_name, agent_id, *arguments),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

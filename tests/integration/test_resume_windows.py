@@ -17,10 +17,10 @@ from strands.types.content import Message
 from strands.types.exceptions import ContextWindowOverflowException
 
 from mongodb_session_manager.session import FlushOn
-from tests.fix_agents import make_agent, streamed
-from tests.fix_models import Scripted, ScriptedModel, calls, texts
-from tests.fix_resume import check_resumes_as, held
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent, streamed
+from tests.support.models import Scripted, ScriptedModel, calls, texts
+from tests.support.resume import check_resumes_as, held
 
 OVERFLOW = ContextWindowOverflowException("the input is too long")
 LONG = "begin " + "x" * 2000 + " end"

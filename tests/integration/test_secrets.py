@@ -21,9 +21,9 @@ from mongodb_session_manager import (
     CorruptMessageError,
     SessionNotFoundError,
 )
-from tests.fix_agents import make_agent
-from tests.fix_faults import fail_point
-from tests.fix_models import blocked, calls
+from tests.fixtures.faults import fail_point
+from tests.support.agents import make_agent
+from tests.support.models import blocked, calls
 
 Document = dict[str, Any]
 

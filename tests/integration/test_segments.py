@@ -24,11 +24,12 @@ from mongodb_session_manager import (
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.store.batches import BATCH_BYTES
 from mongodb_session_manager.store.history import CROWDED_BYTES, SEAL_AT_BYTES
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_faults import fail_point
-from tests.fix_models import blocked, texts
-from tests.fix_resume import check_resumes_as, resume
-from tests.fix_segments import (
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import blocked, texts
+from tests.support.resume import check_resumes_as, resume
+from tests.support.segments import (
     SEGMENTS,
     check_stored,
     converse,
@@ -39,7 +40,6 @@ from tests.fix_segments import (
     size_of,
     stored_messages,
 )
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
 
 ALL = NullConversationManager
 

@@ -23,10 +23,10 @@ from mongodb_session_manager import (
     index_specs,
 )
 from mongodb_session_manager.store.children import PAYLOADS, SEGMENTS, child_index_specs
-from tests.fix_agents import AGENT_ID, make_agent, streamed
-from tests.fix_commands import Command
-from tests.fix_models import blocked, calls
-from tests.fix_sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.commands import Command
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import blocked, calls
 
 SHARD_KEYS = {COLLECTION: "_id", f"{COLLECTION}{SEGMENTS}": "session_id", f"{COLLECTION}{PAYLOADS}": "session_id"}
 REDACTED = Message(role="user", content=[{"text": "[redacted]"}])

@@ -16,7 +16,7 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager.testing import HistoryRefusedError, OfflineModel, calls, check_history
 from mongodb_session_manager.testing.plugin import COLLECTION, SESSION_ID, MakeScriptedModel
-from tests.fix_sessions import texts_of
+from tests.fixtures.sessions import texts_of
 
 Document = dict[str, Any]
 

@@ -10,7 +10,8 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from mongodb_session_manager.hooks import Hook, chain_hooks, flatten
-from tests.fix_hooks import (
+from tests.fixtures.waiting import WAIT_S
+from tests.support.hooks import (
     SESSION_ID,
     AnalyticsHook,
     AnyFace,
@@ -23,7 +24,6 @@ from tests.fix_hooks import (
     passed_on,
     validation_hook,
 )
-from tests.fix_waiting import WAIT_S
 
 
 @pytest.fixture

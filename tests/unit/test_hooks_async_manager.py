@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from mongodb_session_manager.hooks import Hook, apply, chain_hooks, worker
-from tests.fix_hooks import AsyncStore, audit_hook, passed_on
+from tests.support.hooks import AsyncStore, audit_hook, passed_on
 
 DEADLOCK_S = 120
 

@@ -12,8 +12,8 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from mongodb_session_manager.hooks import Hook, apply_blocking, chain_hooks
-from tests.fix_hooks import BlockingStore, ExternalSyncHook, a_portal, passed_on
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.waiting import WAIT_S
+from tests.support.hooks import BlockingStore, ExternalSyncHook, a_portal, passed_on
 
 
 def plain(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:

@@ -15,8 +15,8 @@ from pymongo.errors import ServerSelectionTimeoutError
 from strands import Agent
 
 from mongodb_session_manager.metadata_tool import create_blocking_metadata_tool, create_metadata_tool
-from tests.fix_hooks import AsyncStore, BlockingStore, validation_hook
-from tests.fix_models import ScriptedModel, calls
+from tests.support.hooks import AsyncStore, BlockingStore, validation_hook
+from tests.support.models import ScriptedModel, calls
 
 Ask = Callable[..., str]
 

@@ -14,8 +14,8 @@ from strands.types.content import Messages
 from strands.types.streaming import StreamEvent
 
 from mongodb_session_manager.offline import OfflineModel
-from tests.fix_agents import make_agent, stream_of
-from tests.fix_models import check_history
+from tests.support.agents import make_agent, stream_of
+from tests.support.models import check_history
 
 
 class Tools:

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import pytest
 
 from mongodb_session_manager.runtime import portal
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.waiting import WAIT_S
 
 LOOP_THREAD = "mongodb-session-manager-loop"
 

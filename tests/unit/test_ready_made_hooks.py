@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from mongodb_session_manager.hooks import CachedMetadata, Hook, audit_hook, redact_fields, validate_metadata
-from tests.fix_hooks import AnyFace, AsyncStore, BlockingStore, a_portal, passed_on
+from tests.support.hooks import AnyFace, AsyncStore, BlockingStore, a_portal, passed_on
 
 
 class Customer(BaseModel):

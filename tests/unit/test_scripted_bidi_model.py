@@ -11,7 +11,7 @@ from strands.bidi import BidiAgent
 from strands.bidi.hooks.events import BidiAgentStopEvent, BidiBeforeConnectionRestartEvent
 from strands.hooks import MessageAddedEvent, MessageUpdatedEvent
 
-from tests.fix_bidi import (
+from tests.support.bidi import (
     AfterSends,
     Pause,
     ScriptedBidiModel,
@@ -26,7 +26,7 @@ from tests.fix_bidi import (
     unfinished,
     written,
 )
-from tests.fix_models import check_history, texts
+from tests.support.models import check_history, texts
 
 
 @tool

@@ -10,8 +10,8 @@ from strands import ModelRetryStrategy, tool
 from strands.types.content import Messages
 from strands.types.exceptions import ModelThrottledException
 
-from tests.fix_agents import make_agent, model_of, streamed
-from tests.fix_models import HistoryRefusedError, Reply, ScriptedModel, blocked, calls, check_history, texts
+from tests.support.agents import make_agent, model_of, streamed
+from tests.support.models import HistoryRefusedError, Reply, ScriptedModel, blocked, calls, check_history, texts
 
 
 @tool

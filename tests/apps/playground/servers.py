@@ -19,9 +19,9 @@ from strands.types.streaming import StreamEvent
 from mongodb_session_manager.offline import OfflineModel
 from mongodb_session_manager.playground import PlaygroundSettings, create_app
 from mongodb_session_manager.playground.agent import AGENT_ID
-from tests.fix_models import ScriptedModel
-from tests.fix_sessions import COLLECTION, Sessions
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.fixtures.waiting import WAIT_S
+from tests.support.models import ScriptedModel
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import pytest
 
 from mongodb_session_manager.playground.agent import AGENT_ID
 from tests.apps.playground.servers import PausingModel, kinds, playground, said
-from tests.fix_models import Reply, ScriptedModel, calls
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.models import Reply, ScriptedModel, calls
 
 
 async def test_a_reply_is_streamed_and_stored_as_it_was_shown(sessions: Sessions) -> None:

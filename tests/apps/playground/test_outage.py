@@ -8,7 +8,7 @@ from pymongo import MongoClient
 
 from mongodb_session_manager.embedded import EmbeddedMongo
 from tests.apps.playground.servers import PausingModel, playground, said
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from mongodb_session_manager.playground.__main__ import main
 from mongodb_session_manager.playground.agent import AGENT_ID
 from tests.apps.playground.servers import read_events as events_of
 from tests.apps.playground.servers import said
-from tests.fix_sessions import COLLECTION, Sessions
-from tests.fix_waiting import WAIT_S
+from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.fixtures.waiting import WAIT_S
 
 COMMAND = [sys.executable, "-m", "mongodb_session_manager.playground"]
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mongodb_session_manager.playground import PlaygroundSettings, create_app
 from mongodb_session_manager.playground.schemas import LONGEST_MESSAGE
 from tests.apps.playground.servers import playground
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
 
 HEADERS = {
     "content-security-policy": "default-src 'none'",

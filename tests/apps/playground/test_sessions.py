@@ -8,9 +8,9 @@ import pytest
 
 from mongodb_session_manager.playground.agent import AGENT_ID
 from tests.apps.playground.servers import PausingModel, playground
-from tests.fix_models import ScriptedModel, blocked
-from tests.fix_sessions import Sessions
-from tests.fix_waiting import eventually
+from tests.fixtures.sessions import Sessions
+from tests.fixtures.waiting import eventually
+from tests.support.models import ScriptedModel, blocked
 
 
 async def test_conversations_are_listed_newest_first_page_by_page(sessions: Sessions) -> None:

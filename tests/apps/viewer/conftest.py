@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mongodb_session_manager.viewer import ViewerSettings, create_app
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.sessions import COLLECTION, Sessions
 
 Document = dict[str, Any]
 

@@ -11,7 +11,7 @@ from mongodb_session_manager.viewer.addresses import decode_segment, encode_segm
 from mongodb_session_manager.web import ApiError
 from tests.apps.viewer.conftest import PASSWORD, SEARCH, OpenViewer, Viewer, client_of, make_settings
 from tests.apps.viewer.stored import message, session
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
 
 OWN = "the-password-of-mine-0123456789ab"
 IDS = ["mine", "other", "search", "a/b", "..", "x/export", "~tilde", "übung 1", "mine/../other", "%2e%2e"]

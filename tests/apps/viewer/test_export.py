@@ -10,9 +10,9 @@ import pytest
 from mongodb_session_manager.viewer.export import file_name
 from tests.apps.viewer.conftest import Viewer
 from tests.apps.viewer.stored import message, session
-from tests.fix_agents import make_agent
-from tests.fix_segments import converse
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent
+from tests.support.segments import converse
 
 Document = dict[str, Any]
 

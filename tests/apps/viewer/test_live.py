@@ -17,8 +17,8 @@ from mongodb_session_manager import AsyncMongoDBSessionRepository
 from mongodb_session_manager.embedded import EmbeddedMongo
 from tests.apps.viewer.conftest import PASSWORD, Viewer, served, settings_for
 from tests.apps.viewer.stored import message, session
-from tests.fix_faults import MongoProxy
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.faults import MongoProxy
+from tests.fixtures.sessions import COLLECTION, Sessions
 
 Document = dict[str, Any]
 

@@ -19,8 +19,8 @@ from mongodb_session_manager import index_specs
 from mongodb_session_manager.viewer import create_app
 from tests.apps.viewer.conftest import PASSWORD, OpenViewer, Viewer, settings_for
 from tests.apps.viewer.stored import message, session
-from tests.fix_faults import fail_point
-from tests.fix_sessions import Sessions
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import Sessions
 
 Document = dict[str, Any]
 

@@ -13,8 +13,8 @@ from mongodb_session_manager import index_specs
 from mongodb_session_manager.viewer import spans
 from tests.apps.viewer.conftest import SEARCH, OpenViewer, Viewer
 from tests.apps.viewer.stored import START, message, session
-from tests.fix_faults import fail_point
-from tests.fix_sessions import COLLECTION, Sessions
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, Sessions
 
 Document = dict[str, Any]
 

@@ -12,10 +12,10 @@ from strands import tool
 from mongodb_session_manager.viewer.samples.pictures import bar_chart
 from tests.apps.viewer.conftest import Viewer
 from tests.apps.viewer.stored import START, message, session
-from tests.fix_agents import make_agent
-from tests.fix_models import blocked, calls
-from tests.fix_segments import converse, segments
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent
+from tests.support.models import blocked, calls
+from tests.support.segments import converse, segments
 
 Document = dict[str, Any]
 

@@ -12,9 +12,9 @@ from mongodb_session_manager.schema.messages import flatten_message
 from mongodb_session_manager.viewer import usage
 from tests.apps.viewer.conftest import Viewer
 from tests.apps.viewer.stored import message, session
-from tests.fix_agents import make_agent
-from tests.fix_segments import said, segments
-from tests.fix_sessions import Sessions
+from tests.fixtures.sessions import Sessions
+from tests.support.agents import make_agent
+from tests.support.segments import said, segments
 
 Document = dict[str, Any]
 

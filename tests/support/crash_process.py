@@ -18,10 +18,10 @@ from strands.types.content import Message
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.session import delivery
 from mongodb_session_manager.store import history
-from tests.fix_agents import make_agent, streamed
-from tests.fix_models import blocked, calls
-from tests.fix_segments import converse, said
-from tests.fix_sessions import COLLECTION, SESSION_ID
+from tests.fixtures.sessions import COLLECTION, SESSION_ID
+from tests.support.agents import make_agent, streamed
+from tests.support.models import blocked, calls
+from tests.support.segments import converse, said
 
 When = Literal["before", "after"]
 

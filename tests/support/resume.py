@@ -9,9 +9,9 @@ from typing import Any
 from strands import Agent
 from strands.types.content import Message, Messages
 
-from tests.fix_agents import AGENT_ID, make_agent
-from tests.fix_models import Scripted, check_history
-from tests.fix_sessions import SESSION_ID, Sessions
+from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.support.agents import AGENT_ID, make_agent
+from tests.support.models import Scripted, check_history
 
 
 def held(agent: Agent) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A second process that takes turns on the session of a test.
 
-python -m tests.turn_process <uri> <database> <options as JSON>
+python -m tests.support.turn_process <uri> <database> <options as JSON>
 
 With `turns` it takes so many and prints what it saw. Without, it takes one, prints `held` when it has done what
 `add` and `say` ask for, waits for a line, says `late` if that is given, and prints how the turn ended.
@@ -22,9 +22,9 @@ from strands.agent.conversation_manager import NullConversationManager
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, LeaseLostError
 from mongodb_session_manager.schema import messages as engine_clock
-from tests.fix_agents import make_agent, streamed
-from tests.fix_models import ScriptedModel, texts
-from tests.fix_sessions import COLLECTION, SESSION_ID
+from tests.fixtures.sessions import COLLECTION, SESSION_ID
+from tests.support.agents import make_agent, streamed
+from tests.support.models import ScriptedModel, texts
 
 OCCUPANCY = "occupancy"
 """Collection in which whoever has the turn counts itself in and out."""

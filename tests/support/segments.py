@@ -11,8 +11,8 @@ from strands import Agent
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from tests.fix_agents import AGENT_ID
-from tests.fix_sessions import COLLECTION, SESSION_ID, texts_of
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, texts_of
+from tests.support.agents import AGENT_ID
 
 Document = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """A second process: resumes a session, answers what it was interrupted for, and prints what its agent holds.
 
-python -m tests.resume_process <uri> <database> <agent id> [<answer>]
+python -m tests.support.resume_process <uri> <database> <agent id> [<answer>]
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from strands.types.interrupt import InterruptResponseContent
 from strands.types.session import encode_bytes_values
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
-from tests.fix_agents import make_agent
-from tests.fix_models import ScriptedModel
-from tests.fix_resume import held
-from tests.fix_sessions import COLLECTION, SESSION_ID
+from tests.fixtures.sessions import COLLECTION, SESSION_ID
+from tests.support.agents import make_agent
+from tests.support.models import ScriptedModel
+from tests.support.resume import held
 
 
 @tool(context=True)

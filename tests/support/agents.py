@@ -7,7 +7,7 @@ from typing import Any
 
 from strands import Agent
 
-from tests.fix_models import Scripted, ScriptedModel
+from tests.support.models import Scripted, ScriptedModel
 
 AGENT_ID = "assistant"
 

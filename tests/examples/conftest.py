@@ -1,3 +1,0 @@
-from tests.fix_examples import examples
-
-__all__ = ["examples"]
