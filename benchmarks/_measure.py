@@ -78,6 +78,27 @@ class Samples:
         return self.commands / len(self.seconds)
 
 
+@dataclass
+class Cpu:
+    """What one system computed for its requests, block by block.
+
+    Attributes:
+        all_ms: CPU time a request of the whole process, in milliseconds, one number for each block.
+        loop_ms: That of the event loop's thread alone.
+    """
+
+    all_ms: list[float] = field(default_factory=list)
+    loop_ms: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def block(self, requests: int) -> Iterator[None]:
+        """Add a block of so many requests, run by this thread."""
+        process_s, thread_s = time.process_time(), time.thread_time()
+        yield
+        self.all_ms.append(1000 * (time.process_time() - process_s) / requests)
+        self.loop_ms.append(1000 * (time.thread_time() - thread_s) / requests)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value that `share` of all values do not exceed."""
     ordered = sorted(values)

@@ -6,11 +6,11 @@ import asyncio
 import gc
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 
-from _measure import Samples, loop_lag, percentile, rotated, sampled
+from _measure import Cpu, Samples, loop_lag, percentile, rotated, sampled
 from _models import PROMPT, FixedModel
 from _systems import AsyncSystem, SyncSystem, System, build_agent
 from strands.types.content import Messages
@@ -32,11 +32,7 @@ class Throughput:
     late_s: list[float] = field(default_factory=list)
     requests: int = 0
     commands: int = 0
-    cpu_s: float = 0.0
-
-    @property
-    def cpu_ms_each(self) -> float:
-        return 1000 * self.cpu_s / self.requests
+    cpu: Cpu = field(default_factory=Cpu)
 
     @property
     def lag_p99_ms(self) -> float:
@@ -117,6 +113,37 @@ def stateless_requests(systems: Systems, runner: asyncio.Runner, *, requests: in
     return found
 
 
+def stateless_cpu(systems: Systems, runner: asyncio.Runner, *, blocks: int, requests: int) -> dict[str, Cpu]:
+    """Take stateless requests one after the other, and count what they compute.
+
+    Args:
+        systems: The async ones are measured.
+        runner: Whose loop it is.
+        blocks: How often each system takes its turn.
+        requests: Requests of each block: what one leaves to do in the background is counted with those that follow.
+    """
+    model = FixedModel()
+    messages = runner.run(conversation(RESUMED_MESSAGES))
+    measured = {name: system for name, system in systems.items() if isinstance(system, AsyncSystem)}
+    sessions = {name: new_session_ids((blocks + 1) * requests) for name in measured}
+    for name, system in measured.items():
+        runner.run(system.seed(sessions[name], messages))
+
+    async def serve(system: AsyncSystem, session_ids: Sequence[str], cpu: Cpu) -> None:
+        gc.collect()
+        with cpu.block(requests):
+            for session_id in session_ids:
+                async with system.agent(session_id, model) as agent:
+                    await agent.invoke_async(PROMPT)
+
+    found = {name: Cpu() for name in measured}
+    for number in range(blocks + 1):
+        for name in rotated(list(measured), number):
+            session_ids = sessions[name][number * requests : (number + 1) * requests]
+            runner.run(serve(measured[name], session_ids, found[name] if number else Cpu()))
+    return found
+
+
 def many_sessions(
     systems: Systems, runner: asyncio.Runner, *, model_s: float, requests: int, rounds: int, ramp_s: float
 ) -> dict[str, Throughput]:
@@ -150,11 +177,11 @@ async def _serve(system: AsyncSystem, found: Throughput, *, model_s: float, requ
                 await agent.invoke_async(PROMPT)
 
     session_ids = new_session_ids(SESSIONS)
-    before, cpu_before_s, started = system.commands.total, time.process_time(), time.perf_counter()
-    async with loop_lag(found.late_s), asyncio.TaskGroup() as group:
-        for number, session_id in enumerate(session_ids):
-            group.create_task(session(session_id, ramp_s * number / SESSIONS))
+    before, started = system.commands.total, time.perf_counter()
+    with found.cpu.block(SESSIONS * requests):
+        async with loop_lag(found.late_s), asyncio.TaskGroup() as group:
+            for number, session_id in enumerate(session_ids):
+                group.create_task(session(session_id, ramp_s * number / SESSIONS))
     found.requests_per_s.append(SESSIONS * requests / (time.perf_counter() - started))
     found.requests += SESSIONS * requests
-    found.cpu_s += time.process_time() - cpu_before_s
     found.commands += system.commands.total - before

@@ -1,9 +1,12 @@
 """What keeping a conversation in MongoDB costs, beside a raw driver and beside keeping nothing.
 
 All systems are measured in one run and in turn, on the same server: what counts are the ratios. The raw driver is the
-floor: one update for each message, one find to resume. "invocation" is `flush_on="invocation"`.
+floor, written by hand: one update for each message, one find to resume. "invocation" is `flush_on="invocation"`.
+The run ends with what the library costs as ratios to it: CPU of a stateless request in all threads and in the event
+loop's alone, requests per second when a hundred sessions saturate the loop, and a warm turn's time for each command.
 
     make bench
+    python benchmarks/turn.py --cost                         only what those ratios need
     python benchmarks/turn.py --quick --json results.json
 
     MONGODB_CONNECTION_STRING   use this MongoDB server instead of one that is started for the run
@@ -28,16 +31,24 @@ import pymongo
 from _report import (
     ASYNC,
     ASYNC_INVOCATION,
+    COST_COLUMNS,
+    CPU,
+    EASY,
     NONE,
     RAW,
+    SATURATED,
+    STATELESS,
     SYNC,
     SYNC_INVOCATION,
     SYNC_NONE,
     SYNC_PYMONGO,
     SYNC_RAW,
+    WARM,
     Row,
     aims,
     aims_table,
+    cost_rows,
+    cpu_rows,
     table,
     throughput_rows,
     turn_rows,
@@ -52,12 +63,20 @@ from _systems import (
     SyncRawPymongo,
     System,
 )
-from _workloads import EASY_MODEL_S, SATURATING_MODEL_S, many_sessions, stateless_requests, warm_turns
+from _workloads import (
+    EASY_MODEL_S,
+    SATURATING_MODEL_S,
+    many_sessions,
+    stateless_cpu,
+    stateless_requests,
+    warm_turns,
+)
 from pymongo import MongoClient
 
 from mongodb_session_manager.embedded import EmbeddedMongo
 
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
+COST = (WARM, CPU, SATURATED)
 Workload = Callable[[dict[str, System], asyncio.Runner], dict[str, Row]]
 
 
@@ -68,25 +87,37 @@ class Sizes:
     warmup: int = 20
     turns: int = 200
     requests: int = 200
+    cpu_blocks: int = 9
+    cpu_requests: int = 30
     saturated_requests: int = 10
     saturated_rounds: int = 3
     easy_requests: int = 5
     easy_rounds: int = 2
 
 
-QUICK = Sizes(warmup=5, turns=40, requests=40, saturated_requests=3, saturated_rounds=1, easy_requests=2, easy_rounds=1)
+QUICK = Sizes(
+    warmup=5,
+    turns=40,
+    requests=40,
+    cpu_blocks=3,
+    saturated_requests=3,
+    saturated_rounds=1,
+    easy_requests=2,
+    easy_rounds=1,
+)
 
 
 def workloads(sizes: Sizes) -> dict[str, Workload]:
     """Return what is run, by name."""
     return {
-        "warm turn": lambda systems, runner: turn_rows(
-            warm_turns(systems, runner, turns=sizes.turns, warmup=sizes.warmup)
-        ),
-        "stateless request": lambda systems, runner: turn_rows(
+        WARM: lambda systems, runner: turn_rows(warm_turns(systems, runner, turns=sizes.turns, warmup=sizes.warmup)),
+        STATELESS: lambda systems, runner: turn_rows(
             stateless_requests(systems, runner, requests=sizes.requests, warmup=sizes.warmup)
         ),
-        "saturated": lambda systems, runner: throughput_rows(
+        CPU: lambda systems, runner: cpu_rows(
+            stateless_cpu(systems, runner, blocks=sizes.cpu_blocks, requests=sizes.cpu_requests)
+        ),
+        SATURATED: lambda systems, runner: throughput_rows(
             many_sessions(
                 systems,
                 runner,
@@ -96,7 +127,7 @@ def workloads(sizes: Sizes) -> dict[str, Workload]:
                 ramp_s=0.0,
             )
         ),
-        "easy load": lambda systems, runner: throughput_rows(
+        EASY: lambda systems, runner: throughput_rows(
             many_sessions(
                 systems,
                 runner,
@@ -109,13 +140,20 @@ def workloads(sizes: Sizes) -> dict[str, Workload]:
     }
 
 
-def all_systems(uri: str, database: str) -> dict[str, System]:
-    """Make every system, each with a collection and a client of its own."""
+def async_systems(uri: str, database: str) -> dict[str, System]:
+    """Make those whose agents are awaited."""
     return {
         NONE: AsyncMemory(),
         RAW: AsyncRawMotor(uri, database, "raw"),
         ASYNC: AsyncManaged(uri, database, "async", "message"),
         ASYNC_INVOCATION: AsyncManaged(uri, database, "async_invocation", "invocation"),
+    }
+
+
+def all_systems(uri: str, database: str) -> dict[str, System]:
+    """Make every system, each with a collection and a client of its own."""
+    return {
+        **async_systems(uri, database),
         SYNC_NONE: SyncMemory(),
         SYNC_RAW: SyncRawMotor(uri, database, "sync_raw"),
         SYNC_PYMONGO: SyncRawPymongo(uri, database, "sync_pymongo"),
@@ -145,11 +183,10 @@ def scratch_database(uri: str) -> Iterator[tuple[str, str]]:
             client.drop_database(name)
 
 
-def measure(uri: str, database: str, chosen: dict[str, Workload]) -> dict[str, dict[str, Row]]:
+def measure(systems: dict[str, System], chosen: dict[str, Workload]) -> dict[str, dict[str, Row]]:
     """Run the workloads, printing each table as soon as there is one."""
     results: dict[str, dict[str, Row]] = {}
     with asyncio.Runner() as runner:
-        systems = all_systems(uri, database)
         for system in systems.values():
             runner.run(system.start())
         try:
@@ -166,6 +203,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what a turn costs beside a raw driver.")
     parser.add_argument("--quick", action="store_true", help="a short run, with less certain numbers")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file, too")
+    parser.add_argument("--cost", action="store_true", help="the async systems, and only what the last table needs")
     parser.add_argument(
         "--only", action="append", choices=list(workloads(QUICK)), help="run this workload only; can be repeated"
     )
@@ -175,7 +213,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     every = workloads(QUICK if options.quick else Sizes())
-    chosen = {title: workload for title, workload in every.items() if not options.only or title in options.only}
+    titles = options.only or (COST if options.cost else list(every))
+    chosen = {title: every[title] for title in every if title in titles}
+    make = async_systems if options.cost else all_systems
     with mongodb() as uri, scratch_database(uri) as (database, server_version):
         versions = {
             "python": sys.version.split()[0],
@@ -184,11 +224,13 @@ def main(arguments: Sequence[str]) -> None:
             "strands-agents": version("strands-agents"),
         }
         print(", ".join(f"{name} {version}" for name, version in versions.items()), f"| {os.cpu_count()} cores")
-        results = measure(uri, database, chosen)
+        results = measure(make(uri, database), chosen)
+    cost = cost_rows(results)
+    print(f"\n{table('cost, x raw Motor', cost, COST_COLUMNS)}")
     reached = aims(results)
     print(f"\n{aims_table(reached)}")
     if options.json is not None:
-        report = {"versions": versions, "workloads": results, "aims": [aim.as_dict() for aim in reached]}
+        report = {"versions": versions, "workloads": results, "cost": cost, "aims": [aim.as_dict() for aim in reached]}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
