@@ -1,9 +1,11 @@
-# `make` alone lists the verbs. Needs Python 3.11 or later with pip; everything else goes into .venv.
+# `make` alone lists the verbs. Options of a benchmark go into ARGS: `make bench ARGS="--quick"`.
+# Needs Python 3.11 or later with pip; everything else goes into .venv.
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.installed-apps
+PEERS := $(VENV)/.installed-peers
 CODE := $(wildcard src tests examples benchmarks .ci/dist.py)
 
 # The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
@@ -58,19 +60,19 @@ docs: $(STAMP) ## the documentation site, into build/site; a warning is a failur
 	@echo "Read it at http://127.0.0.1:8000/ with: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 bench: $(STAMP) ## what a turn costs beside a raw driver
-	$(BIN)/python benchmarks/turn.py
+	$(BIN)/python benchmarks/turn.py $(ARGS)
 
 bench-growth: $(STAMP) ## what adding to and resuming a session costs, from 10 messages to 1,000,000
-	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth.py $(ARGS)
 
 bench-hooks: $(STAMP) ## what a hook adds to an update while its endpoint hangs
-	$(BIN)/python benchmarks/hooks.py
+	$(BIN)/python benchmarks/hooks.py $(ARGS)
 
 bench-viewer: $(RUNTIME) ## the Session Viewer over 100,000 sessions
-	$(BIN)/python benchmarks/viewer.py
+	$(BIN)/python benchmarks/viewer.py $(ARGS)
 
-bench-peers: $(STAMP) ## the same agents on other session managers
-	$(BIN)/python benchmarks/peers.py
+bench-peers: $(PEERS) ## the same agents on other session managers
+	PYTHONPATH=benchmarks $(BIN)/python -m peers $(ARGS)
 
 dist: $(STAMP) ## a wheel and an sdist in dist/, each tried out in a clean virtual environment
 	$(BIN)/python .ci/dist.py
@@ -89,6 +91,11 @@ $(STAMP): pyproject.toml src/mongodb_session_manager/_version.py | $(BIN)/python
 	@echo "Installing into $(VENV), this takes some minutes"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev]"
 	@touch $@ $(RUNTIME)
+
+$(PEERS): $(STAMP)
+	@echo "Installing other session managers into $(VENV)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev,peers]"
+	@touch $@
 
 # Debian's Python comes without ensurepip unless python3-venv is installed; its pip can fill the environment instead.
 $(BIN)/python:

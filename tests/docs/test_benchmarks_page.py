@@ -19,7 +19,7 @@ PLOTS = ("requests.svg", "lag.svg", "growth.svg")
 def report(monkeypatch: pytest.MonkeyPatch) -> Any:
     # Benchmarks are scripts: they import what lies beside them by its bare name.
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("_peers_report")
+    return importlib.import_module("peers.report")
 
 
 def test_the_page_shows_what_was_measured(report: Any, tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_page_shows_what_was_measured(report: Any, tmp_path: Path) -> None:
 
     report.write_page(json.loads(RESULTS.read_text()), page)
 
-    assert page.read_text() == (DOCS / "benchmarks.md").read_text(), "write it again: benchmarks/peers.py --page"
+    assert page.read_text() == (DOCS / "benchmarks.md").read_text(), "write it again: make bench-peers ARGS=--page"
     for plot in PLOTS:
         assert (tmp_path / "benchmarks" / plot).read_text() == (DOCS / "benchmarks" / plot).read_text()
 

@@ -4,14 +4,15 @@ All systems are measured in one run, in turn, each in a process of its own; a sy
 repetitions is measured for as long as the run allows. What counts are the ratios to having no session manager.
 
     make bench-peers
-    python benchmarks/peers.py --quick
-    python benchmarks/peers.py --json docs/benchmarks/peers.json     a full run, kept
-    python benchmarks/peers.py --page docs/benchmarks/peers.json     docs/benchmarks.md and its plots, out of that file
+    make bench-peers ARGS="--quick"
+    make bench-peers ARGS="--json docs/benchmarks/peers.json"    a full run, kept
+    make bench-peers ARGS="--page docs/benchmarks/peers.json"    docs/benchmarks.md and its plots, out of that file
 
     MONGODB_CONNECTION_STRING   use this MongoDB server instead of one that is started for the run
 
-The S3 server is moto's, started for the run. The Valkey session manager is measured when it is installed
-(`pip install strands-valkey-session-manager`) and `redis-server` is on PATH.
+Without make, from the project's folder: PYTHONPATH=benchmarks python -m peers. The other session managers come with the
+extra `peers`. The S3 server is moto's, started for the run. The Valkey session manager is measured when `redis-server`
+is on PATH.
 """
 
 from __future__ import annotations
@@ -30,14 +31,19 @@ from typing import Any
 
 import psutil
 from _measure import rotated
-from _peers_report import Report, text_tables, write_page
-from _peers_servers import servers
-from _peers_worker import Worker
 
 from mongodb_session_manager import __version__
 
-DOCS = Path(__file__).parent.parent / "docs"
+from .report import Report, text_tables, write_page
+from .servers import servers
+from .worker import Worker
+
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "benchmarks.md"
+PACKAGES = (
+    *("strands-agents", "pymongo", "motor", "boto3", "moto"),
+    *("strands-mongodb-session-manager", "strands-mongodb-storage", "strands-valkey-session-manager"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ QUICK = Sizes(rounds=1, turns=30, requests=20, requests_at_once=2, growth=(10, 1
 def measure(sizes: Sizes, only: Sequence[str] | None) -> Report:
     """Run everything, saying on standard error what is being run."""
     # Only here: the page is written without any of the systems.
-    from _peers_systems import available
+    from .systems import available
 
     limit_s = sizes.limit_s
     repeated: dict[str, dict[str, Any]] = {
@@ -88,10 +94,9 @@ def measure(sizes: Sizes, only: Sequence[str] | None) -> Report:
 
 
 def _about(server_versions: Mapping[str, str], sizes: Sizes) -> dict[str, Any]:
-    packages = ("strands-agents", "pymongo", "motor", "boto3", "moto")
     return {
         "date": datetime.now(UTC).strftime("%d %B %Y").lstrip("0"),
-        "command": "python benchmarks/peers.py --quick" if sizes.rounds == QUICK.rounds else "make bench-peers",
+        "command": 'make bench-peers ARGS="--quick"' if sizes.rounds == QUICK.rounds else "make bench-peers",
         "machine": {
             "cores": psutil.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 2**30),
@@ -102,7 +107,7 @@ def _about(server_versions: Mapping[str, str], sizes: Sizes) -> dict[str, Any]:
             "mongodb-session-manager": __version__,
             "Python": platform.python_version(),
             **server_versions,
-            **{package: version(package) for package in packages},
+            **{package: version(package) for package in PACKAGES},
         },
         "sizes": {"rounds": sizes.rounds, "turns": sizes.turns, "requests": sizes.requests, "limit_s": sizes.limit_s},
     }

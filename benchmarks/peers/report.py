@@ -8,12 +8,13 @@ from statistics import median
 from typing import Any
 
 from _measure import percentile
-from _peers_plots import bars, lines
+
+from .plots import bars, lines
 
 NONE = "no session manager"
 SINGLE = ("warm turn", "stateless request")
 AT_ONCE = "100 sessions at once"
-BEGIN, END = "<!-- begin: written by benchmarks/peers.py -->", "<!-- end: written by benchmarks/peers.py -->"
+BEGIN, END = "<!-- begin: written by make bench-peers -->", "<!-- end: written by make bench-peers -->"
 
 Found = Mapping[str, Any]
 Table = list[list[str]]

@@ -13,29 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
-import pymongo
 from _conversations import COLLECTION, WINDOW, Conversations
 from _measure import CommandCount
 from _models import FixedModel
-from _peers_servers import Places
 from _systems import AGENT_ID, FlushOn, build_agent
+from pymongo import MongoClient
 from strands import Agent
 from strands.models.model import Model
 from strands.session import FileSessionManager, RepositorySessionManager, S3SessionManager, SnapshotSessionManager
-from strands.storage import LocalFileStorage
+from strands.storage import LocalFileStorage, Storage
 from strands.types.content import Message, Messages
 from strands.types.session import SessionMessage
 
 from mongodb_session_manager import AsyncMongoDBSessionManagerFactory, MongoDBSessionManagerFactory
 
+from .servers import Places
+
 NONE = "no session manager"
 ASYNC, SYNC = "this library, async", "this library, sync"
 ASYNC_INVOCATION = 'this library, async, flush_on="invocation"'
 FILE, SNAPSHOT, S3_MOTO = "FileSessionManager", "SnapshotSessionManager, LocalFileStorage", "S3SessionManager, moto"
+MONGODB_LOG = "strands-mongodb-session-manager"
+SNAPSHOT_MONGODB = "SnapshotSessionManager, strands-mongodb-storage"
 VALKEY, VALKEY_DURABLE = "ValkeySessionManager, in memory", "ValkeySessionManager, appendfsync always"
 
 OURS = (ASYNC, ASYNC_INVOCATION, SYNC)
-WITH_SERVER = (*OURS, S3_MOTO, VALKEY, VALKEY_DURABLE)
+WITH_SERVER = (*OURS, MONGODB_LOG, SNAPSHOT_MONGODB, S3_MOTO, VALKEY, VALKEY_DURABLE)
 
 _BUCKET = "peers"
 _WRITERS = 8
@@ -118,7 +121,7 @@ class _MongoDB(Peer):
 
     async def grow(self, session_id: str, count: int, messages: Messages) -> None:
         if self._conversations is None:
-            client: Any = pymongo.MongoClient(self._places.mongodb)
+            client: Any = MongoClient(self._places.mongodb)
             self._conversations = Conversations(self._places.mongodb, client[self._database])
             await self._conversations.take_turns()
         self._conversations.store(session_id, count)
@@ -221,11 +224,15 @@ class Files(_Files, _Repository):
         return FileSessionManager(session_id, storage_dir=str(Path(self._places.folder, "files")))
 
 
-class Snapshots(_Files):
-    """`SnapshotSessionManager` on `LocalFileStorage`; it keeps what the agent holds, so no more than its window."""
+class Snapshots(Peer):
+    """`SnapshotSessionManager`, on any storage; it keeps what the agent holds, so no more than its window."""
+
+    @abstractmethod
+    def storage(self) -> Storage:
+        """Return where snapshots are kept."""
 
     def _manager(self, session_id: str) -> SnapshotSessionManager:
-        return SnapshotSessionManager(session_id, storage=LocalFileStorage(str(Path(self._places.folder, "snapshots"))))
+        return SnapshotSessionManager(session_id, storage=self.storage())
 
     @asynccontextmanager
     async def agent(self, session_id: str, model: Model) -> AsyncIterator[Agent]:
@@ -238,6 +245,55 @@ class Snapshots(_Files):
     async def grow(self, session_id: str, count: int, messages: Messages) -> None:
         held: list[Message] = [messages[number % len(messages)] for number in range(count)]
         await self.store(session_id, held)
+
+
+class SnapshotsInFiles(_Files, Snapshots):
+    """Snapshots on `LocalFileStorage`."""
+
+    def storage(self) -> Storage:
+        return LocalFileStorage(str(Path(self._places.folder, "snapshots")))
+
+
+class _OtherMongoDB(Peer):
+    """A package for MongoDB, with one client for all sessions, as its users would make it."""
+
+    def __init__(self, places: Places, name: str) -> None:
+        super().__init__(places)
+        self._commands = CommandCount()
+        self._client: MongoClient[dict[str, Any]] = MongoClient(places.mongodb, event_listeners=[self._commands])
+        self._database = f"{places.database}_{name}"
+
+    async def stop(self) -> None:
+        self._client.close()
+
+    def sent(self) -> int:
+        return self._commands.total
+
+
+class MongoDBLog(_OtherMongoDB, _Repository):
+    """`strands-mongodb-session-manager`: one document a message."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(places, "log")
+        self._manager = importlib.import_module("strands_mongodb_session_manager").MongoDBSessionManager
+
+    def manager(self, session_id: str) -> RepositorySessionManager:
+        made: RepositorySessionManager = self._manager(
+            session_id, client=self._client, database_name=self._database, collection_name=COLLECTION
+        )
+        return made
+
+
+class SnapshotsInMongoDB(_OtherMongoDB, Snapshots):
+    """Snapshots on `strands-mongodb-storage`."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(places, "storage")
+        package = importlib.import_module("strands_mongodb_storage")
+        self._storage: Storage = package.MongoDBStorage(client=self._client, database_name=self._database)
+
+    def storage(self) -> Storage:
+        return self._storage
 
 
 class S3(_Repository):
@@ -316,7 +372,9 @@ MAKERS: dict[str, Callable[[Places], Peer]] = {
     ASYNC_INVOCATION: lambda places: AsyncLibrary(places, "async_invocation", "invocation"),
     SYNC: lambda places: SyncLibrary(places, "sync", "message"),
     FILE: Files,
-    SNAPSHOT: Snapshots,
+    SNAPSHOT: SnapshotsInFiles,
+    MONGODB_LOG: MongoDBLog,
+    SNAPSHOT_MONGODB: SnapshotsInMongoDB,
     S3_MOTO: S3,
     VALKEY: lambda places: Valkey(places, "memory"),
     VALKEY_DURABLE: lambda places: Valkey(places, "every write"),

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from _peers_servers import Places
+from .servers import Places
 
 _END_S = 30.0
 
@@ -22,7 +22,7 @@ class Worker:
         """Start the process."""
         self._system = system
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "peers.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._send({"system": system, "places": asdict(places)})
         self._receive()
@@ -62,8 +62,8 @@ class Worker:
 
 def main() -> None:
     # Here, so that the process that starts the workers imports none of the systems.
-    from _peers_systems import MAKERS
-    from _peers_workloads import WORKLOADS
+    from .systems import MAKERS
+    from .workloads import WORKLOADS
 
     answers, sys.stdout = sys.stdout, sys.stderr
 

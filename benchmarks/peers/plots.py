@@ -9,7 +9,10 @@ from xml.sax.saxutils import escape
 _WIDTH = 760
 _TEXT = "#7a8089"
 _OURS = "#009485"
-_COLOURS = ("#7a8089", "#009485", "#4caf50", "#00695c", "#ef6c00", "#8e44ad", "#c0392b", "#2f6fdb", "#1b3f8b")
+_COLOURS = (
+    *("#7a8089", "#009485", "#4caf50", "#00695c", "#ef6c00", "#8e44ad", "#c0392b", "#2f6fdb", "#1b3f8b"),
+    *("#b8860b", "#d81b60", "#5d4037", "#00acc1"),
+)
 
 
 def bars(values: Mapping[str, float], title: str, *, logarithmic: bool = False) -> str:

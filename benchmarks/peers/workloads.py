@@ -10,8 +10,9 @@ from typing import Any
 
 from _measure import loop_lag
 from _models import PROMPT, FixedModel
-from _peers_systems import Peer
 from _workloads import RESUMED_MESSAGES, SESSIONS, conversation, new_session_ids
+
+from .systems import Peer
 
 MODEL_S = 0.02
 COUNTED = 10
