@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
+from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, InvalidURI
 
 POOL_DEFAULTS: Mapping[str, Any] = {
@@ -23,7 +24,12 @@ POOL_DEFAULTS: Mapping[str, Any] = {
 
 
 def with_defaults(connection_string: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the caller's options plus the defaults for what neither they nor the connection string set."""
+    """Return the caller's options plus the defaults for what neither they nor the connection string set.
+
+    Raises:
+        pymongo.errors.InvalidURI: The credentials hold a character that has to be percent-encoded.
+    """
+    _check_encoded(connection_string)
     in_string = connection_string_options(connection_string)
     given = {name.lower(): value for name, value in options.items()}
     merged = dict(options)
@@ -36,6 +42,33 @@ def with_defaults(connection_string: str, options: Mapping[str, Any]) -> dict[st
             merged["minPoolSize"] = min(merged["minPoolSize"], largest)
     # Making a client is never allowed to wait for the network; the driver connects with the first operation.
     return {name: value for name, value in merged.items() if name.lower() != "connect"} | {"connect": False}
+
+
+def check_connection_string(connection_string: str) -> None:
+    """Raise the driver's error about a connection string that it cannot understand, without secrets. Sends nothing.
+
+    Raises:
+        pymongo.errors.ConfigurationError: It is malformed, or sets an option that the driver refuses. Some of the
+            driver's refusals are plain `ValueError`.
+    """
+    failure: Exception
+    try:
+        MongoClient[Any](connection_string, **with_defaults(connection_string, {})).close()
+        return
+    except Exception as error:
+        failure = safe_error(error, connection_string, {})
+    raise failure
+
+
+def _check_encoded(connection_string: str) -> None:
+    # The driver takes "p@ss/w" in `mongodb://user:p@ss/w@host` for the password "p", the host "ss" and the database
+    # "w@host", and would look for that host, with a part of the password in its errors.
+    path = connection_string.partition("://")[2].partition("?")[0].partition("/")[2]
+    if "@" in path:
+        raise InvalidURI(
+            "invalid connection string: special characters in user name and password (such as @ : / ? # %) must be "
+            "percent-encoded, as urllib.parse.quote_plus does; an @ after the first / says that one is not"
+        )
 
 
 def connection_string_options(connection_string: str) -> dict[str, str]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from ..web import Stopping, run, settings_problems
+from ..web import Stopping, run, run_command, settings_command
 from .app import create_app
 from .settings import PlaygroundSettings
 
+ABOUT = """Chat in a browser with a Strands agent whose sessions are kept.
 
-def main() -> None:
+Each setting is a flag, an environment variable or a line in a file `.env`; the first of them that is there counts.
+Without a connection string a MongoDB server of its own is started; without a model an offline one answers.
+
+Example: [bold]{program} --model openai:gpt-4o-mini --port 9000[/bold]
+"""
+
+
+def start(settings: PlaygroundSettings) -> None:
     """Serve the playground until it is told to end.
 
     Raises:
@@ -19,10 +26,7 @@ def main() -> None:
     """
     stopping = Stopping()
     try:
-        settings = PlaygroundSettings()
         app = create_app(settings, stopping=stopping)
-    except ValidationError as error:
-        sys.exit(f"the playground cannot start: {settings_problems(error)}")
     except (ImportError, ValueError) as error:
         sys.exit(f"the playground cannot start: PLAYGROUND_MODEL: {error}")
     given = settings.connection_string
@@ -33,8 +37,24 @@ def main() -> None:
         port=settings.port,
         stopping=stopping,
         connection_string=given.get_secret_value() if given else None,
+        port_setting="PLAYGROUND_PORT",
         log_level=settings.log_level,
     )
+
+
+command = settings_command(PlaygroundSettings, start, title="the playground")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the playground as the flags, the environment and `.env` say, until it is told to end.
+
+    Args:
+        arguments: The command line; None takes the process's.
+
+    Raises:
+        SystemExit: A setting makes no sense, or the server could not be started.
+    """
+    run_command(command, module="mongodb_session_manager.playground", about=ABOUT, arguments=arguments)
 
 
 if __name__ == "__main__":

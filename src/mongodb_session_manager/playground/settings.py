@@ -15,19 +15,19 @@ class PlaygroundSettings(BaseSettings):
     """Where the playground runs, what it talks to and where it stores.
 
     Attributes:
-        connection_string: `MONGODB_CONNECTION_STRING`; unset for an embedded server, shared with the viewer;
-            its data is temporary.
-        database_name: `DATABASE_NAME`.
-        collection_name: `COLLECTION_NAME`; the viewer's, so that both show the same sessions.
+        connection_string: `MONGODB_CONNECTION_STRING`: MongoDB server; unset for an embedded one, shared with the
+            viewer; its data is temporary.
+        database_name: `DATABASE_NAME`: database of the sessions.
+        collection_name: `COLLECTION_NAME`: collection of the sessions; the viewer's, so that both show the same.
         model: `PLAYGROUND_MODEL`: `offline`, or `provider:id` as in `bedrock:<id>`, `openai:<id>`, `ollama:<id>`.
         host: `PLAYGROUND_HOST`, an address of this machine: the playground has no password.
-        port: `PLAYGROUND_PORT`; 0 lets the system choose.
+        port: `PLAYGROUND_PORT`: port to listen on; 0 lets the system choose.
         application_name: `PLAYGROUND_APPLICATION_NAME`: stored in the sessions it makes; others it leaves alone.
         viewer_url: `PLAYGROUND_VIEWER_URL`: where the session viewer runs; empty for no link.
         max_turns: `PLAYGROUND_MAX_TURNS`: replies in the making at the same time.
         shutdown_grace_s: `PLAYGROUND_SHUTDOWN_GRACE_S`: seconds that running replies have when the server ends.
         offline_delay_s: `PLAYGROUND_OFFLINE_DELAY_S`: seconds between two words of the offline model.
-        log_level: `LOG_LEVEL`.
+        log_level: `LOG_LEVEL`: what is logged.
     """
 
     model_config = SettingsConfigDict(

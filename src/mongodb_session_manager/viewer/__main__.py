@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from ..web import run, settings_problems
+from ..web import run, run_command, settings_command
 from .app import create_app
 from .settings import ViewerSettings
 
+ABOUT = """Show the sessions of a collection in a browser: search, read, follow, export.
 
-def main() -> None:
-    """Serve the viewer as the environment and `.env` say.
+Each setting is a flag, an environment variable or a line in a file `.env`; the first of them that is there counts.
+Without a connection string a MongoDB server of its own is started, with sample conversations.
+
+Example: [bold]{program} --connection-string mongodb://localhost:27017/ --database-name my_app --port 9000[/bold]
+"""
+
+
+def start(settings: ViewerSettings) -> None:
+    """Serve the viewer until it is told to end.
 
     Raises:
-        SystemExit: A setting is not allowed, or the server cannot be started; the message says why.
+        SystemExit: The server cannot be started; the message says why.
     """
-    try:
-        settings = ViewerSettings()
-    except ValidationError as error:
-        sys.exit(f"the viewer cannot start: {settings_problems(error)}")
     app = create_app(settings)
     run(
         app,
@@ -29,8 +31,24 @@ def main() -> None:
         port=settings.backend_port,
         stopping=app.state.stopping,
         connection_string=settings.connection_string,
+        port_setting="BACKEND_PORT",
         log_level=settings.log_level,
     )
+
+
+command = settings_command(ViewerSettings, start, title="the viewer")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the viewer as the flags, the environment and `.env` say.
+
+    Args:
+        arguments: The command line; None takes the process's.
+
+    Raises:
+        SystemExit: A setting is not allowed, or the server cannot be started; the message says why.
+    """
+    run_command(command, module="mongodb_session_manager.viewer", about=ABOUT, arguments=arguments)
 
 
 if __name__ == "__main__":

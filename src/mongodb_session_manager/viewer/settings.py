@@ -14,17 +14,17 @@ class ViewerSettings(BaseSettings):
     """What the viewer needs to know. Each field is the environment variable of its name in capitals.
 
     Attributes:
-        mongodb_connection_string: MongoDB server; None starts an embedded one with sample conversations.
+        mongodb_connection_string: MongoDB server; unset for an embedded one with sample conversations.
         database_name: Database of the sessions.
         collection_name: Collection of the sessions.
-        backend_password: Opens the whole viewer; needed, with at least 12 characters, unless `backend_host` is this
-            machine's own address.
+        backend_password: Opens the whole viewer; needed, with at least 12 characters, unless the host is this machine's
+            own address.
         backend_host: Address to listen on.
-        backend_port: Port to listen on.
+        backend_port: Port to listen on; 0 lets the system choose.
         allowed_origins_str: Other origins whose pages may use the API, separated by commas.
         max_pool_size: Most connections to MongoDB.
         min_pool_size: Connections that are kept open.
-        max_idle_time_ms: Milliseconds after which a connection that nobody uses is closed.
+        max_idle_time_ms: Milliseconds after which an unused connection is closed.
         default_page_size: Sessions in a page, unless the request says otherwise.
         max_page_size: Most sessions in a page.
         enum_fields_str: Metadata fields to offer the stored values of, separated by commas.

@@ -13,9 +13,10 @@ from .binding import check_binding, is_loopback
 from .databases import mongodb_server
 from .errors import ApiError, ErrorBody, install_errors, invalid
 from .event_streams import EventStream, ServerSentEvent, Stopping, event_frame
+from .flags import read_settings, run_command, settings_command, settings_problems
 from .pages import install_pages
 from .security import Policy, install_security, parse_origins
-from .server import run, settings_problems
+from .server import run
 
 __all__ = [
     "ApiError",
@@ -34,6 +35,9 @@ __all__ = [
     "is_loopback",
     "mongodb_server",
     "parse_origins",
+    "read_settings",
     "run",
+    "run_command",
+    "settings_command",
     "settings_problems",
 ]

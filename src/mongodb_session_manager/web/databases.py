@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
+from pymongo.errors import PyMongoError
 
+from ..client.options import check_connection_string as check_options
 from ..embedded import EmbeddedMongo, find_mongod
 
 logger = logging.getLogger(__name__)
@@ -59,3 +61,16 @@ def check_server_program(connection_string: str | None) -> None:
     """
     if not connection_string:
         find_mongod()
+
+
+def check_connection_string(connection_string: str | None) -> None:
+    """Fail early when a connection string cannot be understood; nothing is sent.
+
+    Raises:
+        ValueError: It cannot; the message shows no part of it that is secret.
+    """
+    if connection_string:
+        try:
+            check_options(connection_string)
+        except (PyMongoError, TypeError) as error:
+            raise ValueError(str(error)) from None

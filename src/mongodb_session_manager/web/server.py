@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import socket
 import sys
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from ..embedded import EmbeddedMongoError
-from .databases import check_server_program
+from .databases import check_connection_string, check_server_program
 from .event_streams import Stopping
 
 _GRACE_S = 5
 """Seconds that requests in progress have when the server ends."""
-
-
-def settings_problems(error: ValidationError) -> str:
-    """Return what is wrong with an app's settings, in one line and without the values, of which some are secret."""
-    said: list[str] = []
-    for problem in error.errors(include_input=False, include_url=False):
-        setting = ".".join(str(part).upper() for part in problem["loc"])
-        # pydantic puts this before what a validator of ours said.
-        message = problem["msg"].removeprefix("Value error, ")
-        said.append(f"{setting}: {message}" if setting else message)
-    return "; ".join(said)
 
 
 def run(
@@ -39,6 +29,7 @@ def run(
     port: int,
     stopping: Stopping,
     connection_string: str | None,
+    port_setting: str,
     log_level: str = "info",
 ) -> None:
     """Serve an app until it is told to end, and print where it is.
@@ -50,6 +41,7 @@ def run(
         port: Port to listen on; 0 lets the system choose.
         stopping: Told when the server is about to end.
         connection_string: The user's MongoDB server; None for the embedded one, which is looked for at once.
+        port_setting: The environment variable of the port, to name when the port cannot be had.
         log_level: `debug`, `info`, `warning` or `error`.
 
     Raises:
@@ -57,8 +49,14 @@ def run(
     """
     try:
         check_server_program(connection_string)
+        check_connection_string(connection_string)
+        sockets = _bound(host, port)
     except EmbeddedMongoError as error:
         sys.exit(f"no MongoDB server: {error}; or set MONGODB_CONNECTION_STRING")
+    except ValueError as error:
+        sys.exit(f"{title} cannot start: MONGODB_CONNECTION_STRING: {error}")
+    except OSError as error:
+        sys.exit(f"{title} cannot start: {port_setting}: {_binding_problem(error, host, port)}")
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s | %(message)s")
     config = uvicorn.Config(
         app,
@@ -72,9 +70,36 @@ def run(
     )
     server = _Server(config, title, stopping)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets)
     if not server.started:
         sys.exit(1)
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """Take the addresses before anything else is started: a port that is in use is found at once."""
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    if port == 0:
+        del found[1:]  # each would have a port of its own
+    with contextlib.ExitStack() as bound:
+        sockets = []
+        for family, kind, protocol, _, address in found:
+            listener = bound.enter_context(contextlib.closing(socket.socket(family, kind, protocol)))
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            sockets.append(listener)
+        bound.pop_all()
+    return sockets
+
+
+def _binding_problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use by another program; choose another with --port, or end that program"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights than this user has; choose one from 1024 on with --port"
+    return f"{host}:{port} cannot be listened on: {error.strerror or type(error).__name__}"
 
 
 class _Server(uvicorn.Server):

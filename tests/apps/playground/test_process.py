@@ -110,7 +110,7 @@ def test_settings_that_make_no_sense_end_it_with_one_line(
     monkeypatch.setenv(name, value)
 
     with pytest.raises(SystemExit) as ended:
-        main()
+        main([])
 
     said = str(ended.value)
     assert problem in said
