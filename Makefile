@@ -1,4 +1,4 @@
-# `make` alone lists the verbs. Options of a benchmark go into ARGS: `make bench ARGS="--quick"`.
+# `make` alone lists the verbs. Options of a script go into ARGS: `make bench ARGS="--quick"`.
 # Needs Python 3.11 or later with pip; everything else goes into .venv.
 
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.installed-apps
 PEERS := $(VENV)/.installed-peers
-CODE := $(wildcard src tests examples benchmarks .ci/dist.py)
+CODE := $(wildcard src tests examples benchmarks .ci/*.py)
 
 # The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -17,8 +17,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-all lint types format docs bench bench-growth bench-hooks \
-	bench-viewer bench-peers dist clean
+.PHONY: help install demo viewer playground test test-browser test-all test-versions lint types format docs bench bench-growth \
+	bench-hooks bench-viewer bench-peers bench-import dist clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,9 +43,14 @@ test-browser: $(STAMP) ## the tests of the pages, in Chromium
 test-all: $(STAMP) ## all tests; a skipped test is a failure
 	$(BIN)/python -m pytest --no-skips
 
-lint: $(STAMP) ## check style and formatting
+test-versions: $(STAMP) ## the tests on the lowest and on the newest Strands, PyMongo and Motor that are supported
+	$(BIN)/python .ci/versions.py $(ARGS)
+
+lint: $(STAMP) ## check style, formatting and workflow files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
 
 types: $(STAMP) ## check types
 	$(BIN)/mypy $(CODE)
@@ -71,6 +76,9 @@ bench-hooks: $(STAMP) ## what a hook adds to an update while its endpoint hangs
 bench-viewer: $(RUNTIME) ## the Session Viewer over 100,000 sessions
 	$(BIN)/python benchmarks/viewer.py $(ARGS)
 
+bench-import: $(STAMP) ## what importing the package takes, beside Strands and Motor
+	$(BIN)/python benchmarks/imports.py $(ARGS)
+
 bench-peers: $(PEERS) ## the same agents on other session managers
 	PYTHONPATH=benchmarks $(BIN)/python -m peers $(ARGS)
 
@@ -78,7 +86,7 @@ dist: $(STAMP) ## a wheel and an sdist in dist/, each tried out in a clean virtu
 	$(BIN)/python .ci/dist.py
 
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Whoever only wants to see it work does not wait for what developing it needs.

@@ -21,6 +21,7 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 
+from .._strands import cancel
 from ..web.plain import storable_text
 from .agent import AGENT_ID
 from .blocks import shown_blocks
@@ -133,8 +134,7 @@ class Turn:
         if self._agent is None:
             self._task.cancel()
         else:
-            # Strands drops what was streamed of a reply that is cancelled, and stores this in its place.
-            self._agent.cancel(message=self._said or STOPPED)
+            cancel(self._agent, self._said or STOPPED)
             if not await self.wait(STOP_GRACE_S if grace_s is None else grace_s):
                 self._task.cancel()
         await self.wait()
