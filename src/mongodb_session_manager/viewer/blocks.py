@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..web.plain import Plain, offloaded_size, text_or_none
-from .schemas import (
+from .block_schemas import (
     Block,
     CitationsBlock,
     FileBlock,

@@ -11,6 +11,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
 from ..store import AsyncMongoDBSessionRepository
+from ..store.children import SEGMENTS
 from ..store.history import History
 from ..store.store import SessionStore
 from .filters import FieldCatalog
@@ -50,7 +51,8 @@ class Database:
             write_deadline_s=READ_S,
         )
         self.fields = FieldCatalog(collection, enum_fields, settings.enum_max_values)
-        self.search = SessionSearch(collection)
+        segments = self._handle.user_collection(settings.database_name, f"{settings.collection_name}{SEGMENTS}")
+        self.search = SessionSearch(collection, segments)
         self.reader = SessionReader(store, History(store))
         self.timeline = TimelineReader(self.reader)
         self.changes = ChangeHub(collection)

@@ -8,21 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 from ..web.plain import utc_text
+from .block_schemas import Block, ImageBlock, JsonBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
 from .database import Database, time_limit
 from .heads import session_head
-from .schemas import (
-    Block,
-    FeedbackItem,
-    GuardrailItem,
-    ImageBlock,
-    JsonBlock,
-    MessageItem,
-    ReasoningBlock,
-    SessionHead,
-    TextBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-)
+from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem, SessionHead
 from .timeline import Item, Page, Position
 
 Format = Literal["json", "jsonl", "markdown"]
@@ -129,6 +118,8 @@ def _markdown(item: Item) -> Iterator[str]:
             yield f"\n### Guardrail{when}\n\n{_inline(item.action or 'unknown action')}\n\n"
             if item.policies_triggered:
                 yield _fenced(item.policies_triggered)
+        case ErrorItem():
+            yield f"\n### Failed turn{when}\n\n{_inline(item.error)}\n\n"
 
 
 def _block(block: Block) -> Iterator[str]:

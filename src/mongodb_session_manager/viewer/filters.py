@@ -17,7 +17,7 @@ from ..schema.messages import bson_date
 from ..schema.names import metadata_path
 from ..web import invalid
 from ..web.plain import storable_text
-from .schemas import FieldType, MetadataField
+from .search_schemas import FieldType, MetadataField
 
 APPLICATION_NAME = "application_name"
 
@@ -119,7 +119,8 @@ def parse_filters(text: str | None, fields: Mapping[str, MetadataField]) -> dict
     for key, value in _loaded(text).items():
         name = key.removeprefix("metadata.")
         shown = storable_text(key)[:200]
-        if isinstance(value, dict | list):
+        is_range = isinstance(value, dict) and bool(value) and set(value) <= {"min", "max"}
+        if isinstance(value, dict | list) and not is_range:
             kind = "an object" if isinstance(value, dict) else "a list"
             raise invalid("filters", f"the value of {shown!r} must be text, a number or true or false, not {kind}")
         if value is None:
@@ -131,7 +132,7 @@ def parse_filters(text: str | None, fields: Mapping[str, MetadataField]) -> dict
         path = APPLICATION_NAME if name == APPLICATION_NAME else _path(name)
         if path in query:
             raise invalid("filters", f"{shown!r} is given twice")
-        query[path] = _condition(field, value)
+        query[path] = _range(field, value) if is_range else _condition(field, value)
     return query
 
 
@@ -165,6 +166,28 @@ def _condition(field: MetadataField, value: str | int | float | bool) -> dict[st
         start, end = parse_moment("filters", value)
         return {"$gte": start, "$lt": end} if end is not None else {"$eq": start}
     return {"$eq": values.encode(value, where=field.field)}
+
+
+def _range(field: MetadataField, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the condition for values between two limits, both included; one of them may be left out."""
+    shown = storable_text(field.field)[:200]
+    condition: dict[str, Any] = {}
+    for name, operator in (("min", "$gte"), ("max", "$lte")):
+        limit = limits.get(name)
+        if name not in limits:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, str | int | float):
+            raise invalid("filters", f"the {name} of {shown!r} must be a number, a date or text")
+        if field.type == "number" and isinstance(limit, str):
+            raise invalid("filters", f"the {name} of {shown!r} must be a number")
+        if field.type == "date":
+            moment, next_day = parse_moment("filters", str(limit))
+            # A whole day is included.
+            until_next_day = name == "max" and next_day is not None
+            condition["$lt" if until_next_day else operator] = next_day if until_next_day else moment
+        else:
+            condition[operator] = values.encode(limit, where=field.field)
+    return condition
 
 
 def parse_moment(name: str, text: str) -> tuple[datetime, datetime | None]:

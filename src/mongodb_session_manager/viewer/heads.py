@@ -11,8 +11,11 @@ from ..schema.messages import read_date
 from ..schema.names import decode_name
 from ..web.plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
 from .reading import StoredHead
-from .schemas import AgentSummary, Counts, SessionCard, SessionHead, ToolTotals, UsageTotals
+from .schemas import AgentSummary, Counts, SessionHead, ToolTotals, UsageTotals
+from .search_schemas import Ratings, SessionCard
 
+_TITLE_LENGTH = 120
+_LOOKED_AT = 2_000
 _TOTALS = {
     "input_tokens": "inputTokens",
     "output_tokens": "outputTokens",
@@ -33,7 +36,7 @@ _TOOL_COUNTS = {
 def session_head(head: StoredHead) -> SessionHead:
     """Return what is known of a session besides its timeline."""
     document = head.document
-    counted = {"message": 0, "feedback": 0, "guardrail": 0}
+    counted = {"message": 0, "feedback": 0, "guardrail": 0, "error": 0}
     messages: dict[str, int] = {}
     for entry in head.lists:
         counted[entry.kind] += entry.count
@@ -41,6 +44,7 @@ def session_head(head: StoredHead) -> SessionHead:
             messages[entry.agent.agent_id] = entry.count
     return SessionHead(
         session_id=storable_text(head.session_id),
+        title=title_or_none(document.get("title")),
         application_name=text_or_none(document.get("application_name")),
         created_at=read_date(document.get("created_at")),
         updated_at=read_date(document.get("updated_at")),
@@ -51,7 +55,12 @@ def session_head(head: StoredHead) -> SessionHead:
             for agent_id, agent in head.agents.items()
         ],
         usage=usage_totals(list(head.usages.values())),
-        counts=Counts(messages=counted["message"], feedbacks=counted["feedback"], guardrails=counted["guardrail"]),
+        counts=Counts(
+            messages=counted["message"],
+            feedbacks=counted["feedback"],
+            guardrails=counted["guardrail"],
+        ),
+        errors_count=counted["error"],
     )
 
 
@@ -62,6 +71,9 @@ def session_card(document: Mapping[str, Any]) -> SessionCard:
     usage = counts.get("usage")
     return SessionCard(
         session_id=storable_text(str(document["_id"])),
+        title=title_or_none(document.get("title")),
+        ratings=_ratings(counts.get("ratings")),
+        errors_count=count_or_none(counts.get("errors")),
         application_name=text_or_none(document.get("application_name")),
         created_at=read_date(document.get("created_at")),
         updated_at=read_date(document.get("updated_at")),
@@ -71,6 +83,20 @@ def session_card(document: Mapping[str, Any]) -> SessionCard:
         feedbacks_count=count_or_none(counts.get("feedbacks")),
         usage=Plain().value(usage) if isinstance(usage, Mapping) else {},
     )
+
+
+def title_or_none(stored: object) -> str | None:
+    """Return a title as one line of at most 120 characters, None without one."""
+    line = " ".join(stored[:_LOOKED_AT].split()) if isinstance(stored, str) else ""
+    if not line:
+        return None
+    return storable_text(line if len(line) <= _TITLE_LENGTH else f"{line[: _TITLE_LENGTH - 1]}…")
+
+
+def _ratings(stored: object) -> Ratings | None:
+    if not isinstance(stored, Mapping):
+        return None
+    return Ratings(**{name: count_or_none(stored.get(name)) or 0 for name in ("up", "down", "other")})
 
 
 def metadata_shown(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from ..schema.agents import StoredAgent
 from ..schema.messages import read_date
 from ..web.plain import Plain, number_or_none, storable_text, text_or_none
 from .addresses import session_url
+from .block_schemas import UnknownBlock
 from .blocks import BlockReader
 from .reading import ItemList
-from .schemas import FeedbackItem, GuardrailItem, GuardrailNote, MessageItem, MessageMetrics, UnknownBlock
+from .schemas import ErrorItem, FeedbackItem, GuardrailItem, GuardrailNote, MessageItem, MessageMetrics
 
-Item = MessageItem | FeedbackItem | GuardrailItem
+Item = MessageItem | FeedbackItem | GuardrailItem | ErrorItem
 
 _USAGE = {
     "input_tokens": "inputTokens",
@@ -52,6 +53,8 @@ class ItemReader:
                 return [self._feedback(item) for item in stored]
             case "guardrail":
                 return [self._guardrail(item) for item in stored]
+            case "error":
+                return [self._error(item) for item in stored]
 
     def _messages(self, agent: StoredAgent, stored: Sequence[Any], numbers: Sequence[int]) -> Iterator[MessageItem]:
         part = StoredAgent(
@@ -143,6 +146,16 @@ class ItemReader:
             action=note.action,
             stop_reason=note.stop_reason,
             policies_triggered=note.policies_triggered,
+        )
+
+    def _error(self, item: object) -> ErrorItem:
+        given = item if isinstance(item, Mapping) else {}
+        name = text_or_none(given.get("error"))
+        return ErrorItem(
+            timestamp=read_date(given.get("timestamp")),
+            agent_id=text_or_none(values.decode(given.get("agent_id"))),
+            error=(name or "unknown")[:200],
+            problem=None if name else "it does not say which error",
         )
 
 

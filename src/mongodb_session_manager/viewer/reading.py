@@ -16,9 +16,14 @@ from ..store.batches import Document
 from ..store.history import History, MissingSegmentsError
 from ..store.store import SessionStore
 
-ListKind = Literal["message", "feedback", "guardrail"]
+ListKind = Literal["message", "feedback", "guardrail", "error"]
 
-DATE_FIELDS: Mapping[ListKind, str] = {"message": "created_at", "feedback": "created_at", "guardrail": "timestamp"}
+DATE_FIELDS: Mapping[ListKind, str] = {
+    "message": "created_at",
+    "feedback": "created_at",
+    "guardrail": "timestamp",
+    "error": "timestamp",
+}
 
 _AGENT_DATA = ("agent_id", "model", "system_prompt", "prompt_metadata", "state", "created_at", "updated_at")
 _AGENT_FIELDS = ("archived_count", "archive", "redactions", "usage", "created_at", "updated_at", "next_message_id")
@@ -31,6 +36,8 @@ _SESSION_FIELDS = (
     "incarnation",
     "feedbacks_sealed",
     "guardrail_events_sealed",
+    "title",
+    "errors",
 )
 _LARGEST_SLICE = 2**31 - 1
 
@@ -50,6 +57,7 @@ class ItemList:
         count: How many items it has, sealed ones included.
         agent: Whose messages they are.
         held: The items themselves, where the whole document had to be read.
+        first: How many items were there that are stored no more: of failed turns only the last ones are kept.
     """
 
     kind: ListKind
@@ -58,6 +66,7 @@ class ItemList:
     count: int
     agent: StoredAgent | None = None
     held: Sequence[Any] | None = None
+    first: int = 0
 
     @property
     def key(self) -> str:
@@ -122,7 +131,11 @@ class SessionReader:
             SessionNotFoundError: The session is gone.
         """
         wanted = {entry.key: entry for entry in head.lists if entry.key in ranges}
-        found = {key: list(entry.held[slice(*ranges[key])]) for key, entry in wanted.items() if entry.held is not None}
+        found = {
+            key: list(entry.held[max(ranges[key][0] - entry.first, 0) : max(ranges[key][1] - entry.first, 0)])
+            for key, entry in wanted.items()
+            if entry.held is not None
+        }
         stored = [entry for key, entry in wanted.items() if key not in found and ranges[key][0] < ranges[key][1]]
         tails = await self._tails(head.session_id, stored, ranges, fields)
         for entry in stored:
@@ -217,6 +230,7 @@ _HEAD: Document = {
             },
         ]
     },
+    "summary": {"errors": "$summary.errors"},
     "feedbacks": {"$size": _array("$feedbacks")},
     "guardrail_events": {"$size": _array("$guardrail_events")},
     "agents": {
@@ -246,6 +260,7 @@ def _current_head(session_id: str, found: Document) -> StoredHead:
     ]
     lists.append(_list("guardrail", GUARDRAIL_EVENTS, found.get(GUARDRAIL_EVENTS.archive), found["guardrail_events"]))
     lists.append(_list("feedback", FEEDBACKS, found.get(FEEDBACKS.archive), found["feedbacks"]))
+    lists += _errors(found)
     usages = {agent_id: _mapping(agent.raw.get("usage")) for agent_id, agent in agents.items()}
     return StoredHead(session_id, found, agents, usages, lists)
 
@@ -267,8 +282,19 @@ def _whole_head(session_id: str, document: Document) -> StoredHead:
         items = document.get(entry.path)
         held = items if isinstance(items, list) else [items] if items else []
         lists.append(ItemList(kind, entry, Archive(), len(held), held=held))  # type: ignore[arg-type]
+    lists += _errors(document)
     usages: dict[str, Mapping[str, Any]] = {agent_id: usage_of_messages(agent) for agent_id, agent in agents.items()}
     return StoredHead(session_id, document, agents, usages, lists)
+
+
+def _errors(document: Document) -> list[ItemList]:
+    """Return the list of failed turns; nothing where there are none, or where an older tool means something else."""
+    held = document.get("errors")
+    if not isinstance(held, list) or not held:
+        return []
+    total = _mapping(document.get("summary")).get("errors")
+    count = total if isinstance(total, int) and total >= len(held) else len(held)
+    return [ItemList("error", SealedList("errors", ""), Archive(), count, held=held, first=count - len(held))]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -1,24 +1,19 @@
-"""What the viewer's API answers. Times are UTC with `Z`; what JSON cannot say of a stored value is rendered as text."""
+"""What the viewer's API answers about one session, logins and itself.
+
+Times are UTC with `Z`; what JSON cannot say of a stored value is rendered as text.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import Field
 
-from ..web.plain import utc_text
-
-Moment = Annotated[datetime, PlainSerializer(utc_text, return_type=str, when_used="json")]
-
-FieldType = Literal["string", "number", "boolean", "date", "enum"]
+from .answer import Answer, Moment
+from .block_schemas import Block
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Health(_Model):
+class Health(Answer):
     """Whether the viewer can do its work."""
 
     status: Literal["ok", "unavailable"]
@@ -26,145 +21,7 @@ class Health(_Model):
     version: str
 
 
-class MetadataField(_Model):
-    """A metadata field that sessions can be filtered by.
-
-    `values` are given for the type `enum` only.
-    """
-
-    field: str
-    type: FieldType
-    values: list[str | int | float | bool] | None = None
-
-
-class MetadataFields(_Model):
-    """All fields that sessions can be filtered by."""
-
-    fields: list[MetadataField]
-
-
-class SessionCard(_Model):
-    """What a list shows of a session. Counts are null where an older tool's document does not have them."""
-
-    session_id: str
-    application_name: str | None
-    created_at: Moment | None
-    updated_at: Moment | None
-    metadata: dict[str, Any]
-    agents_count: int | None
-    messages_count: int | None
-    feedbacks_count: int | None
-    usage: dict[str, Any]
-
-
-class SearchPage(_Model):
-    """A page of sessions, newest first.
-
-    `total` is exact when `total_exact`; else there are at least so many.
-    """
-
-    sessions: list[SessionCard]
-    total: int
-    total_exact: bool
-    limit: int
-    offset: int
-    has_more: bool
-    next_cursor: str | None
-
-
-class TextBlock(_Model):
-    """Text. `cut` is how many characters are left out at its end."""
-
-    type: Literal["text", "guard_content"] = "text"
-    text: str
-    cut: int = 0
-
-
-class ReasoningBlock(_Model):
-    """What a model thought; `hidden` when the provider gave it in encrypted form only."""
-
-    type: Literal["reasoning"] = "reasoning"
-    text: str
-    hidden: bool = False
-    cut: int = 0
-
-
-class ImageBlock(_Model):
-    """An image; `url` is null where it is of no kind that the viewer shows, or is stored elsewhere."""
-
-    type: Literal["image"] = "image"
-    format: str
-    size: int | None
-    url: str | None
-    source: str | None = None
-
-
-class FileBlock(_Model):
-    """A document, video or audio, by name and size only."""
-
-    type: Literal["document", "video", "audio"]
-    format: str
-    name: str | None
-    size: int | None
-    source: str | None = None
-
-
-class ToolUseBlock(_Model):
-    """A call of a tool."""
-
-    type: Literal["tool_use"] = "tool_use"
-    tool_use_id: str
-    name: str
-    input: Any
-
-
-class ToolResultBlock(_Model):
-    """What a tool returned."""
-
-    type: Literal["tool_result"] = "tool_result"
-    tool_use_id: str
-    status: str
-    content: list[Block]
-
-
-class JsonBlock(_Model):
-    """A value, as tools return them."""
-
-    type: Literal["json"] = "json"
-    value: Any
-
-
-class CitationsBlock(_Model):
-    """Text with its sources."""
-
-    type: Literal["citations"] = "citations"
-    text: str
-    citations: Any
-    cut: int = 0
-
-
-class UnknownBlock(_Model):
-    """Something that the viewer does not know, as it is stored."""
-
-    type: Literal["unknown"] = "unknown"
-    value: Any
-
-
-Block = Annotated[
-    TextBlock
-    | ReasoningBlock
-    | ImageBlock
-    | FileBlock
-    | ToolUseBlock
-    | ToolResultBlock
-    | JsonBlock
-    | CitationsBlock
-    | UnknownBlock,
-    Field(discriminator="type"),
-]
-
-
-class GuardrailNote(_Model):
+class GuardrailNote(Answer):
     """What a guardrail did to a message."""
 
     action: str | None
@@ -173,7 +30,7 @@ class GuardrailNote(_Model):
     policies_triggered: dict[str, list[str]]
 
 
-class MessageMetrics(_Model):
+class MessageMetrics(Answer):
     """What one answer cost; `accumulated` when the numbers are those of the whole run up to it. Unknown is null."""
 
     input_tokens: int | float | None = None
@@ -186,7 +43,7 @@ class MessageMetrics(_Model):
     accumulated: bool = False
 
 
-class MessageItem(_Model):
+class MessageItem(Answer):
     """A message of an agent.
 
     Of a redacted one only the replacement is shown. `problem` says what is odd about it; `cut` that a part of it was
@@ -206,18 +63,18 @@ class MessageItem(_Model):
     problem: str | None = None
 
 
-class FeedbackItem(_Model):
+class FeedbackItem(Answer):
     """A feedback; `extra` are the caller's other keys."""
 
     type: Literal["feedback"] = "feedback"
     timestamp: Moment | None
     rating: Any
     comment: str | None
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default_factory=dict)
     problem: str | None = None
 
 
-class GuardrailItem(_Model):
+class GuardrailItem(Answer):
     """An intervention of a guardrail."""
 
     type: Literal["guardrail"] = "guardrail"
@@ -230,10 +87,20 @@ class GuardrailItem(_Model):
     problem: str | None = None
 
 
-TimelineItem = Annotated[MessageItem | FeedbackItem | GuardrailItem, Field(discriminator="type")]
+class ErrorItem(Answer):
+    """A turn that failed: the class of its error, never its text."""
+
+    type: Literal["error"] = "error"
+    timestamp: Moment | None
+    agent_id: str | None
+    error: str
+    problem: str | None = None
 
 
-class ToolTotals(_Model):
+TimelineItem = Annotated[MessageItem | FeedbackItem | GuardrailItem | ErrorItem, Field(discriminator="type")]
+
+
+class ToolTotals(Answer):
     """Calls of one tool; `total_time_s` in seconds."""
 
     call_count: int | float
@@ -242,7 +109,7 @@ class ToolTotals(_Model):
     total_time_s: float
 
 
-class UsageTotals(_Model):
+class UsageTotals(Answer):
     """What a session or an agent used; unknown is null, not 0."""
 
     input_tokens: int | float | None
@@ -255,7 +122,7 @@ class UsageTotals(_Model):
     tools: dict[str, ToolTotals]
 
 
-class AgentSummary(_Model):
+class AgentSummary(Answer):
     """An agent of a session: its recorded configuration, its state and what it used."""
 
     agent_id: str
@@ -269,7 +136,7 @@ class AgentSummary(_Model):
     usage: UsageTotals
 
 
-class Counts(_Model):
+class Counts(Answer):
     """How many of each there are in a session."""
 
     messages: int
@@ -277,10 +144,11 @@ class Counts(_Model):
     guardrails: int
 
 
-class SessionHead(_Model):
+class SessionHead(Answer):
     """What is known of a session besides its timeline."""
 
     session_id: str
+    title: str | None
     application_name: str | None
     created_at: Moment | None
     updated_at: Moment | None
@@ -289,27 +157,46 @@ class SessionHead(_Model):
     agents_summary: list[AgentSummary]
     usage: UsageTotals
     counts: Counts
+    errors_count: int
 
 
 class SessionDetail(SessionHead):
     """A session with a page of its timeline.
 
-    `next_cursor` continues the page, null at the end. `live_cursor` is where the event stream continues after
-    everything that is stored now.
+    `next_cursor` continues the page, null at the end. `previous_cursor` is given for a page that begins at a message:
+    it continues backwards, with `order=desc`. `live_cursor` is where the event stream continues after everything that
+    is stored now.
     """
 
     timeline: list[TimelineItem]
     next_cursor: str | None
+    previous_cursor: str | None = None
     live_cursor: str
 
 
-class MessageAnswer(_Model):
+class MessageAnswer(Answer):
     """One message, nothing left out."""
 
     message: MessageItem
 
 
-class UsagePoint(_Model):
+class FoundMessage(Answer):
+    """A message that holds a text: where it stands, and what is written around the text."""
+
+    agent_id: str
+    message_id: int | None
+    timestamp: Moment | None
+    excerpt: str
+
+
+class FoundMessages(Answer):
+    """The messages of a session that hold a text, oldest first; `complete` is false when there are more."""
+
+    found: list[FoundMessage]
+    complete: bool
+
+
+class UsagePoint(Answer):
     """One answer of a model; for long sessions several neighbouring ones of an agent together, `answers` of them."""
 
     timestamp: Moment | None
@@ -322,21 +209,21 @@ class UsagePoint(_Model):
     time_to_first_byte_ms: int | float | None
 
 
-class UsageSeries(_Model):
+class UsageSeries(Answer):
     """What a session used over time; `complete` is false when only its newest messages were looked at."""
 
     points: list[UsagePoint]
     complete: bool
 
 
-class LoginRequest(_Model):
+class LoginRequest(Answer):
     """A password for everything, or with `session_id` the password of that session."""
 
     password: str = Field(max_length=1024)
     session_id: str | None = Field(default=None, max_length=1024)
 
 
-class Access(_Model):
+class Access(Answer):
     """What the asking browser may see: everything, one session, or nothing before it logs in."""
 
     access: Literal["all", "session", "none"]
@@ -344,18 +231,15 @@ class Access(_Model):
     login_required: bool
 
 
-class LiveReady(_Model):
+class LiveReady(Answer):
     """First event of a stream; `mode` says how changes are noticed."""
 
     mode: Literal["change_stream", "polling"]
     cursor: str
 
 
-class LiveItems(_Model):
+class LiveItems(Answer):
     """New items of the timeline, oldest first."""
 
     items: list[TimelineItem]
     cursor: str
-
-
-ToolResultBlock.model_rebuild()

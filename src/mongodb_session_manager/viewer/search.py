@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bson.min_key import MinKey
 from pymongo.errors import ExecutionTimeout
 
-from ..store.listing import NEWEST_FIRST, SUMMARY_PROJECTION, Position, after_position, cursor_after, position_of
-from ..web import invalid
+from ..schema.messages import read_date
+from ..store.listing import SUMMARY_PROJECTION
+from ..web import ApiError, invalid
+from .conditions import OlderDocuments, Rating, failed, rated, with_agent
 from .filters import parse_moment
 from .heads import session_card
-from .schemas import SearchPage
+from .orders import Order, Place
+from .search_schemas import FoundCard, Hit, SearchPage, SessionCard, TextPage
 from .spans import Spans
+from .summaries import Summaries
+from .text_search import TextSearch
 
 PAGE_MS = 5_000
 """Milliseconds that the database may take for a page."""
@@ -27,8 +32,8 @@ COUNT_MS = 100
 COUNT_AT_LEAST_MS = 50
 """Milliseconds that it may count for in any case."""
 
-_POSITION = {"_id": 1, "created_at": 1}
 MOST_SKIPPED = 1_000_000
+_SHOWN = {**SUMMARY_PROJECTION, "title": 1, "incarnation": 1}
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,54 @@ class SearchRequest:
 
     Attributes:
         session_id: A part of the session's id.
+        text: A part of what was said, or of the title.
+        rating: How a person rated something in it.
+        failed: Whether a turn failed.
+        agent: An agent that takes part.
         filters: Conditions on fields, from `parse_filters`.
         created_at_start: First moment or day.
         created_at_end: Last moment or day.
+        order: What comes first.
         limit: Most sessions to return.
         offset: Sessions to skip.
         cursor: Where the page before ended.
     """
 
     session_id: str | None = None
+    text: str | None = None
+    rating: Rating | None = None
+    failed: bool | None = None
+    agent: str | None = None
     filters: Mapping[str, Any] = field(default_factory=dict)
     created_at_start: str | None = None
     created_at_end: str | None = None
+    order: Order = field(default_factory=Order)
     limit: int = 20
     offset: int = 0
     cursor: str | None = None
 
-    def query(self) -> dict[str, Any]:
+    @property
+    def looks_into_summaries(self) -> bool:
+        """Whether older documents have to be looked into, which have no complete summary."""
+        return self.rating is not None or self.failed is not None
+
+    @property
+    def is_by_id_only(self) -> bool:
+        """Whether the index of dates is all that has to be read."""
+        narrowed = self.filters or self.agent or self.looks_into_summaries
+        return bool(self.session_id) and not narrowed and self.order.sort == "created"
+
+    @property
+    def has_to_be_sorted(self) -> bool:
+        """Whether there may be no index that gives what is found in order."""
+        ranges = any(isinstance(value, Mapping) and "$eq" not in value for value in self.filters.values())
+        return self.order.sort != "created" or self.looks_into_summaries or ranges
+
+    def query(self, *, older: bool = True) -> dict[str, Any]:
         """Return the conditions as MongoDB takes them.
+
+        Args:
+            older: Look into documents that do not count ratings and failed turns.
 
         Raises:
             ApiError: One of them is not valid.
@@ -70,59 +105,110 @@ class SearchRequest:
         if self.created_at_end:
             moment, next_day = parse_moment("created_at_end", self.created_at_end)
             created |= {"$lte": moment} if next_day is None else {"$lt": next_day}
-        if "_id" in query and not created:
+        if created:
+            query["created_at"] = created
+        if "_id" in query and self.order.field not in query:
             # True of every session: with a condition on the index's first field, ids are compared in the index, else
             # in documents, each of which would be read.
-            created["$gte"] = MinKey()
-        return query | ({"created_at": created} if created else {})
+            query[self.order.field] = {"$gte": MinKey()}
+        more = []
+        if self.rating is not None:
+            more.append(rated(self.rating, older=older))
+        if self.failed is not None:
+            more.append(failed(self.failed, older=older))
+        if self.agent is not None:
+            more.append(with_agent(self.agent))
+        for condition in more:
+            if "$or" in condition:
+                query.setdefault("$and", []).append(condition)
+            else:
+                query |= condition
+        return query
 
 
 class SessionSearch:
     """Searches one collection."""
 
-    def __init__(self, collection: Any) -> None:
-        """Search the driver's `collection`; no I/O."""
+    def __init__(self, collection: Any, segments: Any) -> None:
+        """Search the driver's collections of sessions and of their segments; no I/O."""
         self._collection = collection
         self._spans = Spans(collection)
+        self._older = OlderDocuments(collection)
+        self._summaries = Summaries(collection, segments)
+        self._texts = TextSearch(collection, segments)
 
-    async def page(self, request: SearchRequest) -> SearchPage:
-        """Return a page, newest first.
+    async def query(self, request: SearchRequest) -> dict[str, Any]:
+        """Return the conditions of a request as MongoDB takes them.
 
         Raises:
             ApiError: The request is not valid.
         """
-        query = request.query()
+        older = request.looks_into_summaries and await self._older.may_exist()
+        return request.query(older=older)
+
+    async def page(self, request: SearchRequest) -> SearchPage:
+        """Return a page, in the order that is asked for.
+
+        Raises:
+            ApiError: The request is not valid.
+        """
+        query = await self.query(request)
+        if request.text is not None:
+            return await self._text_page(request, query)
         started = time.monotonic()
         after = None
         if request.cursor is not None:
-            after = _position(request.cursor)
+            after = request.order.place_of(request.cursor)
         elif request.offset:
             # Looked up in the index alone: skipping sessions would read each of them.
-            last = await self._session_at(query, request.offset - 1)
-            if last is None:
+            last = await self._places(request.order, query, 1, request.offset - 1)
+            if not last:
                 return await self._answer(request, query, [], started)
             # By way of a cursor, so that what a page cannot end with is refused alike.
-            after = _position(cursor_after(last))
-        found = await self._newest(request, query, after)
+            after = request.order.place_of(request.order.cursor(request.order.place(last[0])))
+        try:
+            found = await self._found(request, query, after)
+        except ExecutionTimeout:
+            raise _too_slow(request.order) from None
         return await self._answer(request, query, found, started)
 
-    async def _newest(
-        self, request: SearchRequest, query: dict[str, Any], after: Position | None
-    ) -> list[dict[str, Any]]:
-        limit = request.limit + 1
-        if request.session_id and not request.filters:
-            found = await self._spans.newest(query, SUMMARY_PROJECTION, after=after, limit=limit, limit_ms=PAGE_MS)
+    async def cards(self, query: Mapping[str, Any]) -> list[SessionCard]:
+        """Return the cards of the sessions that a query finds, in no order; for a few named sessions."""
+        found = await self._collection.find(query, _SHOWN, max_time_ms=PAGE_MS).to_list(None)
+        return [session_card(document) for document in await self._summaries.completed(found)]
+
+    async def _found(self, request: SearchRequest, query: dict[str, Any], after: Place | None) -> list[dict[str, Any]]:
+        limit, order = request.limit + 1, request.order
+        if request.is_by_id_only:
+            position = None if after is None else (after.value, after.session_id)
+            found = await self._spans.newest(query, _SHOWN, after=position, limit=limit, limit_ms=PAGE_MS)
             if found is not None:
                 return found
-        page = query if after is None else after_position(query, after)
-        cursor = self._collection.find(page, SUMMARY_PROJECTION, sort=NEWEST_FIRST, limit=limit, max_time_ms=PAGE_MS)
+        page = query if after is None else order.after(query, after)
+        if request.has_to_be_sorted:
+            # Sorting what a range or another order finds takes keys only, as long as no document is asked for.
+            places = await self._places(order, page, limit)
+            return await self._read([place["_id"] for place in places])
+        cursor = self._collection.find(page, _SHOWN, sort=order.keys, limit=limit, max_time_ms=PAGE_MS)
         whole: list[dict[str, Any]] = await cursor.to_list(None)
         return whole
 
-    async def _session_at(self, query: Mapping[str, Any], place: int) -> dict[str, Any] | None:
-        cursor = self._collection.find(query, _POSITION, sort=NEWEST_FIRST, skip=place, limit=1, max_time_ms=PAGE_MS)
-        found: list[dict[str, Any]] = await cursor.to_list(None)
-        return found[0] if found else None
+    async def _read(self, session_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return sessions in that order; one that is gone meanwhile is left out."""
+        query = {"_id": {"$in": list(session_ids)}}
+        found = await self._collection.find(query, _SHOWN, max_time_ms=PAGE_MS).to_list(None) if session_ids else []
+        documents = {document["_id"]: document for document in found}
+        return [documents[session_id] for session_id in session_ids if session_id in documents]
+
+    async def _places(self, order: Order, query: Mapping[str, Any], limit: int, skip: int = 0) -> list[dict[str, Any]]:
+        cursor = self._collection.find(
+            query, {"_id": 1, order.field: 1}, sort=order.keys, skip=skip, limit=limit, max_time_ms=PAGE_MS
+        )
+        try:
+            found: list[dict[str, Any]] = await cursor.to_list(None)
+        except ExecutionTimeout:
+            raise _too_slow(order) from None
+        return found
 
     async def _answer(
         self,
@@ -140,13 +226,42 @@ class SessionSearch:
             spent_ms = int((time.monotonic() - started) * 1000)
             total = await self._count(query, max(COUNT_MS - spent_ms, COUNT_AT_LEAST_MS))
         return SearchPage(
-            sessions=[session_card(document) for document in page],
+            sessions=[session_card(document) for document in await self._summaries.completed(page)],
             total=max(seen + has_more if total is None else total, seen),
             total_exact=total is not None,
             limit=request.limit,
             offset=request.offset,
             has_more=has_more,
-            next_cursor=cursor_after(page[-1]) if has_more else None,
+            next_cursor=request.order.cursor(request.order.place(page[-1])) if has_more else None,
+        )
+
+    async def _text_page(self, request: SearchRequest, query: dict[str, Any]) -> TextPage:
+        """Return what a look through the sessions found; an offset counts nothing here."""
+        assert request.text is not None
+        order = request.order
+        after = None if request.cursor is None else order.place_of(request.cursor)
+        looked = await self._texts.look(request.text, query, order, after, request.limit)
+        hits = await self._texts.hits(request.text, looked.found)
+        documents = await self._summaries.completed(await self._read(looked.found))
+        cards = []
+        for document in documents:
+            hit = hits.get(document["_id"])
+            shown = None if hit is None else Hit(**{name: hit[name] for name in ("agent_id", "message_id", "excerpt")})
+            cards.append(FoundCard(**dict(session_card(document)), hit=shown))
+        goes_on = not looked.ended and looked.last is not None
+        place = None if looked.last is None else order.place(looked.last)
+        return TextPage(
+            sessions=cards,
+            total=len(cards),
+            total_exact=looked.ended and request.cursor is None,
+            limit=request.limit,
+            offset=0,
+            has_more=goes_on,
+            next_cursor=order.cursor(place) if goes_on and place is not None else None,
+            searched=looked.sessions,
+            searched_bytes=looked.size,
+            searched_until=None if place is None or order.sort in ("messages", "tokens") else read_date(place.value),
+            skipped=looked.skipped,
         )
 
     async def _count(self, query: Mapping[str, Any], limit_ms: int) -> int | None:
@@ -161,8 +276,10 @@ class SessionSearch:
         return count
 
 
-def _position(cursor: str) -> Position:
-    try:
-        return position_of(cursor)
-    except ValueError:
-        raise invalid("cursor", "it is none that a page ended with") from None
+def _too_slow(order: Order) -> ApiError:
+    return ApiError(
+        503,
+        "too_slow",
+        f"finding these sessions takes more than {PAGE_MS // 1000} s; narrow the search, or create an index on "
+        f"{order.field} and _id",
+    )

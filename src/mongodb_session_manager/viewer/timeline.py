@@ -21,7 +21,7 @@ from ..schema.messages import read_date
 from ..web import invalid
 from .items import ItemReader
 from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
-from .schemas import FeedbackItem, GuardrailItem, MessageItem
+from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem
 
 _ATTEMPTS = 5
 _LONGEST_CURSOR = 64 * 1024
@@ -30,7 +30,7 @@ _DATES = {kind: (name,) for kind, name in DATE_FIELDS.items()}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
-Item = MessageItem | FeedbackItem | GuardrailItem
+Item = MessageItem | FeedbackItem | GuardrailItem | ErrorItem
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Position:
     def start(self, entry: ItemList) -> int:
         """Return how many items of a list come before the place."""
         if self.places is None:
-            return 0 if self.ascending else entry.count
-        return min(self.places.get(_name(entry), 0), entry.count)
+            return entry.first if self.ascending else entry.count
+        return min(max(self.places.get(_name(entry), 0), entry.first), entry.count)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,9 @@ class TimelineReader:
             if start:
                 places[_name(entry)] = start
         more = any(
-            places.get(_name(entry), 0) < entry.count if position.ascending else places.get(_name(entry), 0) > 0
+            places.get(_name(entry), 0) < entry.count
+            if position.ascending
+            else places.get(_name(entry), 0) > entry.first
             for entry in head.lists
         )
         items = [shown[key, place] for _, key, place in order if (key, place) in shown]
@@ -186,7 +188,11 @@ class TimelineReader:
         ranges: dict[str, tuple[int, int]] = {}
         for entry in head.lists:
             start = position.start(entry)
-            ends = (start, min(start + limit, entry.count)) if position.ascending else (max(start - limit, 0), start)
+            ends = (
+                (start, min(start + limit, entry.count))
+                if position.ascending
+                else (max(start - limit, entry.first), start)
+            )
             if ends[0] < ends[1]:
                 ranges[entry.key] = ends
         if len(ranges) == 1:

@@ -27,6 +27,7 @@ _FIELDS: Mapping[ListKind, tuple[str, ...]] = {
     "message": ("message_id", "created_at", "metadata", "event_loop_metrics"),
     "feedback": (),
     "guardrail": (),
+    "error": (),
 }
 _COUNTS = ("input_tokens", "output_tokens", "latency_ms", "time_to_first_byte_ms")
 _NEVER = datetime.min.replace(tzinfo=UTC)

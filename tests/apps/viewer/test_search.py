@@ -40,7 +40,9 @@ async def filled(sessions: Sessions, open_viewer: OpenViewer) -> AsyncIterator[V
                 "mixed": number if number % 2 else str(number),
                 "secret": number,
             },
-            agents={"a": [message("user", "nobody may find this in a list")]},
+            agents={
+                "a": [message("user", f"Where is {number}?"), message("assistant", "nobody may find this in a list")]
+            },
         )
         for number in range(60)
     )
@@ -55,6 +57,9 @@ async def test_a_page_shows_the_newest_sessions_without_their_messages(filled: V
         "sessions": [
             {
                 "session_id": "Chat-059.y",
+                "title": "Where is 59?",
+                "ratings": {"up": 0, "down": 0, "other": 0},
+                "errors_count": 0,
                 "application_name": "desk",
                 "created_at": "2026-03-03T23:00:00.000Z",
                 "updated_at": "2026-03-03T23:00:00.000Z",
@@ -68,7 +73,7 @@ async def test_a_page_shows_the_newest_sessions_without_their_messages(filled: V
                     "secret": 59,
                 },
                 "agents_count": 1,
-                "messages_count": 1,
+                "messages_count": 2,
                 "feedbacks_count": 0,
                 "usage": {},
             },
@@ -251,7 +256,7 @@ async def test_sessions_of_other_tools_are_listed_as_what_they_are(viewer: Viewe
     assert found["dated as text"]["created_at"] == "2026-03-05T10:00:00.000Z"
     assert found["no date"]["created_at"] is None
     assert found["odd"]["metadata"] == {"(not a document)": "text"}
-    assert (found["odd"]["messages_count"], found["odd"]["application_name"]) == (None, None)
+    assert (found["odd"]["messages_count"], found["odd"]["application_name"]) == (0, None)
     assert sorted(one_by_one) == sorted(found)
 
 

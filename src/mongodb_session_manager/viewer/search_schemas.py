@@ -1,0 +1,97 @@
+"""What the viewer's API answers about many sessions: fields, cards and pages."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .answer import Answer, Moment
+
+FieldType = Literal["string", "number", "boolean", "date", "enum"]
+
+
+class MetadataField(Answer):
+    """A metadata field that sessions can be filtered by.
+
+    `values` are given for the type `enum` only.
+    """
+
+    field: str
+    type: FieldType
+    values: list[str | int | float | bool] | None = None
+
+
+class MetadataFields(Answer):
+    """All fields that sessions can be filtered by."""
+
+    fields: list[MetadataField]
+
+
+class Ratings(Answer):
+    """Feedbacks of a session by rating."""
+
+    up: int
+    down: int
+    other: int
+
+
+class SessionCard(Answer):
+    """What a list shows of a session.
+
+    Counts are null where an older document does not have them and they could not be worked out in time.
+    """
+
+    session_id: str
+    title: str | None
+    ratings: Ratings | None
+    errors_count: int | None
+    application_name: str | None
+    created_at: Moment | None
+    updated_at: Moment | None
+    metadata: dict[str, Any]
+    agents_count: int | None
+    messages_count: int | None
+    feedbacks_count: int | None
+    usage: dict[str, Any]
+
+
+class SearchPage(Answer):
+    """A page of sessions, newest first.
+
+    `total` is exact when `total_exact`; else there are at least so many.
+    """
+
+    sessions: list[SessionCard]
+    total: int
+    total_exact: bool
+    limit: int
+    offset: int
+    has_more: bool
+    next_cursor: str | None
+
+
+class Hit(Answer):
+    """Where a session says the text that was looked for; without a message it is in the title."""
+
+    agent_id: str | None
+    message_id: int | None
+    excerpt: str
+
+
+class FoundCard(SessionCard):
+    """A session that says the text that was looked for."""
+
+    hit: Hit | None
+
+
+class TextPage(SearchPage):
+    """The sessions that say a text, of those that were looked through.
+
+    `searched_until` is how far back the search looked: the date by which the list is sorted, of the last session.
+    `next_cursor` goes on from there, null at the end. `skipped` sessions were too large to look through in time.
+    """
+
+    sessions: list[FoundCard]  # type: ignore[assignment]
+    searched: int
+    searched_bytes: int
+    searched_until: Moment | None
+    skipped: int

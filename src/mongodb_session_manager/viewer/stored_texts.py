@@ -1,0 +1,141 @@
+"""What MongoDB itself is asked to work out of stored conversations: expressions, so that no message leaves the server.
+
+Messages stand in agents, whose keys nobody knows beforehand, and their content in blocks or, of older tools, in a
+string; of a redacted one only the replacement counts. Anything may be odd, and an odd value counts as nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+Document = dict[str, Any]
+
+SAID: Document = {
+    "$ifNull": ["$$message.redact_message.content", "$$message.content", "$$message.message.content"],
+}
+"""The content of `$$message`."""
+
+ROLE: Document = {"$ifNull": ["$$message.role", "$$message.message.role"]}
+
+
+def literally(text: str) -> str:
+    """Return the regular expression that finds a text as it is, in each of its Unicode forms."""
+    forms = dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)))
+    return "|".join(re.escape(form) for form in forms)
+
+
+def is_a(value: Any, kind: str) -> Document:
+    """Return whether a value is of a BSON type."""
+    return {"$eq": [{"$type": value}, kind]}
+
+
+def array(value: Any) -> Document:
+    """Return a value if it is an array, else an empty one."""
+    return {"$cond": [{"$isArray": value}, value, []]}
+
+
+def agents(value: str = "$agents") -> Document:
+    """Return the agents as pairs of key and agent."""
+    return {"$cond": [is_a(value, "object"), {"$objectToArray": value}, []]}
+
+
+def string(value: Any) -> Document:
+    """Return a value if it is a string, else an empty one."""
+    return {"$cond": [is_a(value, "string"), value, ""]}
+
+
+def matches(value: Any, pattern: str) -> Document:
+    """Return whether a value is a string in which a pattern is found, whatever the case."""
+    return {"$regexMatch": {"input": string(value), "regex": pattern, "options": "i"}}
+
+
+def any_of(items: Any, name: str, condition: Any) -> Document:
+    """Return whether a condition holds for any item of an array."""
+    return {"$anyElementTrue": [{"$map": {"input": items, "as": name, "in": condition}}]}
+
+
+def says(pattern: str) -> Document:
+    """Return whether `$$message` says what a pattern finds."""
+    in_blocks = any_of("$$said", "block", matches("$$block.text", pattern))
+    return {
+        "$let": {
+            "vars": {"said": SAID},
+            "in": {"$cond": [{"$isArray": "$$said"}, in_blocks, matches("$$said", pattern)]},
+        }
+    }
+
+
+def texts() -> Document:
+    """Return the texts of `$$message`, an array of strings."""
+    of_blocks = {"$map": {"input": "$$said", "as": "block", "in": string("$$block.text")}}
+    return {
+        "$let": {"vars": {"said": SAID}, "in": {"$cond": [{"$isArray": "$$said"}, of_blocks, [string("$$said")]]}},
+    }
+
+
+def excerpt(pattern: str, before: int, after: int) -> Document:
+    """Return what `$$message` says around the first place that a pattern finds, of so many characters."""
+    first = {"$first": {"$filter": {"input": texts(), "as": "text", "cond": matches("$$text", pattern), "limit": 1}}}
+    start = {"$max": [{"$subtract": ["$$found.idx", before]}, 0]}
+    return {
+        "$let": {
+            "vars": {"text": {"$ifNull": [first, ""]}},
+            "in": {
+                "$let": {
+                    "vars": {"found": {"$regexFind": {"input": "$$text", "regex": pattern, "options": "i"}}},
+                    "in": {
+                        "$concat": [
+                            {"$cond": [{"$gt": ["$$found.idx", before]}, "…", ""]},
+                            {"$substrCP": ["$$text", start, before + after]},
+                        ]
+                    },
+                }
+            },
+        }
+    }
+
+
+def found_messages(items: Any, pattern: str, most: int, before: int = 50, after: int = 150) -> Document:
+    """Return the first messages of an array that say it: their numbers, dates, and what is written around it."""
+    found = {"$filter": {"input": array(items), "as": "message", "cond": says(pattern), "limit": most}}
+    shown = {
+        "message_id": "$$message.message_id",
+        "created_at": {"$ifNull": ["$$message.created_at", "$$message.message.created_at"]},
+        "excerpt": excerpt(pattern, before, after),
+    }
+    return {"$map": {"input": found, "as": "message", "in": shown}}
+
+
+def first_said(items: Any, characters: int) -> Document:
+    """Return the beginning of the first text that a person said in an array of messages, null without one."""
+    spoken = {"$filter": {"input": texts(), "as": "text", "cond": {"$regexMatch": {"input": "$$text", "regex": r"\S"}}}}
+    by_person = {"$and": [{"$eq": [ROLE, "user"]}, {"$gt": [{"$size": spoken}, 0]}]}
+    message = {"$first": {"$filter": {"input": array(items), "as": "message", "cond": by_person, "limit": 1}}}
+    return {
+        "$let": {
+            "vars": {"message": message},
+            "in": {
+                "$cond": [
+                    {"$eq": [{"$ifNull": ["$$message", None]}, None]},
+                    None,
+                    {"$substrCP": [{"$first": spoken}, 0, characters]},
+                ]
+            },
+        }
+    }
+
+
+def rating_counts(items: Any) -> Document:
+    """Return the feedbacks of an array by rating."""
+
+    def count(condition: Any) -> Document:
+        return {"$size": {"$filter": {"input": array(items), "as": "feedback", "cond": condition}}}
+
+    rating = "$$feedback.rating"
+    return {
+        "up": count({"$eq": [rating, "up"]}),
+        "down": count({"$eq": [rating, "down"]}),
+        "other": count({"$not": [{"$in": [rating, ["up", "down"]]}]}),
+    }

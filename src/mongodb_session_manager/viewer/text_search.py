@@ -1,0 +1,244 @@
+"""Looking through what was said: the server scans sessions slice by slice and returns a line for each slice.
+
+No index finds a part of a text. What can be promised is how long one call takes and that the next one goes on where it
+ended: slices grow while they are quick, and one that is not done in time counts for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.errors import ExecutionTimeout
+
+from .orders import Order, Place
+from .stored_texts import Document, agents, any_of, array, excerpt, found_messages, is_a, literally, matches, says
+
+LOOK_S = 3.0
+"""Seconds that one call looks."""
+
+SPARE_S = 0.4
+"""Seconds of those that are kept for reading what was found."""
+
+_FIRST_SLICE = 8
+_LARGEST_SLICE = 4_096
+_GOOD_SLICE_S = 0.15
+_LEAST_S = 0.05
+_SHOW_MS = 2_000
+
+
+@dataclass
+class Looked:
+    """What one call came to.
+
+    Attributes:
+        found: Ids of the sessions that say it, in order.
+        last: The last session that was looked at.
+        sessions: How many were.
+        size: Bytes of them.
+        skipped: Sessions that could not be looked through in the time of a call.
+        ended: Whether there are no more.
+    """
+
+    found: list[str] = field(default_factory=list)
+    last: Document | None = None
+    sessions: int = 0
+    size: int = 0
+    skipped: int = 0
+    ended: bool = False
+
+
+class TextSearch:
+    """Looks through one collection and its segments."""
+
+    def __init__(self, collection: Any, segments: Any) -> None:
+        """Ask the driver's collections; no I/O."""
+        self._collection = collection
+        self._segments = segments
+
+    async def look(self, text: str, query: Mapping[str, Any], order: Order, after: Place | None, most: int) -> Looked:
+        """Look for a text until `most` sessions are found, the time is over, or there are no more sessions.
+
+        Raises:
+            PyMongoError: MongoDB does not answer.
+        """
+        pattern = literally(text)
+        looked = Looked()
+        until = time.monotonic() + LOOK_S - SPARE_S
+        size = _FIRST_SLICE
+        while len(looked.found) < most and not looked.ended:
+            left = until - time.monotonic()
+            if looked.sessions and left < _LEAST_S:
+                break
+            started = time.monotonic()
+            try:
+                rows = await self._slice(pattern, query, order, after, size, max(left, _LEAST_S))
+            except ExecutionTimeout:
+                if looked.sessions:
+                    break
+                if size == 1:
+                    rows = await self._pass_over(query, order, after)
+                    looked.skipped += len(rows)
+                else:
+                    size, until = 1, time.monotonic() + LOOK_S - SPARE_S
+                    continue
+            if not rows:
+                looked.ended = True
+                break
+            after = self._take(looked, rows, order, most)
+            looked.ended = len(rows) < size and len(looked.found) <= most and after == order.place(rows[-1])
+            if time.monotonic() - started < _GOOD_SLICE_S:
+                size = min(size * 4, _LARGEST_SLICE)
+        return looked
+
+    @staticmethod
+    def _take(looked: Looked, rows: Sequence[Document], order: Order, most: int) -> Place:
+        """Count a slice, up to the session that fills the page; return where to go on."""
+        for row in rows:
+            looked.sessions += 1
+            looked.size += row["size"]
+            looked.last = row
+            if row["hit"]:
+                looked.found.append(row["_id"])
+                if len(looked.found) == most:
+                    break
+        assert looked.last is not None
+        return order.place(looked.last)
+
+    async def _slice(
+        self, pattern: str, query: Mapping[str, Any], order: Order, after: Place | None, size: int, limit_s: float
+    ) -> list[Document]:
+        in_agent = any_of(array("$$agent.v.messages"), "message", says(pattern))
+        hit = {"$or": [matches("$title", pattern), any_of(agents(), "agent", in_agent)]}
+        moved = {
+            "$filter": {
+                "input": {
+                    "$map": {
+                        "input": agents(),
+                        "as": "agent",
+                        "in": {"agent": "$$agent.k", "id": "$$agent.v.archive.id", "token": "$$agent.v.archive.token"},
+                    }
+                },
+                "as": "archive",
+                "cond": is_a("$$archive.token", "string"),
+            }
+        }
+        pipeline = [
+            {"$match": dict(query) if after is None else order.after(query, after)},
+            {"$sort": dict(order.keys)},
+            {"$limit": size},
+            {
+                "$project": {
+                    order.field: 1,
+                    "incarnation": 1,
+                    "size": {"$bsonSize": "$$ROOT"},
+                    "hit": hit,
+                    "moved": moved,
+                }
+            },
+        ]
+        started = time.monotonic()
+        cursor = self._collection.aggregate(pipeline, maxTimeMS=int(limit_s * 1000) + 1)
+        rows: list[Document] = await cursor.to_list(None)
+        # What is old is in segments.
+        unsure = {row["_id"]: row for row in rows if not row["hit"] and row["moved"]}
+        if unsure:
+            left = max(limit_s - (time.monotonic() - started), _LEAST_S)
+            for session_id in await self._in_segments(pattern, unsure, left):
+                unsure[session_id]["hit"] = True
+        return rows
+
+    async def _in_segments(self, pattern: str, sessions: Mapping[str, Document], limit_s: float) -> set[str]:
+        pipeline = [
+            {"$match": {"session_id": {"$in": list(sessions)}, "list": "messages"}},
+            {"$match": {"$expr": any_of(array("$items"), "message", says(pattern))}},
+            {"$project": {"session_id": 1, "incarnation": 1, "agent": 1, "archive": 1, "token": 1, "committed": 1}},
+        ]
+        cursor = self._segments.aggregate(pipeline, maxTimeMS=int(limit_s * 1000) + 1)
+        return {item["session_id"] async for item in cursor if _counts(item, sessions[item["session_id"]])}
+
+    async def _pass_over(self, query: Mapping[str, Any], order: Order, after: Place | None) -> list[Document]:
+        asked = dict(query) if after is None else order.after(query, after)
+        found = await self._collection.find_one(asked, {order.field: 1}, sort=order.keys, max_time_ms=_SHOW_MS)
+        return [] if found is None else [{**found, "size": 0, "hit": False}]
+
+    async def hits(self, text: str, session_ids: Sequence[str]) -> dict[str, Document]:
+        """Return where each session says a text: `agent_id`, `message_id` and an excerpt."""
+        if not session_ids:
+            return {}
+        pattern = literally(text)
+        try:
+            live, sealed = await asyncio.gather(self._live(pattern, session_ids), self._sealed(pattern, session_ids))
+        except ExecutionTimeout:
+            return {}
+        return {
+            session_id: hit for session_id in session_ids if (hit := sealed.get(session_id) or live.get(session_id))
+        }
+
+    async def _live(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
+        per_agent = {
+            "agent_id": {"$ifNull": ["$$agent.v.agent_data.agent_id", "$$agent.k"]},
+            "found": found_messages("$$agent.v.messages", pattern, 1),
+        }
+        titled = {"$let": {"vars": {"message": {"content": "$title"}}, "in": excerpt(pattern, 50, 150)}}
+        pipeline = [
+            {"$match": {"_id": {"$in": list(session_ids)}}},
+            {"$project": {"title": titled, "agents": {"$map": {"input": agents(), "as": "agent", "in": per_agent}}}},
+        ]
+        hits: dict[str, Document] = {}
+        async for item in self._collection.aggregate(pipeline, maxTimeMS=_SHOW_MS):
+            said = [{"agent_id": entry["agent_id"], **found} for entry in item["agents"] for found in entry["found"]]
+            if said:
+                hits[item["_id"]] = said[0]
+            elif item["title"]:
+                hits[item["_id"]] = {"agent_id": None, "message_id": None, "excerpt": item["title"]}
+        return hits
+
+    async def _sealed(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
+        archives = {
+            "agents": {
+                "$map": {
+                    "input": agents(),
+                    "as": "agent",
+                    "in": {
+                        "agent": "$$agent.k",
+                        "id": "$$agent.v.archive.id",
+                        "token": "$$agent.v.archive.token",
+                        "agent_id": "$$agent.v.agent_data.agent_id",
+                    },
+                }
+            }
+        }
+        query = {"$match": {"_id": {"$in": list(session_ids)}}}
+        heads = [query, {"$project": {"incarnation": 1, "moved": archives["agents"]}}]
+        known = {row["_id"]: row async for row in self._collection.aggregate(heads, maxTimeMS=_SHOW_MS)}
+        pipeline = [
+            {"$match": {"session_id": {"$in": list(known)}, "list": "messages"}},
+            {"$sort": {"start": 1}},
+            {
+                "$project": {
+                    **dict.fromkeys(("session_id", "incarnation", "agent", "archive", "token", "committed"), 1),
+                    "found": found_messages("$items", pattern, 1),
+                }
+            },
+            {"$match": {"found.0": {"$exists": True}}},
+        ]
+        hits: dict[str, Document] = {}
+        async for item in self._segments.aggregate(pipeline, maxTimeMS=_SHOW_MS):
+            archive = _counts(item, known[item["session_id"]])
+            if archive and item["session_id"] not in hits:
+                hits[item["session_id"]] = {"agent_id": archive.get("agent_id"), **item["found"][0]}
+        return hits
+
+
+def _counts(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the archive that a segment belongs to, None when it counts for nothing."""
+    if segment.get("incarnation") != session.get("incarnation"):
+        return None
+    for archive in session["moved"]:
+        if (archive["agent"], archive.get("id")) == (segment["agent"], segment.get("archive")):
+            return archive if segment.get("committed") or segment["token"] == archive.get("token") else None
+    return None
