@@ -27,6 +27,8 @@ When = Literal["before", "after"]
 
 _WRITES = frozenset({"insert", "update", "delete", "findAndModify"})
 
+FORKS = ("whole fork", "early fork")
+
 IMAGE_BYTES = 300 * 1024
 STATE_BYTES = 1200 * 1024
 
@@ -157,6 +159,16 @@ async def delete(opened: Callable[[], AsyncMongoDBSessionManager], tell: Tell) -
         await converse(manager, keeping_all(manager), range(10), size=300)
 
 
+async def fork(opened: Callable[[], AsyncMongoDBSessionManager], tell: Tell) -> None:
+    """Fork the session that there is, whole and up to a message."""
+    async with opened() as manager:
+        tell("opened", 1)
+        await manager.fork(FORKS[0])
+        tell("forks", 1)
+        await manager.fork(FORKS[1], 13, "assistant")
+        tell("forks", 2)
+
+
 WORK: dict[str, Work] = {
     "turns": have_turns,
     "turns at once": have_turns,
@@ -187,7 +199,7 @@ def run(uri: str, database: str, name: str, kill_at: int, when: When, parent: Co
         )
 
     async def work() -> None:
-        await WORK[name](opened, lambda *told: parent.send(told))
+        await {**WORK, "fork": fork}[name](opened, lambda *told: parent.send(told))
 
     asyncio.run(work())
     parent.send(("writes", killer.count))

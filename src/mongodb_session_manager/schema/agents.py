@@ -313,7 +313,7 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
         if isinstance(message, CorruptMessageError):
             continue
         accumulates = "event_loop_metrics" in raw
-        for path, count in _counts(message.get("event_loop_metrics")):
+        for path, count in metric_counts(message.get("event_loop_metrics")):
             before = previous.get(path, 0) if accumulates else 0
             *parents, name = path
             target = totals
@@ -325,7 +325,7 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
     return totals
 
 
-def _counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
+def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield the counts of a message's metrics, by their path in an agent's totals."""
     usage, latency, cycles = (
         _section(metrics, name) for name in ("accumulated_usage", "accumulated_metrics", "cycle_metrics")

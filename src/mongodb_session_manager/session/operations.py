@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from strands.types.session import Session
+
 from .. import hooks
 from ..errors import AgentNotFoundError
 from ..metadata_tool import create_metadata_tool
@@ -244,6 +246,28 @@ class SessionOperations:
         """
         await self.flush()
         return await self._repository.repair_session(self.session_id, dry_run)
+
+    async def fork(self, new_session_id: str, up_to_message: int | None = None, agent_id: str | None = None) -> Session:
+        """Make a new session that holds what this one holds, whole or up to a message; this one goes on as it is.
+
+        What is pending is written first. See `AsyncMongoDBSessionRepository.fork_session`.
+
+        Args:
+            new_session_id: Id of the fork, which a manager of its own opens.
+            up_to_message: Number of the last message that the fork holds; None for all.
+            agent_id: The agent that has this message; may be left out in a session of one agent.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            MessageNotFoundError: The agent has no such message.
+            SessionExistsError: A session of the new id exists; it was not touched.
+            SessionNotFoundError: The session was deleted.
+            ValueError: The session has several agents, and none was named.
+        """
+        await self.flush()
+        return await self._repository.fork_session(
+            self.session_id, new_session_id, up_to_message=up_to_message, agent_id=agent_id
+        )
 
     async def delete_session(self) -> int:
         """Delete the session with everything in it; what is pending is given up. Safe to repeat.

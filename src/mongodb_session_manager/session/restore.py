@@ -8,6 +8,7 @@ from strands.agent import Agent
 from strands.session import RepositorySessionManager
 from strands.types.content import Message
 
+from ..schema import values
 from .journal import Journal
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class RestoringSessionManager(RepositorySessionManager):
         stored = self._journal.session.agents.get(agent_id)
         if stored is not None and isinstance(agent, Agent) and not stored.data.get("conversation_manager_state"):
             stored.data["conversation_manager_state"] = agent.conversation_manager.get_state()
+        if stored is not None and isinstance(agent, Agent) and "state" not in stored.data:
+            # A fork leaves out a state that belongs to messages which stayed behind; the caller's stands.
+            stored.data["state"] = values.encode(agent.state.get(), where="state")
         self._restoring = agent_id
         try:
             super().initialize(agent, **kwargs)

@@ -26,10 +26,11 @@ from ..schema.messages import encode_message, iso_date, now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_in, offload_state, restored_graph
-from ..schema.sessions import new_session
+from ..schema.sessions import StoredSession, new_session
 from . import listing, session_data
 from .batches import AgentChanges, Document, ElementChange, Record, Step
 from .children import SEGMENTS, Children
+from .fork import SessionFork
 from .history import History, Outcome
 from .lease import Lease
 from .orphans import OrphanSweep
@@ -154,6 +155,48 @@ class AsyncMongoDBSessionRepository:
     async def delete_session(self, session_id: str) -> int:
         """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
         return await self._delete(check_session_id(session_id))
+
+    async def fork_session(
+        self,
+        session_id: str,
+        new_session_id: str,
+        *,
+        up_to_message: int | None = None,
+        agent_id: str | None = None,
+        metadata: bool = True,
+    ) -> Session:
+        """Make a new session that holds what a session holds, whole or up to a message; that one stays as it is.
+
+        The fork is there as a whole or not at all, whatever the length, and goes its own way from then on: under its
+        own viewer password, with the application, the time to live and the agents' configurations of the session.
+        Feedback and idempotency keys stay behind. Up to a message, the other agents come with what they had said by
+        then, and an agent whose newest messages stay behind starts without state, since that belongs to them.
+
+        Args:
+            session_id: The session to fork.
+            new_session_id: Id of the fork.
+            up_to_message: Number of the last message that the fork holds; None for all.
+            agent_id: The agent that has this message; may be left out in a session of one agent.
+            metadata: Whether the fork takes the metadata along.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            MessageNotFoundError: The agent has no such message.
+            SessionExistsError: A session of the new id exists; it was not touched.
+            SessionNotFoundError: No such session, or it was deleted meanwhile.
+            ValueError: The session has several agents, and none was named.
+        """
+        fork = SessionFork(
+            self._store,
+            self._history,
+            self._payloads,
+            session_id,
+            new_session_id,
+            up_to_message=up_to_message,
+            agent_id=agent_id,
+            metadata=metadata,
+        )
+        return StoredSession.from_document(await fork.run()).session()
 
     # -- agents
 

@@ -432,6 +432,13 @@ class MongoDBSessionManager(RepositorySessionManager):
         """
         return portal.call(self._async.repair_session, dry_run)
 
+    def fork(self, new_session_id: str, up_to_message: int | None = None, agent_id: str | None = None) -> Session:
+        """Make a new session that holds what this one holds, whole or up to a message; this one goes on as it is.
+
+        What is pending is written first. See `MongoDBSessionRepository.fork_session`.
+        """
+        return portal.call(self._async.fork, new_session_id, up_to_message, agent_id)
+
     def delete_session(self) -> int:
         """Delete the session with everything in it; what is pending is given up. Safe to repeat.
 

@@ -106,6 +106,25 @@ class MongoDBSessionRepository(SessionRepository):
         """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
         return portal.call(self._async.delete_session, session_id)
 
+    def fork_session(
+        self,
+        session_id: str,
+        new_session_id: str,
+        *,
+        up_to_message: int | None = None,
+        agent_id: str | None = None,
+        metadata: bool = True,
+    ) -> Session:
+        """Make a new session that holds what a session holds, whole or up to a message."""
+        return portal.call(
+            self._async.fork_session,
+            session_id,
+            new_session_id,
+            up_to_message=up_to_message,
+            agent_id=agent_id,
+            metadata=metadata,
+        )
+
     # -- agents
 
     def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:

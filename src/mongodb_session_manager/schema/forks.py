@@ -1,0 +1,308 @@
+"""What a fork holds: the document of a new session out of an older one's, whole or up to a message.
+
+What belongs to the newest message cannot belong to a conversation that ends before it. So of an agent whose newest
+messages stay behind, these are left out or made anew:
+
+- state, interrupts and the model's own state: the agent starts with what the application builds it with;
+- the window: what a conversation manager took out after the cut is in again. A summary stays where all that it covers
+  is older than the cut; a sliding window stays as wide as it was, and begins with something that a person said;
+- running totals: what the messages that are kept report.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import bson
+
+from . import values
+from .agents import STATE_FIELDS, metric_counts
+from .messages import has_tool_result, iso_date, read_date
+from .names import encode_name
+from .sessions import expiry, new_password
+
+Document = dict[str, Any]
+
+_LEFT_BEHIND = frozenset(
+    {
+        "_id",
+        "session_id",
+        "incarnation",
+        "applied",
+        "lease",
+        "idempotency_keys",
+        "revision",
+        "session_viewer_password",
+        "created_at",
+        "updated_at",
+        "expires_at",
+        "children_expire_at",
+        "has_children",
+        "has_payloads",
+        "live_bytes",
+        "feedbacks",
+        "feedbacks_sealed",
+    }
+)
+"""Fields of a session that are its own: who it is, who writes it, what was thought of it."""
+
+_USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+_SLIDING = "SlidingWindowConversationManager"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The message that a fork ends with.
+
+    Attributes:
+        key: The agent's field under `agents`.
+        message_id: The message's number.
+        moment: When it was stored, which is where the other agents end.
+    """
+
+    key: str
+    message_id: int
+    moment: datetime
+
+    def keeps(self, key: str, number: int, item: object) -> bool:
+        """Tell whether a message comes before the cut; once one does not, none that follows does."""
+        if key == self.key:
+            return number <= self.message_id
+        return self.is_before(item, "created_at")
+
+    def is_before(self, item: object, name: str) -> bool:
+        """Tell whether something is dated before the cut; what has no date is."""
+        moment = read_date(item.get(name)) if isinstance(item, Mapping) else None
+        return moment is None or moment <= self.moment
+
+
+@dataclass
+class Course:
+    """What is noted of an agent's messages while they pass by, oldest first.
+
+    Attributes:
+        width: How many messages its sliding window holds; 0 where nothing slides.
+        count: How many messages passed.
+        next_id: The number after the last one.
+        usage: What they used, as an agent's running totals.
+    """
+
+    width: int = 0
+    count: int = 0
+    next_id: int = 0
+    usage: Document = field(default_factory=dict)
+    _starts: deque[int] = field(default_factory=deque)
+    _tools: dict[str, str] = field(default_factory=dict)
+    _previous: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def note(self, number: int, item: object) -> None:
+        """Take note of the next message."""
+        self.count += 1
+        self.next_id = number + 1
+        if not isinstance(item, Mapping):
+            return
+        if item.get("role") == "assistant":
+            self._note_answer(item)
+            return
+        if not has_tool_result(item):
+            self._note_start(number)
+        for result in _blocks(item, "toolResult"):
+            self._note_result(result)
+
+    def window_start(self) -> int:
+        """Return the first message of a window of the same width that ends with the last message."""
+        self._prune()
+        first = self.next_id - self.width
+        return self._starts[0] if self._starts and self._starts[0] <= first else 0
+
+    def _note_start(self, number: int) -> None:
+        if self.width:
+            self._prune()
+            self._starts.append(number)
+
+    def _prune(self) -> None:
+        while len(self._starts) > 1 and self._starts[1] <= self.next_id - self.width:
+            self._starts.popleft()
+
+    def _note_answer(self, item: Mapping[str, Any]) -> None:
+        if self.width:
+            self._prune()
+        metadata = item.get("metadata")
+        reported = metadata.get("usage") if isinstance(metadata, Mapping) else None
+        self._tools.clear()
+        if isinstance(reported, Mapping):
+            # Strands' own record of this one call of the model.
+            for name in _USAGE:
+                self._add((name,), reported.get(name))
+            metrics = metadata.get("metrics") if isinstance(metadata, Mapping) else None
+            self._add(("latencyMs",), metrics.get("latencyMs") if isinstance(metrics, Mapping) else None)
+            self._add(("modelCalls",), 1)
+            for use in _blocks(item, "toolUse"):
+                name = values.decode(use.get("name"))
+                if isinstance(name, str) and isinstance(use.get("toolUseId"), str):
+                    self._tools[use["toolUseId"]] = encode_name(name)
+        for path, count in metric_counts(item.get("event_loop_metrics")):
+            # These accumulate over the life of an agent object; a count that falls marks the next object.
+            before = self._previous.get(path, 0)
+            self._previous[path] = count
+            if not isinstance(reported, Mapping) or path[-1] == "total_time":
+                self._add(path, count - before if count >= before else count)
+
+    def _note_result(self, result: Mapping[str, Any]) -> None:
+        name = self._tools.pop(str(result.get("toolUseId")), None)
+        if name is not None:
+            self._add(("tools", name, "call_count"), 1)
+            outcome = "error_count" if result.get("status") == "error" else "success_count"
+            self._add(("tools", name, outcome), 1)
+
+    def _add(self, path: tuple[str, ...], amount: object) -> None:
+        if not isinstance(amount, int | float) or isinstance(amount, bool) or not amount:
+            return
+        *parents, name = path
+        target = self.usage
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[name] = target.get(name, 0) + amount
+
+
+def _blocks(message: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
+    content = message.get("content")
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, Mapping) and isinstance(block.get(kind), Mapping):
+            yield block[kind]
+
+
+def sliding_width(agent: Mapping[str, Any]) -> int:
+    """Return how many messages the sliding window of a stored agent holds, 0 where nothing slides."""
+    if _manager_state(agent).get("__name__") != _SLIDING:
+        return 0
+    first = _window(agent)[-1][0]  # Without what is pinned, further up.
+    return max(int(agent.get("next_message_id") or 0) - first, 1) if first else 0
+
+
+def _manager_state(agent: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = agent.get("agent_data")
+    state = data.get("conversation_manager_state") if isinstance(data, Mapping) else None
+    return state if isinstance(state, Mapping) else {}
+
+
+def _window(agent: Mapping[str, Any]) -> list[list[Any]]:
+    if stored := agent.get("window"):
+        return [list(range_) for range_ in stored]
+    removed = _manager_state(agent).get("removed_message_count")
+    return [[removed if isinstance(removed, int) else 0, None]]
+
+
+def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
+    """Return a stored agent whose newest messages are left behind, still without those that are kept.
+
+    Args:
+        agent: The agent as it is stored.
+        course: What its messages up to the cut came to.
+        moment: The present.
+    """
+    data = {name: value for name, value in (agent.get("agent_data") or {}).items() if name not in STATE_FIELDS}
+    data["_internal_state"] = {}
+    data["updated_at"] = iso_date(moment)
+    rest = {name: value for name, value in agent.items() if name not in ("window", "window_head")}
+    window = _window(agent)
+    last = course.next_id - 1
+    if course.width and course.count:
+        start = course.window_start()
+        # What was pinned, further up.
+        pinned = [[first, min(end, start - 1)] for first, end in window[:-1] if first < start]
+        if pinned and pinned[-1][1] == start - 1:
+            start = pinned.pop()[0]
+        rest["window"] = [*pinned, [start, None]]
+        manager_state: Mapping[str, Any] = {}
+    elif course.count and window[-1][0] <= last:
+        manager_state = _manager_state(agent)
+        rest |= {name: agent[name] for name in ("window", "window_head") if name in agent}
+    else:
+        manager_state = {}
+        rest["window"] = [[0, None]]
+    data["conversation_manager_state"] = manager_state
+    return {
+        **rest,
+        "agent_data": data,
+        "updated_at": moment,
+        "next_message_id": course.next_id,
+        "usage": course.usage,
+    }
+
+
+def fork_document(
+    source: Mapping[str, Any],
+    agents: Mapping[str, Document],
+    *,
+    session_id: str,
+    incarnation: str,
+    cut: Cut | None,
+    message_count: int,
+    events: Mapping[str, Any],
+    metadata: bool,
+    moment: datetime,
+) -> Document:
+    """Return the document of a fork, without the fields that tell of segments and payloads.
+
+    Args:
+        source: The document of the session that is forked, in today's form.
+        agents: Its agents as the fork has them, by key.
+        session_id: The fork's id.
+        incarnation: The fork's incarnation.
+        cut: Where it ends; None for all of it.
+        message_count: How many messages it has, sealed ones included.
+        events: Its guardrail events, and what is sealed of them.
+        metadata: Whether it takes the metadata along.
+        moment: The present.
+    """
+    ttl_s = source.get("ttl_s")
+    document = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
+    errors = source.get("errors")
+    if cut is not None:
+        # Graphs and swarms say where they are now, which is after the cut.
+        document["multi_agents"] = {}
+        if isinstance(errors, list):
+            errors = [error for error in errors if cut.is_before(error, "timestamp")]
+            document["errors"] = errors
+    if not metadata:
+        document["metadata"] = {}
+    document |= {
+        "_id": session_id,
+        "session_id": session_id,
+        "incarnation": incarnation,
+        "applied": [],
+        "session_viewer_password": new_password(),
+        "created_at": moment,
+        "updated_at": moment,
+        **expiry(moment, ttl_s),
+        "feedbacks": [],
+        **events,
+        "agents": dict(agents),
+        "summary": _summary(source, agents, message_count, errors),
+    }
+    lists = [[agent.get("messages") for agent in agents.values()], document.get("guardrail_events")]
+    document["live_bytes"] = len(bson.encode({"": lists}))
+    return document
+
+
+def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_count: int, errors: object) -> Document:
+    usage: Document = {}
+    for agent in agents.values():
+        for name, amount in (agent.get("usage") or {}).items():
+            if isinstance(amount, int | float) and not isinstance(amount, bool):
+                usage[name] = usage.get(name, 0) + amount
+    summary = {"agents": len(agents), "messages": message_count, "feedbacks": 0, "usage": usage}
+    before = source.get("summary") or {}
+    if "ratings" in before:
+        summary["ratings"] = dict.fromkeys(before["ratings"] or (), 0)
+    if "errors" in before:
+        summary["errors"] = before["errors"]
+        stored = source.get("errors")
+        if isinstance(stored, list) and isinstance(errors, list) and len(errors) < len(stored):
+            summary["errors"] = max(int(before["errors"] or 0) - len(stored) + len(errors), len(errors))
+    return summary

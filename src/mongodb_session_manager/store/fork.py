@@ -1,0 +1,394 @@
+"""Copies a session, whole or up to a message, to a new id: readable at once or not at all, whatever its length.
+
+1. Segments and payloads are copied page by page under a new incarnation, which no session has yet: nobody reads them.
+2. The session is read again, and what changed of what was copied is copied once more, so that nothing which was
+   redacted meanwhile goes with the fork.
+3. The document is inserted. From then on the fork is there, whole.
+4. What was redacted in between, and what somebody who deleted an earlier session of the new id or swept orphans took
+   for left over, is looked for once more.
+
+A crash before 3 leaves segments and payloads of an incarnation without a session, which `OrphanSweep` removes. The
+session that is forked is only read.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+import bson
+from pymongo.errors import PyMongoError
+
+from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionNotFoundError
+from ..schema.agents import StoredAgent, find_agents
+from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width
+from ..schema.messages import now, read_date
+from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.payloads import names_in, payloads_of
+from ..schema.sessions import upgrade
+from . import history
+from .batches import Document
+from .fork_children import Copying, ForkChildren, LostCopiesError, is_newer
+from .history import History, MissingSegmentsError
+from .payloads import PayloadStore
+from .store import SessionStore
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_LOOKS = 5
+"""How often what was redacted is looked for once the fork is there, while others go on writing to its source."""
+
+
+_OLDER = "older"
+"""Stands for the incarnation of a document of an older tool, which has none and no segments either."""
+
+_NOTHING: Any = object()
+
+
+@dataclass
+class _Copy:
+    """How far one list is copied, and what the messages that were copied came to."""
+
+    copying: Copying
+    course: Course = field(default_factory=Course)
+
+    def note(self, items: Sequence[Document]) -> None:
+        """Take note of messages that were copied."""
+        for item in items:
+            self.course.note(item["message_id"], item)
+
+
+def _note_nothing(items: Sequence[Document]) -> None:
+    """What is copied as a whole, or is no message, needs no notes."""
+
+
+class SessionFork:
+    """One fork of one session."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        segments: History,
+        payloads: PayloadStore,
+        session_id: str,
+        new_session_id: str,
+        *,
+        up_to_message: int | None,
+        agent_id: str | None,
+        metadata: bool,
+    ) -> None:
+        """Prepare a fork; no I/O.
+
+        Args:
+            store: The sessions.
+            segments: Their segments.
+            payloads: Their payloads.
+            session_id: The session to fork.
+            new_session_id: The fork's id.
+            up_to_message: Number of the last message of the fork, None for all.
+            agent_id: The agent that has this message; may be left out where there is only one.
+            metadata: Whether the fork takes the metadata along.
+
+        Raises:
+            InvalidNameError: An id is not allowed.
+            TypeError: The number of the message is no integer.
+        """
+        if up_to_message is not None and (isinstance(up_to_message, bool) or not isinstance(up_to_message, int)):
+            raise TypeError(f"up_to_message must be an integer, not {type(up_to_message).__name__}")
+        self._store = store
+        self._history = segments
+        self._payloads = payloads
+        self._id = check_session_id(session_id)
+        self._new_id = check_session_id(new_session_id)
+        self._number = up_to_message
+        self._agent_id = None if agent_id is None else check_agent_id(agent_id)
+        self._metadata = metadata
+        self._cut: Cut | None = None
+        self._incarnation: str | None = None
+
+    async def run(self) -> Document:
+        """Make the fork and return its document.
+
+        Raises:
+            AgentNotFoundError: The session has no such agent.
+            MessageNotFoundError: The agent has no such message.
+            SessionExistsError: There is a session of the new id; it was not touched.
+            SessionNotFoundError: No such session, or it was deleted meanwhile.
+            ValueError: The agent has to be named, since the session has several.
+        """
+        head = await self._head()
+        await self._find_cut(head)
+        if await self._store.find_one({"_id": self._new_id}, {"_id": 1}) is not None:
+            raise SessionExistsError(self._new_id)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await self._attempt(head)
+            except (MissingSegmentsError, LostCopiesError):
+                # An agent was deleted while it was copied, or the copies were.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            head = await self._head()
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, head: Document) -> Document:
+        incarnation, ttl_s = secrets.token_hex(8), head.get("ttl_s")
+        children = ForkChildren(
+            self._store,
+            self._history,
+            self._payloads,
+            source=(self._id, head["incarnation"]),
+            target=(self._new_id, incarnation),
+            ttl_s=ttl_s,
+        )
+        copies: dict[str, _Copy] = {}
+        try:
+            first = await self._copy(head, incarnation, children, copies)
+            await children.renew()
+            document = await self._copy(await self._head(), incarnation, children, copies)
+            children.released |= names_in(first) - names_in(document)
+            await children.check_there()
+        except Exception:
+            with suppress(PyMongoError):
+                await children.discard()
+            raise
+        # An insert that failed may still arrive, and must find what belongs to it then; so nothing is removed.
+        if not await self._store.insert(document):
+            with suppress(PyMongoError):
+                await children.discard()
+            raise SessionExistsError(self._new_id)
+        try:
+            await children.check_there()
+        except LostCopiesError:
+            if await self._store.delete(self._new_id, {"incarnation": incarnation, "revision": {"$exists": False}}):
+                await children.discard()
+                raise
+        await self._settle(document, children, copies)
+        logger.info("session_id=<%r>, new_session_id=<%r> | forked", self._id, self._new_id)
+        return document
+
+    # -- reading the source
+
+    async def _head(self) -> Document:
+        """Return the document of the source in today's form; an older tool's is read so, and stays as it is."""
+        document = await self._store.find_one({"_id": self._id})
+        if document is None:
+            raise SessionNotFoundError(self._id)
+        if "schema_version" not in document:
+            _, update = upgrade(document, now())
+            document = {**document, **update["$set"], "incarnation": _OLDER}
+        if self._incarnation is None:
+            self._incarnation = document["incarnation"]
+        elif self._incarnation != document["incarnation"] and self._incarnation != _OLDER:
+            raise SessionNotFoundError(self._id)  # Another session of that id.
+        return document
+
+    async def _find_cut(self, head: Document) -> None:
+        agents = {_id_of(key, agent): key for key, agent in head["agents"].items()}
+        agent_id = self._agent_id
+        if agent_id is not None and agent_id not in agents:
+            raise AgentNotFoundError(self._id, agent_id)
+        if self._number is None:
+            return
+        if agent_id is None:
+            if len(agents) != 1:
+                raise ValueError(
+                    f"agent_id must name the agent that up_to_message belongs to: session {self._id!r} has "
+                    f"{len(agents)} agents"
+                )
+            (agent_id,) = agents
+        key = agents[agent_id]
+        item = dict(_numbered(agent_id, key, head["agents"][key])).get(self._number, _NOTHING)
+        if item is _NOTHING:
+            entry = SealedList.of_agent(key)
+            archive = Archive.read(head["agents"][key])
+            item = await self._history.find_message(head, entry, archive, self._number)
+            if item is None:
+                raise MessageNotFoundError(self._id, agent_id, self._number)
+        moment = read_date(item.get("created_at")) if isinstance(item, Mapping) else None
+        self._cut = Cut(key, self._number, moment or now())
+
+    # -- copying
+
+    async def _copy(
+        self, head: Document, incarnation: str, children: ForkChildren, copies: dict[str, _Copy]
+    ) -> Document:
+        """Copy what is not copied yet, change what was changed since, and return the fork's document."""
+        moment = now()
+        agents: dict[str, Document] = {}
+        message_count = 0
+        if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head["agents"].keys():
+            raise MissingSegmentsError(self._id)
+        for key, stored in head["agents"].items():
+            agent, count = await self._copy_agent(key, stored, children, copies, moment)
+            if agent is not None:
+                agents[key] = agent
+                message_count += count
+        document = fork_document(
+            head,
+            agents,
+            session_id=self._new_id,
+            incarnation=incarnation,
+            cut=self._cut,
+            message_count=message_count,
+            events=await self._copy_events(head, agents, children, copies),
+            metadata=self._metadata,
+            moment=moment,
+        )
+        await children.copy_payloads(names_in(document))
+        if children.any_children:
+            document["has_children"] = True
+            if children.expires_at is not None:
+                document["children_expire_at"] = children.expires_at
+        if children.any_payloads:
+            document["has_payloads"] = True
+        return document
+
+    async def _copy_agent(
+        self, key: str, stored: Document, children: ForkChildren, copies: dict[str, _Copy], moment: datetime
+    ) -> tuple[Document | None, int]:
+        entry, archive, cut = SealedList.of_agent(key), Archive.read(stored), self._cut
+        made = copies.get(key)
+        if made is None:
+            made = copies[key] = _Copy(Copying(archive.id), Course(sliding_width(stored)))
+        else:
+            await children.refresh(entry, archive, made.copying)
+
+        def keeps(item: Document) -> bool:
+            return cut is None or cut.keeps(key, item["message_id"], item)
+
+        segment = await children.copy(entry, archive, made.copying, keeps, made.note if cut else _note_nothing)
+        if segment is not None:
+            numbered = [(item["message_id"], item) for item in segment["items"]]
+        else:
+            numbered = list(_numbered(_id_of(key, stored), key, stored))
+        kept = numbered if cut is None else list(takewhile(lambda one: cut.keeps(key, *one), numbered))
+        count = made.copying.count + len(kept)
+        if cut is None or (segment is None and len(kept) == len(numbered)):
+            return stored, count
+        if not count and key != cut.key and not cut.is_before(stored, "created_at"):
+            return None, 0
+        course = copy.deepcopy(made.course)
+        for number, item in kept:
+            course.note(number, item)
+        agent = cut_agent(stored, course, moment)
+        sealed = made.copying.count
+        tail = [item for _, item in kept]
+        if segment is not None and (moved := _overflow(tail)):
+            await children.copy_cut(segment, entry, made.copying, tail[:moved])
+            sealed, tail = sealed + moved, tail[moved:]
+        token = made.copying.cut_token if made.copying.is_cut else made.copying.token
+        agent["messages"] = tail
+        agent["archive"] = {**(stored.get("archive") or {}), "token": token}
+        agent["archived_count"] = sealed
+        if not sealed:
+            del agent["archived_count"], agent["archive"]["token"]
+        return agent, count
+
+    async def _copy_events(
+        self, head: Document, agents: Mapping[str, Document], children: ForkChildren, copies: dict[str, _Copy]
+    ) -> Document:
+        """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
+        entry = GUARDRAIL_EVENTS
+        archive = Archive.read(at(head, entry.archive))
+        made = copies.setdefault(entry.path, _Copy(Copying(archive.id)))
+        cut = self._cut
+
+        def keeps(event: object) -> bool:
+            if cut is None or not isinstance(event, Mapping):
+                return True
+            agent = agents.get(encode_name(str(event.get("agent_id"))))
+            number = event.get("message_id")
+            if agent is not None and isinstance(number, int):
+                return number < int(agent["next_message_id"])
+            return agent is not None and cut.is_before(event, "timestamp")
+
+        await children.copy(entry, archive, made.copying, keeps, _note_nothing)
+        events: Document = {entry.path: [event for event in at(head, entry.path) or [] if keeps(event)]}
+        if made.copying.count:
+            sealed = {**at(head, entry.archive), "archived_count": made.copying.count}
+            sealed["archive"] = {**(sealed.get("archive") or {}), "token": made.copying.token}
+            events[entry.archive] = sealed
+        return events
+
+    # -- once it is there
+
+    async def _settle(self, document: Document, children: ForkChildren, copies: dict[str, _Copy]) -> None:
+        """Carry over what was redacted of the source before the fork was there, and drop its payloads."""
+        try:
+            for _ in range(_LOOKS):
+                head = await self._head()
+                await self._settle_once(document, head, children, copies)
+                seen = await self._store.find_one({"_id": self._id}, {"revision": 1})
+                if seen is None or seen.get("revision") == head.get("revision"):
+                    break
+        except (SessionNotFoundError, MissingSegmentsError):
+            pass  # Deleted since, which is no concern of the fork's.
+        if children.released:
+            await self._payloads.release(self._new_id, document["incarnation"], children.released)
+
+    async def _settle_once(
+        self, document: Document, head: Document, children: ForkChildren, copies: dict[str, _Copy]
+    ) -> None:
+        for key, agent in document["agents"].items():
+            entry, stored = SealedList.of_agent(key), head["agents"].get(key)
+            archive = Archive.read(stored)
+            if stored is not None and archive.id == Archive.read(agent).id:
+                await children.refresh(entry, archive, copies[key].copying)
+                await self._settle_tail(entry, agent, document, head, children)
+        title = head.get("title", _NOTHING)
+        if title is not _NOTHING and title != document.get("title"):
+            guard = {"_id": self._new_id, "incarnation": document["incarnation"], "title": document.get("title")}
+            await self._store.update(self._new_id, guard, {"$set": {"title": title}, "$inc": {"revision": 1}})
+
+    async def _settle_tail(
+        self, entry: SealedList, agent: Document, document: Document, head: Document, children: ForkChildren
+    ) -> None:
+        copied = {item["message_id"]: item for item in agent["messages"] if _has_number(item)}
+        stored = [item for item in at(head, entry.path) or [] if _has_number(item)]
+        seen = {item["message_id"] for item in stored}
+        archive = Archive.read(at(head, entry.archive))
+        for number in copied.keys() - seen if archive.count else ():
+            sealed = await self._history.find_message(head, entry, archive, number)
+            stored += [sealed] if sealed is not None else []
+        for item in stored:
+            older = copied.get(item["message_id"])
+            if older is None or not is_newer(item, older):
+                continue
+            await children.copy_payloads(payloads_of(item))
+            place = {"message_id": item["message_id"], "updated_at": older.get("updated_at")}
+            guard = {"_id": self._new_id, "incarnation": document["incarnation"], entry.path: {"$elemMatch": place}}
+            update = {"$set": {f"{entry.path}.$": item}, "$inc": {f"{entry.archive}.redactions": 1, "revision": 1}}
+            if not await self._store.update(self._new_id, guard, update):
+                await children.change_copy(entry, item)  # Sealed since.
+            await self._history.remove_refused(self._new_id, document["incarnation"], entry.agent or "")
+            children.released |= payloads_of(older)
+
+
+def _id_of(key: str, agent: Document) -> str:
+    return find_agents({key: agent}).popitem()[0]
+
+
+def _numbered(agent_id: str, key: str, agent: Document) -> Iterator[tuple[int, Any]]:
+    stored = StoredAgent(agent_id, key, agent)
+    return zip(stored.message_numbers, stored.raw_messages, strict=True)
+
+
+def _has_number(item: object) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("message_id"), int)
+
+
+def _overflow(items: list[Document]) -> int:
+    """Return how many of the first of these messages are too many for a live tail."""
+    taken, size = len(items), 0
+    while taken and (size := size + len(bson.encode({"": items[taken - 1]}))) <= history.TAIL_BYTES:
+        taken -= 1
+    return taken

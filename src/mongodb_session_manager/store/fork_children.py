@@ -1,0 +1,378 @@
+"""The segments and payloads of a fork, copied from those of the session that is forked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from ..errors import SessionStoreError
+from ..schema.archives import Archive, SealedList, committed, segments_of
+from ..schema.messages import now
+from ..schema.payloads import payloads_of
+from ..schema.sessions import new_token
+from .batches import Document
+from .children import PAYLOADS, SEGMENTS, Children
+from .history import History, MissingSegmentsError
+from .payloads import PayloadStore
+from .store import SessionStore
+
+SEGMENTS_PER_READ = 8
+"""Segments that are copied at a time: a segment takes about 40 KB, that of a document of an older tool 1 MB."""
+
+_RENEW_AFTER_S = 600.0
+"""Age from which copies are given a new date before the fork is inserted, so that no sweep takes them for orphans."""
+
+_DUPLICATE_KEY = 11000
+
+
+class LostCopiesError(SessionStoreError):
+    """Copies were removed before the fork was there, by a sweep or by the deletion of a session of the fork's id."""
+
+    def __init__(self, session_id: str) -> None:
+        """Name the fork."""
+        super().__init__(
+            f"session {session_id!r} cannot be made: what was copied for it was removed meanwhile, by a deletion of a "
+            "session of that id or by a sweep of orphans without an age; repeat it"
+        )
+
+
+@dataclass
+class Copying:
+    """How far the sealed items of one list are copied.
+
+    Attributes:
+        archive_id: Whose segments they are.
+        position: Where in the source's list the next segment begins.
+        count: How many items the copies hold.
+        token: The last segment that was copied.
+        cut_token: Names the copy of the segment in which the cut lies.
+        is_cut: Whether there is such a copy.
+    """
+
+    archive_id: str | None
+    position: int = 0
+    count: int = 0
+    token: str | None = None
+    cut_token: str = field(default_factory=new_token)
+    is_cut: bool = False
+
+
+class ForkChildren:
+    """Copies what one session holds outside its document into another incarnation, a page at a time.
+
+    Attributes:
+        expires_at: The moment from which copies may expire; None for never.
+        released: Names of payloads that were copied for what was changed since.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        history: History,
+        payloads: PayloadStore,
+        *,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        ttl_s: float | None,
+    ) -> None:
+        """Prepare to copy; no I/O. `source` and `target` are session id and incarnation each."""
+        self._store = store
+        self._children = Children(store)
+        self._segments = history.segments
+        self._chunks = payloads.chunks
+        self._source = dict(zip(("session_id", "incarnation"), source, strict=True))
+        self._target = dict(zip(("session_id", "incarnation"), target, strict=True))
+        self._ttl_s = ttl_s
+        self._counts = {SEGMENTS: 0, PAYLOADS: 0}
+        self._begun = time.monotonic()
+        self.expires_at = self._children.expiry(ttl_s)
+        self.released: set[str] = set()
+
+    @property
+    def any_payloads(self) -> bool:
+        """Whether a payload was copied."""
+        return self._counts[PAYLOADS] > 0
+
+    @property
+    def any_children(self) -> bool:
+        """Whether anything was copied."""
+        return any(self._counts.values())
+
+    # -- segments
+
+    async def copy(
+        self,
+        entry: SealedList,
+        archive: Archive,
+        copying: Copying,
+        keeps: Callable[[Document], bool],
+        passed: Callable[[Sequence[Document]], None],
+    ) -> Document | None:
+        """Copy the segments of a list that are not copied yet.
+
+        Args:
+            entry: The list.
+            archive: What is sealed of it.
+            copying: How far it is copied; moved on.
+            keeps: Tells what goes into the copy: of an agent's messages the first ones, of other lists any.
+            passed: Is given the messages of each segment that was copied as a whole.
+
+        Returns:
+            The segment in which an agent's messages end, which is not copied; None where all of them are.
+
+        Raises:
+            MissingSegmentsError: The list is another one by now, or lost something.
+        """
+        if copying.archive_id != archive.id and (copying.position or archive.count):
+            if copying.position:
+                raise MissingSegmentsError(self._source["session_id"])
+            copying.archive_id = archive.id
+        while copying.position < archive.count:
+            page = await self._page(entry, archive, {"$gte": copying.position, "$lt": archive.count})
+            copies: list[Document] = []
+            for segment in page:
+                if segment["start"] != copying.position:
+                    raise MissingSegmentsError(self._source["session_id"])
+                kept = [item for item in segment["items"] if keeps(item)]
+                if entry.agent is not None and len(kept) < len(segment["items"]):
+                    await self._insert(copies)
+                    return segment
+                if kept:
+                    copies.append(self._copy_of(segment, entry, kept, copying.count))
+                    copying.token = segment["token"]
+                    copying.count += len(kept)
+                copying.position = segment["end"]
+                passed(kept)
+            if not page:
+                raise MissingSegmentsError(self._source["session_id"])
+            await self._insert(copies)
+        return None
+
+    async def copy_cut(self, segment: Document, entry: SealedList, copying: Copying, items: Sequence[Document]) -> None:
+        """Copy the first items of the segment in which an agent's messages end; may be repeated."""
+        copied = self._copy_of(segment, entry, items, copying.count, token=copying.cut_token)
+        await self.copy_payloads(_payloads_of(items))
+        identity = {"_id": copied.pop("_id"), "session_id": copied.pop("session_id")}
+        before = await self._store.retrying(
+            lambda: self._segments.find_one(identity, {"items.payloads": 1}), identity["session_id"]
+        )
+        self.released |= _payloads_of((before or {}).get("items") or ())
+        await self._store.retrying(
+            lambda: self._segments.update_one(identity, {"$set": copied}, upsert=True), identity["session_id"]
+        )
+        self._counts[SEGMENTS] += not copying.is_cut
+        copying.is_cut = True
+
+    def _copy_of(
+        self, segment: Document, entry: SealedList, items: Sequence[Document], start: int, *, token: str | None = None
+    ) -> Document:
+        token = token or segment["token"]
+        copied = {
+            **{name: value for name, value in segment.items() if name != "expires_at"},
+            **self._target,
+            "_id": f"{self._target['session_id']}/{self._target['incarnation']}/{entry.path}/{start}/{token}",
+            "token": token,
+            "start": start,
+            "end": start + len(items),
+            "items": list(items),
+            # Whether it counts is decided by the document, which is not there yet.
+            "committed": True,
+            **self._dates("created_at"),
+        }
+        if entry.agent is not None:
+            copied["last_id"] = items[-1]["message_id"]
+        return copied
+
+    def _dates(self, name: str) -> Document:
+        return {name: now(), **({} if self.expires_at is None else {"expires_at": self.expires_at})}
+
+    async def _insert(self, copies: list[Document]) -> None:
+        if not copies:
+            return
+        await self.copy_payloads({name for segment in copies for name in _payloads_of(segment["items"])})
+
+        async def send() -> None:
+            try:
+                await self._segments.insert_many(copies, ordered=False)
+            except BulkWriteError as error:
+                # Those are there already: inserted by an attempt whose reply was lost.
+                details = error.details or {}
+                failed = details.get("writeErrors") or []
+                if details.get("writeConcernErrors") or any(one.get("code") != _DUPLICATE_KEY for one in failed):
+                    raise
+
+        await self._store.retrying(send, self._target["session_id"])
+        self._counts[SEGMENTS] += len(copies)
+
+    async def _page(
+        self,
+        entry: SealedList,
+        archive: Archive,
+        start: Mapping[str, int],
+        projection: Document | None = None,
+        **more: Any,
+    ) -> list[Document]:
+        query: Document = {
+            **segments_of(self._source["session_id"], self._source["incarnation"], entry, archive),
+            **committed(archive),
+            "start": start,
+            **more,
+        }
+        return await self._store.retrying(
+            lambda: self._segments.find(query, projection, sort=[("start", 1)], limit=SEGMENTS_PER_READ),
+            query["session_id"],
+            bounded=False,
+        )
+
+    # -- what changed since
+
+    async def refresh(self, entry: SealedList, archive: Archive, copying: Copying) -> None:
+        """Change copied messages as the source's were changed since; redactions above all."""
+        stop = copying.position + copying.is_cut
+        start = 0
+        while start < stop:
+            changed = await self._page(
+                entry,
+                archive,
+                {"$gte": start, "$lt": stop},
+                {"start": 1, "applied": 1},
+                applied={"$exists": True},
+            )
+            for segment in changed:
+                query = {**self._copies(entry), "start": segment["start"]}
+                fields = {"applied": 1}
+                copied = await self._store.retrying(
+                    lambda query=query, fields=fields: self._segments.find_one(query, fields),  # type: ignore[misc]
+                    query["session_id"],
+                )
+                if copied is not None and not set(segment["applied"]) <= set(copied.get("applied") or ()):
+                    await self._refresh_segment(entry, archive, segment["start"], copied["_id"])
+            if len(changed) < SEGMENTS_PER_READ:
+                return
+            start = changed[-1]["start"] + 1
+
+    async def _refresh_segment(self, entry: SealedList, archive: Archive, start: int, copy_id: str) -> None:
+        found = await self._page(entry, archive, {"$gte": start, "$lt": start + 1})
+        if not found:
+            raise MissingSegmentsError(self._source["session_id"])
+        for item in found[0]["items"]:
+            await self.change_copy(entry, item, {"_id": copy_id})
+        tokens = {"$addToSet": {"applied": {"$each": found[0].get("applied") or []}}}
+        identity = {"_id": copy_id, "session_id": self._target["session_id"]}
+        await self._store.retrying(lambda: self._segments.update_one(identity, tokens), identity["session_id"])
+
+    async def change_copy(self, entry: SealedList, item: Document, query: Document | None = None) -> None:
+        """Put a message in the place of its older copy in a segment, where there is one that is older."""
+        number, target = item.get("message_id"), {**(query or {}), **self._copies(entry)}
+        target |= {"first_id": {"$lte": number}, "last_id": {"$gte": number}}
+        held = await self._store.retrying(
+            lambda: self._segments.find_one(target, {"items": {"$elemMatch": {"message_id": number}}}),
+            target["session_id"],
+        )
+        copied = (held or {}).get("items") or [item]
+        if held is None or not is_newer(item, copied[0]):
+            return
+        await self.copy_payloads(payloads_of(item))
+        place = {"items": {"$elemMatch": {"message_id": number, "updated_at": copied[0].get("updated_at")}}}
+        guard = {"_id": held["_id"], "session_id": target["session_id"], **place}
+        await self._store.retrying(
+            lambda: self._segments.update_one(guard, {"$set": {"items.$": item}}), target["session_id"]
+        )
+        self.released |= payloads_of(copied[0])
+
+    def _copies(self, entry: SealedList) -> Document:
+        return {**self._target, "agent": entry.agent, "list": entry.name}
+
+    # -- payloads
+
+    async def copy_payloads(self, names: Collection[str]) -> None:
+        """Copy the chunks of payloads that are not copied yet, one at a time."""
+        if not names:
+            return
+        named = {"sha256": {"$in": sorted(names)}}
+        wanted = await self._find_chunks({**self._source, **named})
+        present = {(one["sha256"], one["number"]) for one in await self._find_chunks({**self._target, **named})}
+        for chunk in wanted:
+            if (chunk["sha256"], chunk["number"]) not in present:
+                await self._copy_chunk(chunk["_id"])
+
+    async def _find_chunks(self, query: Document) -> list[Document]:
+        return await self._store.retrying(
+            lambda: self._chunks.find(query, {"sha256": 1, "number": 1}), query["session_id"], bounded=False
+        )
+
+    async def _copy_chunk(self, chunk_id: str) -> None:
+        query = {**self._source, "_id": chunk_id}
+        chunk = await self._store.retrying(lambda: self._chunks.find_one(query), query["session_id"], bounded=False)
+        if chunk is None:
+            return  # What it belonged to was changed meanwhile, which is seen to when all is copied.
+        place = f"{self._target['incarnation']}/{chunk['sha256']}/{chunk['number']}"
+        copied = {**chunk, **self._target, "_id": f"{self._target['session_id']}/{place}", **self._dates("used_at")}
+        copied.pop("doomed", None)
+        copied["created_at"] = copied["used_at"]
+
+        async def send() -> None:
+            try:
+                await self._chunks.insert_one(copied)
+            except DuplicateKeyError:  # Inserted by an attempt whose reply was lost.
+                return
+
+        await self._store.retrying(send, self._target["session_id"])
+        self._counts[PAYLOADS] += 1
+
+    # -- all of them
+
+    async def renew(self) -> None:
+        """Give copies that took long a new date, and let them expire later where they would expire at all."""
+        patience_s = _RENEW_AFTER_S if self._ttl_s is None else min(_RENEW_AFTER_S, self._ttl_s / 4)
+        if time.monotonic() - self._begun < patience_s:
+            return
+        self.expires_at = self._children.expiry(self._ttl_s)
+        self._begun = time.monotonic()
+        for collection, name in ((self._segments, "created_at"), (self._chunks, "used_at")):
+            update = {"$set": self._dates(name)}
+            await self._store.retrying(
+                lambda collection=collection, update=update: collection.update_many(self._target, update),  # type: ignore[misc]
+                self._target["session_id"],
+                bounded=False,
+            )
+
+    async def check_there(self) -> None:
+        """Make sure that nobody removed any of the copies.
+
+        Raises:
+            LostCopiesError: Somebody did.
+        """
+        for suffix, collection in ((SEGMENTS, self._segments), (PAYLOADS, self._chunks)):
+            count = await self._store.retrying(
+                lambda collection=collection: collection.count_documents(self._target),  # type: ignore[misc]
+                self._target["session_id"],
+                bounded=False,
+            )
+            if count < self._counts[suffix]:
+                raise LostCopiesError(self._target["session_id"])
+
+    async def discard(self) -> None:
+        """Remove all copies."""
+        for collection in (self._segments, self._chunks):
+            await self._store.retrying(
+                lambda collection=collection: collection.delete_many(self._target),  # type: ignore[misc]
+                self._target["session_id"],
+            )
+
+
+def is_newer(item: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether a stored message was changed since its copy was made, and the copy not since then."""
+    if item == other:
+        return False
+    changed, copied = item.get("updated_at"), other.get("updated_at")
+    return not (isinstance(changed, datetime) and isinstance(copied, datetime)) or changed >= copied
+
+
+def _payloads_of(items: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {name for item in items for name in payloads_of(item)}
