@@ -9,6 +9,7 @@
     ├ WrongLoopError
     ├ LeaseUnavailableError, LeaseLostError
     ├ MessageTooLargeError
+    ├ MetadataTooLargeError, SessionFullError
     └ CorruptMessageError
     InvalidNameError (a ValueError)
 
@@ -18,6 +19,9 @@
 from __future__ import annotations
 
 from strands.types.exceptions import SessionException
+
+_SHOWN_CHARACTERS = 200
+"""A name is part of an error; one of a megabyte tells no more than its beginning."""
 
 
 class SessionStoreError(SessionException):
@@ -132,6 +136,36 @@ class MessageTooLargeError(SessionStoreError):
         self.limit_bytes = limit_bytes
 
 
+class MetadataTooLargeError(SessionStoreError):
+    """An update of metadata, or all metadata of the session with it, is larger than allowed. Nothing was stored."""
+
+    def __init__(self, session_id: str, what: str, size_bytes: int, limit_bytes: int) -> None:
+        """Name the session, what is too large, and both sizes."""
+        super().__init__(
+            f"{what} of session {session_id!r} would take {size_bytes} bytes, more than the {limit_bytes} allowed; "
+            "nothing was stored, and what is stored can be read, changed and deleted as before"
+        )
+        self.session_id = session_id
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class SessionFullError(SessionStoreError):
+    """The session's document would become larger than MongoDB stores. Nothing was stored."""
+
+    def __init__(self, session_id: str, size_bytes: int | None, limit_bytes: int) -> None:
+        """Name the session, the size where the server tells it, and the limit."""
+        size = "more" if size_bytes is None else f"{size_bytes} bytes, more"
+        super().__init__(
+            f"the document of session {session_id!r} would take {size} than the {limit_bytes} bytes that MongoDB "
+            "stores; nothing was stored. The session can be read as before, and takes writes again when something of "
+            "its own, such as large metadata or a large agent configuration, was deleted"
+        )
+        self.session_id = session_id
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
 class CorruptMessageError(SessionStoreError):
     """A stored message cannot be read."""
 
@@ -151,7 +185,12 @@ class InvalidNameError(ValueError):
 
     def __init__(self, kind: str, name: object, rule: str) -> None:
         """Name the value and the rule it breaks."""
-        super().__init__(f"{kind} {name!r} is not allowed: {rule}")
+        super().__init__(f"{kind} {_shown(name)} is not allowed: {rule}")
         self.kind = kind
         self.name = name
         self.rule = rule
+
+
+def _shown(name: object) -> str:
+    shown = repr(name)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from typing import Any, Literal, Protocol
@@ -14,9 +14,18 @@ from pymongo.errors import PyMongoError
 from strands import tool
 from strands.tools.decorator import DecoratedFunctionTool
 
+from .metadata_access import MISSING, MetadataAccess
+
 logger = logging.getLogger(__name__)
 
-_MISSING = object()
+PROTECTED = ("connection_id", "ws_connection_id")
+"""Fields that say where notifications go: a model that set them could send them to somebody else."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+"""Most bytes of an answer, in UTF-8: it becomes part of the conversation."""
+
+_NOTE_BYTES = 4 * 1024
+_NAME_CHARACTERS = 80
 
 _DESCRIPTION = """Read and write the metadata of the current session: facts that are kept beside the conversation.
 
@@ -54,38 +63,58 @@ class AsyncMetadataStore(Protocol):
         """Remove fields."""
 
 
-def create_metadata_tool(manager: AsyncMetadataStore) -> DecoratedFunctionTool[..., Coroutine[Any, Any, str]]:
+def create_metadata_tool(
+    manager: AsyncMetadataStore,
+    fields: Iterable[str] | None = None,
+    protected: Iterable[str] = PROTECTED,
+) -> DecoratedFunctionTool[..., Coroutine[Any, Any, str]]:
     """Make the Strands tool `manage_metadata` for an async session manager.
 
     Its function is a coroutine function: ``await tool(action="get")``. It answers with text and never raises.
-    """
 
-    @tool(name="manage_metadata", description=_DESCRIPTION, inputSchema=_input_schema())
+    Args:
+        manager: Whose metadata.
+        fields: The fields that the model may see and change, None for all.
+        protected: Fields that it can neither see nor change.
+
+    Raises:
+        InvalidNameError: A name cannot be a metadata key.
+        TypeError: A plain string where several names are meant.
+    """
+    access = MetadataAccess(fields, protected)
+
+    @tool(name="manage_metadata", description=_description(access), inputSchema=_input_schema())
     async def manage_metadata(action: Any = None, metadata: Any = None, keys: Any = None) -> str:
         """Read and write session metadata."""
         try:
-            request = _parse(action, metadata, keys)
-            return _answer(request, await _send(request, manager))
+            request = _parse(action, metadata, keys, access)
+            return _bounded(_answer(request, await _send(request, manager), access))
         except Exception as error:
-            return _describe(error)
+            return _bounded(_describe(error))
 
     return manage_metadata
 
 
-def create_blocking_metadata_tool(manager: MetadataStore) -> DecoratedFunctionTool[..., str]:
+def create_blocking_metadata_tool(
+    manager: MetadataStore,
+    fields: Iterable[str] | None = None,
+    protected: Iterable[str] = PROTECTED,
+) -> DecoratedFunctionTool[..., str]:
     """Make the Strands tool `manage_metadata` for a synchronous session manager.
 
-    It can be called directly, ``tool(action="get")``. It answers with text and never raises.
+    It can be called directly, ``tool(action="get")``. It answers with text and never raises. Arguments and errors are
+    those of `create_metadata_tool`.
     """
+    access = MetadataAccess(fields, protected)
 
-    @tool(name="manage_metadata", description=_DESCRIPTION, inputSchema=_input_schema())
+    @tool(name="manage_metadata", description=_description(access), inputSchema=_input_schema())
     def manage_metadata(action: Any = None, metadata: Any = None, keys: Any = None) -> str:
         """Read and write session metadata."""
         try:
-            request = _parse(action, metadata, keys)
-            return _answer(request, _send(request, manager))
+            request = _parse(action, metadata, keys, access)
+            return _bounded(_answer(request, _send(request, manager), access))
         except Exception as error:
-            return _describe(error)
+            return _bounded(_describe(error))
 
     return manage_metadata
 
@@ -99,6 +128,10 @@ class _Request:
     action: Literal["get", "set", "delete"]
     metadata: dict[str, Any] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+
+
+def _description(access: MetadataAccess) -> str:
+    return _DESCRIPTION if access.fields is None else f"{_DESCRIPTION}\n\nFields: {', '.join(access.fields) or 'none'}"
 
 
 def _input_schema() -> dict[str, Any]:
@@ -128,7 +161,15 @@ def _input_schema() -> dict[str, Any]:
     }
 
 
-def _parse(action: object, metadata: object, keys: object) -> _Request:
+def _parse(action: object, metadata: object, keys: object, access: MetadataAccess) -> _Request:
+    request = _understood(action, metadata, keys)
+    for key in (*request.metadata, *request.keys):
+        if isinstance(key, str) and (refusal := access.refusal(key, changes=request.action != "get")):
+            raise _MalformedRequestError(refusal)
+    return request
+
+
+def _understood(action: object, metadata: object, keys: object) -> _Request:
     if action is None:
         raise _MalformedRequestError("action is required. Use 'get', 'set', 'update', or 'delete'")
     match action.strip().lower() if isinstance(action, str) else action:
@@ -185,23 +226,61 @@ def _send(request: _Request, manager: Any) -> Any:
             return manager.delete_metadata(request.keys)
 
 
-def _answer(request: _Request, result: Any) -> str:
+def _answer(request: _Request, result: Any, access: MetadataAccess) -> str:
     match request.action:
         case "set":
             return f"Successfully updated metadata fields: {list(request.metadata)}"
         case "delete":
             return f"Successfully deleted metadata fields: {request.keys}"
     stored = result.get("metadata") if isinstance(result, Mapping) else None
-    if not isinstance(stored, Mapping):
-        stored = {}
+    stored = access.visible(stored) if isinstance(stored, Mapping) else {}
     if request.keys:
-        found = {key: value for key in request.keys if (value := _look_up(stored, key)) is not _MISSING}
+        found = {key: value for key in request.keys if (value := _look_up(stored, key)) is not MISSING}
         if not found:
             return f"No metadata found for keys: {request.keys}"
-        return f"Metadata retrieved: {_dumps(found)}"
+        return _with_fields("Metadata retrieved: ", found)
     if not stored:
         return "No metadata stored in session"
-    return f"All metadata: {_dumps(stored)}"
+    return _with_fields("All metadata: ", stored)
+
+
+def _with_fields(beginning: str, fields: Mapping[str, Any]) -> str:
+    """Return an answer with the fields as JSON; those for which it has no room are named instead."""
+    answer = f"{beginning}{_dumps(fields)}"
+    if _size(answer) <= MAX_ANSWER_BYTES:
+        return answer
+    room = MAX_ANSWER_BYTES - _NOTE_BYTES - len(beginning)
+    kept: dict[str, Any] = {}
+    missing: list[str] = []
+    for key, value in fields.items():
+        size = _size(_dumps({key: value}))
+        if size <= room:
+            kept[key], room = value, room - size
+        else:
+            missing.append(f"{_cut(key)} ({size} bytes)")
+    names = missing[: _NOTE_BYTES // (5 * _NAME_CHARACTERS)]
+    more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
+    return (
+        f"{beginning}{_dumps(kept)}\nLeft out, since an answer has at most {MAX_ANSWER_BYTES} bytes: "
+        f"{', '.join(names)}{more}. Ask for parts of them with 'keys', by dotted names"
+    )
+
+
+def _bounded(answer: str) -> str:
+    """Cut an answer that names too much, such as a request with very many keys."""
+    size = _size(answer)
+    if size <= MAX_ANSWER_BYTES:
+        return answer
+    cut = answer.encode()[: MAX_ANSWER_BYTES - _NOTE_BYTES].decode(errors="ignore")
+    return f"{cut}... (cut: the answer has {size} bytes, {MAX_ANSWER_BYTES} are allowed)"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}..."
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _look_up(stored: Mapping[str, Any], key: str) -> Any:
@@ -215,7 +294,7 @@ def _look_up(stored: Mapping[str, Any], key: str) -> Any:
         elif isinstance(value, list) and segment.isdecimal() and int(segment) < len(value):
             value = value[int(segment)]
         else:
-            return _MISSING
+            return MISSING
     return value
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import bson
@@ -208,3 +208,63 @@ async def test_sessions_without_recent_activity_are_deleted(driver: Driver) -> N
 async def test_an_age_is_a_date_or_a_time_span(driver: Driver) -> None:
     with pytest.raises(TypeError, match="datetime"):
         await driver.repository().delete_sessions(older_than="2024-05-01")
+
+
+NAIVE = datetime(2024, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        *(
+            (method, {name: NAIVE})
+            for method in ("list_sessions", "count_sessions")
+            for name in ("created_from", "created_before", "updated_from", "updated_before")
+        ),
+        ("delete_sessions", {"older_than": NAIVE, "dry_run": False}),
+        ("delete_sessions", {"older_than": NAIVE}),
+        ("sweep_orphans", {"older_than": NAIVE, "dry_run": False}),
+        ("sweep_orphans", {"older_than": NAIVE}),
+    ],
+)
+async def test_a_date_that_selects_has_a_time_zone(driver: Driver, method: str, arguments: dict[str, Any]) -> None:
+    repository = await sessions(driver, "a")
+
+    with pytest.raises(ValueError, match=r"(older_than|_from|_before): a date must have a time zone"):
+        await getattr(repository, method)(**arguments)
+
+    assert await repository.count_sessions() == 1
+
+
+async def test_a_date_of_any_zone_selects_by_its_moment(driver: Driver) -> None:
+    repository = await sessions(driver, "a")
+    tokyo = timezone(timedelta(hours=9))
+
+    assert await listed(repository, created_from=FIRST.astimezone(tokyo)) == ["a"]
+    assert await listed(repository, created_before=FIRST.astimezone(tokyo)) == []
+    assert await repository.delete_sessions(older_than=datetime.now(tokyo) - timedelta(hours=5), dry_run=False) == 1
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        timedelta.max,
+        timedelta.min,
+        timedelta(days=999_999),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=9))),
+    ],
+)
+async def test_a_moment_that_is_no_date_is_refused(driver: Driver, moment: Any) -> None:
+    for method in ("delete_sessions", "sweep_orphans"):
+        with pytest.raises(ValueError, match="older_than: the moment lies outside"):
+            await getattr(driver.repository(), method)(older_than=moment)
+
+
+async def test_a_naive_date_among_metadata_is_utc_in_values_and_filters_alike(driver: Driver) -> None:
+    repository = await sessions(driver, "a", "b")
+    await repository.update_metadata("a", {"due": NAIVE})
+
+    assert await repository.get_metadata("a") == {"metadata": {"due": NAIVE.replace(tzinfo=UTC)}}
+    assert await listed(repository, metadata={"due": NAIVE}) == ["a"]
+    assert await listed(repository, metadata={"due": NAIVE.replace(tzinfo=UTC)}) == ["a"]

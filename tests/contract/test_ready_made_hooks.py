@@ -244,6 +244,33 @@ async def test_an_error_is_not_kept(driver: Driver) -> None:
         assert await manager.get_metadata() == {"metadata": {"a": 1}}
 
 
+async def test_without_what_tells_collections_apart_nothing_is_kept(driver: Driver) -> None:
+    cached = CachedMetadata(60)
+
+    def forgetful(original_func: Any, action: str, session_id: str, **kwargs: Any) -> Any:
+        kwargs.pop("session_manager", None)
+        return cached(original_func, action, session_id, **kwargs)
+
+    def careful(original_func: Any, action: str, session_id: str, **kwargs: Any) -> Any:
+        return cached(original_func, action, session_id, **kwargs)
+
+    other = type(driver)(driver.database, **driver._client)
+    async with (
+        driver.manager(metadata_hook=forgetful) as manager,
+        other.manager(metadata_hook=forgetful) as elsewhere,
+        driver.manager(metadata_hook=careful) as third,
+    ):
+        await manager.update_metadata({"tenant": "one"})
+        await elsewhere.update_metadata({"tenant": "two"})
+        for _ in range(2):
+            assert await manager.get_metadata() == {"metadata": {"tenant": "one"}}
+            assert await elsewhere.get_metadata() == {"metadata": {"tenant": "two"}}
+        # A write through the wrapper is seen by those that are kept for a manager that tells where it is.
+        assert await third.get_metadata() == {"metadata": {"tenant": "one"}}
+        await manager.update_metadata({"tenant": "new"})
+        assert await third.get_metadata() == {"metadata": {"tenant": "new"}}
+
+
 # -- validate_metadata
 
 

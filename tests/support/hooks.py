@@ -58,20 +58,31 @@ class Stored:
         self.feedbacks.append(feedback)
 
 
+class Repository:
+    """What `CachedMetadata` tells the collections of several managers apart by."""
+
+    def __init__(self) -> None:
+        self._namespace = object()
+
+
 class AsyncStore:
     """The async face: operations are coroutines on the caller's loop."""
 
     def __init__(self, hooks: Hooks = None) -> None:
-        self.stored, self.hooks = Stored(), hooks
+        self.stored, self.hooks, self.session_repository = Stored(), hooks, Repository()
 
     async def update_metadata(self, metadata: dict[str, Any]) -> Any:
-        return await apply(self.hooks, self.stored.update, "update", SESSION_ID, metadata=metadata)
+        return await apply(
+            self.hooks, self.stored.update, "update", SESSION_ID, session_manager=self, metadata=metadata
+        )
 
     async def get_metadata(self) -> Any:
-        return await apply(self.hooks, self.stored.get, "get", SESSION_ID)
+        return await apply(self.hooks, self.stored.get, "get", SESSION_ID, session_manager=self)
 
     async def delete_metadata(self, metadata_keys: list[str]) -> Any:
-        return await apply(self.hooks, self.stored.delete, "delete", SESSION_ID, keys=metadata_keys)
+        return await apply(
+            self.hooks, self.stored.delete, "delete", SESSION_ID, session_manager=self, keys=metadata_keys
+        )
 
     async def add_feedback(self, feedback: dict[str, Any]) -> Any:
         return await apply(self.hooks, self.stored.add, "add", SESSION_ID, session_manager=self, feedback=feedback)
@@ -82,18 +93,19 @@ class BlockingStore:
 
     def __init__(self, portal: BlockingPortal, hooks: Hooks = None) -> None:
         self.stored, self.hooks, self._portal = Stored(), hooks, portal
+        self.session_repository = Repository()
 
     def call_async(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return self._portal.call(partial(function, *args, **kwargs))
 
     def update_metadata(self, metadata: dict[str, Any]) -> Any:
-        return self._apply(self.stored.update, "update", metadata=metadata)
+        return self._apply(self.stored.update, "update", session_manager=self, metadata=metadata)
 
     def get_metadata(self) -> Any:
-        return self._apply(self.stored.get, "get")
+        return self._apply(self.stored.get, "get", session_manager=self)
 
     def delete_metadata(self, metadata_keys: list[str]) -> Any:
-        return self._apply(self.stored.delete, "delete", keys=metadata_keys)
+        return self._apply(self.stored.delete, "delete", session_manager=self, keys=metadata_keys)
 
     def add_feedback(self, feedback: dict[str, Any]) -> Any:
         return self._apply(self.stored.add, "add", session_manager=self, feedback=feedback)

@@ -9,11 +9,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from .watching import any_face, watched
 
 _STRIPES = 1024
+
+_Key = tuple[Hashable, str]
+"""What tells a collection from others, and the session's id."""
 
 # The event loop itself keeps only weak references to its tasks.
 _writing: set[asyncio.Future[Any]] = set()
@@ -27,6 +30,9 @@ class CachedMetadata:
     a factory's default hook) and share it. What other processes change is seen when the time is over, and so is a
     session that was deleted. One object may serve managers of both kinds, from any thread and event loop, and
     sessions of several collections. Every caller gets a copy of its own.
+
+    It tells sessions of several collections apart by the session manager that it is called for. A wrapper around it
+    that does not pass `session_manager` on takes that away: then nothing is kept, and every read is a read.
 
     Hooks inside it (later in a chain) do not see reads that are answered from memory: an audit or a check of access
     goes before it.
@@ -49,7 +55,7 @@ class CachedMetadata:
         self._ttl_s = ttl_seconds
         self._max_sessions = max_sessions
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[float, Any]] = OrderedDict()
         # Writes that ended, by hash of their session. Sessions may share a number, which only costs a cached answer.
         self._writes = [0] * _STRIPES
 
@@ -63,21 +69,23 @@ class CachedMetadata:
         **payload: Any,
     ) -> Any:
         """Run one operation, or answer it from memory; a hook is called by its session manager."""
-        repository = getattr(session_manager, "session_repository", None)
-        key = getattr(repository, "_namespace", None), session_id
+        namespace = _namespace_of(session_manager)
         if action == "get":
-            return self._read(key, original_func)
+            # Sessions of one id may be stored in several collections, for several tenants even.
+            return original_func() if namespace is None else self._read((namespace, session_id), original_func)
         # When it is over, however it ended: reads that overlapped it may hold either value.
-        written = watched(lambda: original_func(*payload.values()), lambda error, result: self._forget(key))
+        written = watched(
+            lambda: original_func(*payload.values()), lambda error, result: self._forget(namespace, session_id)
+        )
         return _to_its_end(written) if inspect.isawaitable(written) else written
 
     def __repr__(self) -> str:
         """Show the limits, nothing of what is kept."""
         return f"CachedMetadata(ttl_seconds={self._ttl_s}, max_sessions={self._max_sessions})"
 
-    def _read(self, key: Hashable, original_func: Callable[..., Any]) -> Any:
+    def _read(self, key: _Key, original_func: Callable[..., Any]) -> Any:
         asked_at = time.monotonic()
-        stripe = hash(key) % _STRIPES
+        stripe = hash(key[1]) % _STRIPES
         with self._lock:
             expires_at, kept = self._kept.get(key, (asked_at, None))
             if asked_at < expires_at:
@@ -101,10 +109,23 @@ class CachedMetadata:
 
         return watched(original_func, keep)
 
-    def _forget(self, key: Hashable) -> None:
+    def _forget(self, namespace: Hashable | None, session_id: str) -> None:
         with self._lock:
-            self._writes[hash(key) % _STRIPES] += 1
-            self._kept.pop(key, None)
+            self._writes[hash(session_id) % _STRIPES] += 1
+            if namespace is None:  # a write that says not where: it may be any
+                for key in [key for key in self._kept if key[1] == session_id]:
+                    del self._kept[key]
+            else:
+                self._kept.pop((namespace, session_id), None)
+
+
+def _namespace_of(session_manager: object | None) -> Hashable | None:
+    """Return what tells the manager's collection from others, None when that is not known."""
+    for name in ("repository", "session_repository"):
+        repository = getattr(session_manager, name, None)
+        if (namespace := getattr(repository, "_namespace", None)) is not None:
+            return cast("Hashable", namespace)
+    return None
 
 
 async def _to_its_end(writing: Awaitable[Any]) -> Any:

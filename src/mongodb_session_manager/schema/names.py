@@ -18,6 +18,9 @@ RESERVED_KEY = "__bson__"
 MAX_PATH_SEGMENTS = 20
 """Deepest field a metadata key may address. With `values.MAX_DEPTH` it stays below the server's 180 stored levels."""
 
+MAX_IDEMPOTENCY_KEY = 256
+"""Most characters of an idempotency key."""
+
 _EMPTY_NAME = "%"
 _UNSAFE = re.compile("[.$%\x00\ud800-\udfff]")
 _ESCAPE = re.compile("%(?:u([0-9A-F]{4})|([0-9A-F]{2}))")
@@ -65,6 +68,21 @@ def check_agent_id(agent_id: object) -> str:
     if not isinstance(agent_id, str):
         raise InvalidNameError("agent id", agent_id, "it must be a string")
     return str.__str__(agent_id)
+
+
+def check_idempotency_key(key: object) -> str:
+    """Return the idempotency key if it is a non-empty string of at most 256 characters; a session keeps the last ones.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"idempotency_key must be a non-empty string, got {repr(key)[:40]}")
+    if len(key) > MAX_IDEMPOTENCY_KEY:
+        raise ValueError(f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}")
+    if not _is_utf8(key):
+        raise ValueError("idempotency_key must be text that UTF-8 can encode, without lone surrogates")
+    return key
 
 
 def metadata_path(key: object) -> str:
@@ -128,10 +146,8 @@ def _checked(kind: str, name: object) -> str:
         raise InvalidNameError(kind, name, "it must be a string")
     if not name:
         raise InvalidNameError(kind, name, "it must not be empty")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InvalidNameError(kind, name, "it must be text that UTF-8 can encode, without lone surrogates") from None
+    if not _is_utf8(name):
+        raise InvalidNameError(kind, name, "it must be text that UTF-8 can encode, without lone surrogates")
     return str.__str__(name)  # an enum or another subclass would be stored under its own rules
 
 
@@ -142,6 +158,14 @@ def _escape(match: re.Match[str]) -> str:
 
 def _unescape(match: re.Match[str]) -> str:
     return chr(int(match[1] or match[2], 16))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parent_in(path: str, paths: dict[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from strands.types.session import Session, SessionType
 from . import values
 from .agents import StoredAgent, find_agents, upgraded_agents
 from .messages import iso_date, parse_date, read_date
+from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
 
 T = TypeVar("T")
@@ -167,6 +168,7 @@ def new_session(
         **expiry(now, ttl_s),
         **({} if ttl_s is None else {"ttl_s": ttl_s}),
         "metadata": {},
+        COUNTER: 0,
         "summary": {"agents": 0, "messages": 0, "feedbacks": 0, "usage": {}},
         "live_bytes": 0,
         "feedbacks": [],
@@ -228,6 +230,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
         "session_viewer_password": document.get("session_viewer_password") or new_password(),
         "created_at": parse_date(document.get("created_at") or now),
         "metadata": metadata,
+        COUNTER: metadata_size(metadata),
         "feedbacks": [dated(item, "created_at") for item in feedbacks],
         "guardrail_events": [dated(item, "timestamp") for item in events],
         "multi_agents": {

@@ -23,7 +23,7 @@ from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError, Wr
 from ..runtime import portal
 from ..schema.messages import now
 from ..schema.sessions import StoredSession
-from ..store.batches import Batch, Document, Head, Step
+from ..store.batches import Batch, Document, Head, RefusedStepError, Step
 from ..store.children import Children
 from ..store.history import CROWDED_BYTES, SEAL_AT_BYTES, TAIL_BYTES, History
 from ..store.lease import Lease, clear_expired, unavailable
@@ -319,6 +319,9 @@ class Delivery:
                 self._fence = [token for token in self._fence if token not in fence]
                 return
             batch.version += 1
+            if step.awaits_refusal:
+                self._withdraw(batch, RefusedStepError())
+                return
             if self._journal.resolve(batch, head):
                 return
             batch.refusals += 1

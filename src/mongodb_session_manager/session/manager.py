@@ -293,7 +293,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Args:
             wait_s: Longest time to wait for another holder, in seconds; None for as long as it takes.
             lease_s: Seconds without a renewal after which others may take over.
-            idempotency_key: Names the request, the same for each of its retries.
+            idempotency_key: Names the request, the same for each of its retries; at most 256 characters.
 
         Raises:
             LeaseLostError: The turn was taken over (this process was stopped for too long). What it still had to write
@@ -301,7 +301,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             LeaseUnavailableError: Another holder kept it longer than `wait_s`.
             SessionNotFoundError: The session was deleted.
             SessionStoreError: This manager has the turn already.
-            ValueError: A time that is not positive, or an empty key.
+            ValueError: A time that is not positive, or a key that is empty or longer than 256 characters.
         """
         async with self._turns.take(wait_s, lease_s, idempotency_key) as turn:
             yield turn

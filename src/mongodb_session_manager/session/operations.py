@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from strands.types.session import Session
 
 from .. import hooks
 from ..errors import AgentNotFoundError
-from ..metadata_tool import create_metadata_tool
+from ..metadata_tool import PROTECTED, create_metadata_tool
 from ..schema.names import check_agent_id, encode_name
 from ..store import AsyncMongoDBSessionRepository, session_data
-from ..store.batches import Step
+from ..store.batches import RefusedStepError, Step
 from .delivery import Delivery
 from .lifetime import SessionLifetime
 
@@ -64,7 +64,9 @@ class SessionOperations:
             None, or what the outermost hook returns.
 
         Raises:
-            InvalidNameError: A key is not allowed.
+            InvalidNameError: A key is not allowed, leads into a plain value, or would lengthen a list by more than it
+                holds plus one.
+            MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: The session was deleted.
         """
         return await hooks.apply(
@@ -78,8 +80,15 @@ class SessionOperations:
 
     async def _update_metadata(self, metadata: dict[str, Any]) -> None:
         delivery = self._opened_delivery()
-        if (step := session_data.metadata_update(metadata)) is not None:
-            await delivery.submit(step)
+
+        async def submit(step: Step) -> bool:
+            try:
+                await delivery.submit(step)
+            except RefusedStepError:
+                return False
+            return True
+
+        await session_data.update_metadata(self._lifetime.store, self.session_id, metadata, submit)
 
     async def delete_metadata(self, metadata_keys: Sequence[str]) -> Any:
         """Delete some metadata fields.
@@ -122,9 +131,19 @@ class SessionOperations:
         self._lifetime.check_open()
         return await self._repository.get_metadata(self.session_id)
 
-    def get_metadata_tool(self) -> Any:
-        """Return the Strands tool `manage_metadata`, with which an agent reads and changes the metadata itself."""
-        return create_metadata_tool(self)
+    def get_metadata_tool(self, fields: Iterable[str] | None = None, protected: Iterable[str] = PROTECTED) -> Any:
+        """Return the Strands tool `manage_metadata`, with which an agent reads and changes the metadata itself.
+
+        Args:
+            fields: The fields that the model may see and change, None for all. Dots address nested fields.
+            protected: Fields that it can neither see nor change. By default those that say where notifications of
+                the WebSocket hook go, which a model must not redirect.
+
+        Raises:
+            InvalidNameError: A name cannot be a metadata key.
+            TypeError: A plain string where several names are meant.
+        """
+        return create_metadata_tool(self, fields, protected)
 
     async def add_feedback(self, feedback: dict[str, Any]) -> Any:
         """Add a feedback, such as `{"rating": "up", "comment": "..."}`; `created_at` is added.

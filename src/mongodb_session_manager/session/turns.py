@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pymongo.errors import PyMongoError
 
 from ..errors import LeaseLostError, SessionNotFoundError
+from ..schema.names import check_idempotency_key
 from ..store.lease import Turn
 from .conversations import Conversations
 from .lifetime import SessionLifetime
@@ -113,5 +114,5 @@ def _check(wait_s: float | None, lease_s: float, idempotency_key: str | None) ->
         raise ValueError(f"wait_s must be 0 or more seconds, or None, got {wait_s!r}")
     if not 0 < lease_s < float("inf"):
         raise ValueError(f"lease_s must be more than 0 seconds, got {lease_s!r}")
-    if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
-        raise ValueError(f"idempotency_key must be a non-empty string, got {idempotency_key!r}")
+    if idempotency_key is not None:
+        check_idempotency_key(idempotency_key)

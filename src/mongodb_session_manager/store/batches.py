@@ -25,6 +25,10 @@ from ..schema.values import encoded_size
 Document = dict[str, Any]
 
 
+class RefusedStepError(Exception):
+    """The document refused a step whose submitter decides what follows from that."""
+
+
 @dataclass(eq=False, slots=True)
 class Record:
     """A message on its way between a live agent and the document.
@@ -142,6 +146,8 @@ class Step:
         pushes: Items to append, by the path of their list.
         increments: Counters to raise.
         guard: A further condition.
+        awaits_refusal: A refusal by the document ends the step, and whoever submitted it hears of that
+            (`RefusedStepError`) instead of sending it again.
         payloads: Large bytes that its own fields refer to, by name.
         released: Names of payloads that these fields referred to before.
         key: The idempotency key of the turn that ends with this step.
@@ -155,6 +161,7 @@ class Step:
     pushes: dict[str, list[Document]] = field(default_factory=dict)
     increments: dict[str, float] = field(default_factory=dict)
     guard: Document = field(default_factory=dict)
+    awaits_refusal: bool = False
     payloads: dict[str, bytes] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
     sealed: bool = False

@@ -43,6 +43,7 @@ def session_filter(
     Raises:
         InvalidNameError: A metadata key is not allowed.
         TypeError: A metadata value is not a plain one; operators are never accepted. Or a date is none.
+        ValueError: A date without a time zone. Naive dates among metadata values are UTC, as they are stored.
     """
     query: dict[str, Any] = {}
     if metadata is not None and not isinstance(metadata, Mapping):
@@ -55,14 +56,15 @@ def session_filter(
         query[f"agents.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
     if application_name is not None:
         query["application_name"] = {"$eq": application_name}
-    bounds = {
-        "created_at": {"$gte": created_from, "$lt": created_before},
-        "updated_at": {"$gte": updated_from, "$lt": updated_before},
-    }
-    for name, limits in bounds.items():
-        given = {operator: _moment(limit) for operator, limit in limits.items() if limit is not None}
-        if given:
-            query[name] = given
+    bounds = (
+        ("created_at", "$gte", "created_from", created_from),
+        ("created_at", "$lt", "created_before", created_before),
+        ("updated_at", "$gte", "updated_from", updated_from),
+        ("updated_at", "$lt", "updated_before", updated_before),
+    )
+    for field, operator, name, limit in bounds:
+        if limit is not None:
+            query.setdefault(field, {})[operator] = _moment(limit, name)
     return query
 
 
@@ -126,14 +128,26 @@ def cutoff(older_than: datetime | timedelta) -> datetime:
 
     Raises:
         TypeError: Neither a date nor a time span.
+        ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
     """
-    return _moment(datetime.now(UTC) - older_than if isinstance(older_than, timedelta) else older_than)
+    if not isinstance(older_than, timedelta):
+        return _moment(older_than, "older_than")
+    try:
+        return bson_date(datetime.now(UTC) - older_than)
+    except OverflowError:
+        raise ValueError("older_than: the moment lies outside the years 1 to 9999") from None
 
 
-def _moment(value: object) -> datetime:
+def _moment(value: object, name: str) -> datetime:
     if not isinstance(value, datetime):
-        raise TypeError(f"a date must be a datetime, not {type(value).__name__}")
-    return bson_date(value)
+        raise TypeError(f"{name}: a date must be a datetime, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        # Taken as UTC it would select other sessions than its writer means, everywhere but in Greenwich.
+        raise ValueError(f"{name}: a date must have a time zone, such as datetime.now(timezone.utc)")
+    try:
+        return bson_date(value)
+    except OverflowError:
+        raise ValueError(f"{name}: the moment lies outside the years 1 to 9999") from None
 
 
 def _date_or_none(value: object) -> datetime | None:

@@ -517,12 +517,19 @@ class AsyncMongoDBSessionRepository:
     async def update_metadata(self, session_id: str, metadata: dict[str, Any]) -> None:
         """Set some metadata fields, the others stay; dots in a key address nested fields.
 
+        Naive dates in it are stored as UTC.
+
         Raises:
-            InvalidNameError: A key is not allowed.
+            InvalidNameError: A key is not allowed, leads into a plain value, or would lengthen a list by more than it
+                holds plus one.
+            MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: No such session.
         """
-        if (step := session_data.metadata_update(metadata)) is not None:
-            await self._writer.apply(session_id, step)
+
+        async def submit(step: Step) -> bool:
+            return await self._writer.apply(session_id, step) is None
+
+        await session_data.update_metadata(self._store, check_session_id(session_id), metadata, submit)
 
     async def get_metadata(self, session_id: str) -> dict[str, Any]:
         """Return `{"metadata": {...}}`; dates are UTC.
@@ -634,7 +641,8 @@ class AsyncMongoDBSessionRepository:
         Raises:
             InvalidNameError: A metadata key is not allowed.
             TypeError: A metadata value is not a plain one.
-            ValueError: A limit below 1, or a cursor that no page ended with.
+            ValueError: A limit below 1, a cursor that no page ended with, or a date without a time zone. Naive dates
+                among the values in `metadata` are UTC, as they are stored.
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
@@ -689,11 +697,15 @@ class AsyncMongoDBSessionRepository:
         """Delete sessions without activity since then, each with everything in it.
 
         Args:
-            older_than: A moment, or how long ago.
+            older_than: A moment, with a time zone, or how long ago.
             dry_run: Only count.
 
         Returns:
             How many sessions were deleted, or would be.
+
+        Raises:
+            TypeError: Neither a date nor a time span.
+            ValueError: A date without a time zone.
         """
         query = {"updated_at": {"$lt": listing.cutoff(older_than)}}
         if dry_run:
@@ -713,7 +725,7 @@ class AsyncMongoDBSessionRepository:
         gone. Reads all of them, of all sessions, so it is for now and then, not for requests.
 
         Args:
-            older_than: A moment, or how long ago; what was written since may be about to be used.
+            older_than: A moment, with a time zone, or how long ago; what was written since may be about to be used.
             dry_run: Only count.
 
         Returns:

@@ -5,29 +5,88 @@ Each function makes one step; who applies it (a manager's queue, a repository) d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from pymongo.errors import WriteError
+
+from ..errors import SessionStoreError
 from ..schema import values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, iso_date, now
-from ..schema.names import check_metadata_keys, check_metadata_update
+from ..schema.metadata import COUNTER, MetadataUpdate
+from ..schema.names import check_metadata_keys
 from ..schema.sessions import dated
 from .batches import Step
+from .store import SessionStore
 
 METADATA_PROJECTION = {"metadata": 1}
 
+_PATH_NOT_VIABLE = 28
+_IDLE_ATTEMPTS = 10
+"""How often an update of metadata is sent again although nothing else changed the document."""
 
-def metadata_update(metadata: Mapping[str, Any]) -> Step | None:
-    """Return the step that sets some metadata fields; None when there is nothing to set.
+
+async def update_metadata(
+    store: SessionStore, session_id: str, metadata: object, submit: Callable[[Step], Awaitable[bool]]
+) -> None:
+    """Set some metadata fields, within the limits of `schema.metadata` whatever other writers do meanwhile.
+
+    Args:
+        store: Where the session is.
+        session_id: The session.
+        metadata: Keys and values; dots address nested fields.
+        submit: Applies a step; False when the step's own guard refused it.
 
     Raises:
-        InvalidNameError: A key is not allowed, or two keys lie inside each other.
+        InvalidNameError: A key is not allowed, two keys lie inside each other, or a key leads into a plain value or
+            beyond the end of a list.
+        MetadataTooLargeError: The update, or all metadata with it, is too large.
+        SessionNotFoundError: No such session.
+        SessionStoreError: The document refuses it for no reason that can be seen.
         TypeError: Not a dict, or a value cannot be stored.
     """
-    paths = check_metadata_update(metadata)
-    fields = {path: values.encode(value, where=path, native_dates=True) for path, value in paths.items()}
-    return Step(fields=fields) if fields else None
+    update = MetadataUpdate.parse(session_id, metadata)
+    if update is None:
+        return
+    step = Step(
+        fields=dict(update.fields), increments={COUNTER: update.growth}, guard=update.guard(), awaits_refusal=True
+    )
+    seen: object = None
+    idle = 0
+    while idle < _IDLE_ATTEMPTS and not await _submitted(submit, step):
+        document = await store.find(session_id, {"metadata": 1, "revision": 1})
+        step = _step_on(update, document)
+        # A writer that others keep overtaking is not stuck: each time one of them got on.
+        idle = idle + 1 if document.get("revision") == seen else 0
+        seen = document.get("revision")
+    if idle == _IDLE_ATTEMPTS:
+        raise SessionStoreError(
+            f"session {session_id!r} refuses an update of its metadata again and again: its document is not as this "
+            "library writes it, so another tool may have changed it"
+        )
+
+
+def _step_on(update: MetadataUpdate, document: dict[str, Any]) -> Step:
+    """Return the step that sets the fields in the document that was read, and in no later one."""
+    metadata, fields = document.get("metadata"), dict(update.fields)
+    if metadata is None:  # missing, or null, in which the server creates no fields
+        metadata = {}
+        fields = {"metadata": metadata}
+    size = update.applied_to(metadata)
+    # Each write raises the revision.
+    guard = {"revision": document.get("revision")}
+    return Step(fields={**fields, COUNTER: size}, guard=guard, awaits_refusal=True)
+
+
+async def _submitted(submit: Callable[[Step], Awaitable[bool]], step: Step) -> bool:
+    try:
+        return await submit(step)
+    except WriteError as error:
+        if error.code != _PATH_NOT_VIABLE:
+            raise
+        # The driver's error, which holds what is stored, goes no further; what was read will tell the key.
+        return False
 
 
 def metadata_deletion(keys: Iterable[str]) -> Step | None:
@@ -43,8 +102,9 @@ def metadata_deletion(keys: Iterable[str]) -> Step | None:
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return `{"metadata": {...}}` out of a stored document."""
-    metadata = document.get("metadata") or {}
-    return {"metadata": {key: values.decode(value) for key, value in metadata.items()}}
+    metadata = document.get("metadata")
+    fields = metadata if isinstance(metadata, Mapping) else {}
+    return {"metadata": {key: values.decode(value) for key, value in fields.items()}}
 
 
 def feedback_addition(feedback: Mapping[str, Any]) -> Step:

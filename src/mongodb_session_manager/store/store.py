@@ -26,6 +26,7 @@ from ..errors import SessionNotFoundError
 from ..schema.messages import now
 from ..schema.sessions import TOKEN_RING, StoredSession, expiry, load_projection, new_session, upgrade
 from .batches import Document, Head, Step
+from .fullness import within_document
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,8 @@ class SessionStore:
     async def insert(self, document: Document) -> bool:
         """Insert a session document; False when the session exists."""
         try:
-            await self.retrying(lambda: self.collection.insert_one(document), document["_id"])
+            with within_document(document["_id"]):
+                await self.retrying(lambda: self.collection.insert_one(document), document["_id"])
         except DuplicateKeyError:
             # It may be this very document: inserted by an attempt whose reply was lost.
             own = {"_id": document["_id"], "incarnation": document["incarnation"]}
@@ -211,7 +213,8 @@ class SessionStore:
             result = await self.collection.update_one(filter_, update)
             return int(result.matched_count)
 
-        return await self.retrying(send, session_id)
+        with within_document(session_id):
+            return await self.retrying(send, session_id)
 
     async def apply(
         self,
@@ -243,6 +246,7 @@ class SessionStore:
         Raises:
             SessionNotFoundError: No such session, or another incarnation of it.
             PyMongoError: Not applied within the write deadline, as far as is known.
+            SessionFullError: The document has no room for it.
         """
         identity: Document = {"_id": session_id}
         if incarnation is not None:
@@ -266,8 +270,9 @@ class SessionStore:
             )
             return int(result.matched_count)
 
-        if await self.retrying(send, session_id):
-            return None
+        with within_document(session_id):
+            if await self.retrying(send, session_id):
+                return None
         return await self._explain(identity, step)
 
     async def _explain(self, identity: Document, step: Step) -> Head | None:

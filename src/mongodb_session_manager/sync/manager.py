@@ -15,7 +15,7 @@ from strands.types.content import Message
 from strands.types.session import Session
 
 from .. import hooks, runtime
-from ..metadata_tool import create_blocking_metadata_tool
+from ..metadata_tool import PROTECTED, create_blocking_metadata_tool
 from ..runtime import portal
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..store.lease import Turn
@@ -246,7 +246,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         Args:
             wait_s: Longest time to wait for another holder, in seconds; None for as long as it takes.
             lease_s: Seconds without a renewal after which others may take over.
-            idempotency_key: Names the request, the same for each of its retries.
+            idempotency_key: Names the request, the same for each of its retries; at most 256 characters.
 
         Raises:
             LeaseLostError: The turn was taken over. What it still had to write is discarded.
@@ -281,7 +281,9 @@ class MongoDBSessionManager(RepositorySessionManager):
             None, or what the outermost hook returns.
 
         Raises:
-            InvalidNameError: A key is not allowed.
+            InvalidNameError: A key is not allowed, leads into a plain value, or would lengthen a list by more than it
+                holds plus one.
+            MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: The session was deleted.
         """
         manager = self._async
@@ -312,9 +314,19 @@ class MongoDBSessionManager(RepositorySessionManager):
         found: dict[str, Any] = self._hooked(manager._metadata_hooks, manager._get_metadata, "get")
         return found
 
-    def get_metadata_tool(self) -> Any:
-        """Return the Strands tool `manage_metadata`, with which an agent reads and changes the metadata itself."""
-        return create_blocking_metadata_tool(self)
+    def get_metadata_tool(self, fields: Iterable[str] | None = None, protected: Iterable[str] = PROTECTED) -> Any:
+        """Return the Strands tool `manage_metadata`, with which an agent reads and changes the metadata itself.
+
+        Args:
+            fields: The fields that the model may see and change, None for all. Dots address nested fields.
+            protected: Fields that it can neither see nor change. By default those that say where notifications of
+                the WebSocket hook go, which a model must not redirect.
+
+        Raises:
+            InvalidNameError: A name cannot be a metadata key.
+            TypeError: A plain string where several names are meant.
+        """
+        return create_blocking_metadata_tool(self, fields, protected)
 
     def add_feedback(self, feedback: dict[str, Any]) -> Any:
         """Add a feedback, such as `{"rating": "up", "comment": "..."}`; `created_at` is added.

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from bson import encode
+
+from mongodb_session_manager import InvalidNameError, MetadataTooLargeError, SessionNotFoundError
+from tests.contract.drivers import Driver
+
+KB = 1024
+
+
+async def metadata_of(manager: Any) -> Any:
+    return (await manager.get_metadata())["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "key"),
+    [
+        ({"a": [1]}, "a.1400000"),
+        ({"a": [1]}, "a.3"),
+        ({"a": []}, "a.1"),
+        ({"a": [1, 2, 3]}, "a.7"),
+        ({"a": [1]}, "a." + "9" * 30),
+        ({"a": [1]}, "a.1400000.b"),
+        ({"a": [[1]]}, "a.0.1400000"),
+        ({"a": {"b": [{"c": [1]}]}}, "a.b.0.c.4"),
+        # In a query these positions also name fields of the items.
+        ({"a": [{"1400000": 1, "700000": 1, "699999": 1}]}, "a.1400000"),
+        ({"a": [{"3": 1}, [1, 2, 3, 4]]}, "a.6"),
+    ],
+)
+async def test_a_position_does_not_lengthen_a_list_by_more_than_it_holds_plus_one(
+    driver: Driver, stored: Any, key: str
+) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata(stored)
+
+        for change in (manager.update_metadata, lambda update: driver.repository().update_metadata("s-1", update)):
+            with pytest.raises(InvalidNameError, match="lengthen a list"):
+                await change({key: 1, "other": 2})
+
+        assert await metadata_of(manager) == stored
+        await manager.update_metadata({"still": "usable"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "key", "expected"),
+    [
+        ({"a": [1]}, "a.0", {"a": ["x"]}),
+        ({"a": [1]}, "a.1", {"a": [1, "x"]}),
+        ({"a": [1]}, "a.2", {"a": [1, None, "x"]}),
+        ({"a": []}, "a.0", {"a": ["x"]}),
+        ({"a": [[1]]}, "a.0.1", {"a": [[1, "x"]]}),
+        ({"a": [{"b": 1}]}, "a.0.b", {"a": [{"b": "x"}]}),
+        ({"a": {"b": 1}}, "a.1400000", {"a": {"b": 1, "1400000": "x"}}),
+        ({}, "a.1400000", {"a": {"1400000": "x"}}),
+        ({}, "1400000", {"1400000": "x"}),
+    ],
+)
+async def test_a_position_near_the_end_of_a_list_and_a_field_that_looks_like_one_are_set(
+    driver: Driver, stored: Any, key: str, expected: Any
+) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata(stored)
+        await manager.update_metadata({key: "x"})
+
+        assert await metadata_of(manager) == expected
+
+
+async def test_the_positions_of_one_update_are_all_judged_by_what_is_stored(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata({"a": [1]})
+
+        with pytest.raises(InvalidNameError, match="lengthen a list"):
+            await manager.update_metadata({"a.2": 1, "a.6": 1, "a.14": 1})
+
+        await manager.update_metadata({"a.1": 2, "a.2": 3})
+        assert await metadata_of(manager) == {"a": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("stored", "key"),
+    [
+        ({"customer": "secret text"}, "customer.tier"),
+        ({"customer": {"tier": "secret text"}}, "customer.tier.level"),
+        ({"customer": {"tier": "secret text"}}, "customer.tier.level.deeper"),
+        ({"customer": 5}, "customer.tier"),
+        ({"customer": None}, "customer.tier"),
+        ({"customer": True}, "customer.0"),
+        ({"customer": ["secret text"]}, "customer.tier"),
+        ({"customer": ["secret text"]}, "customer.0.tier"),
+        ({"customer": [{"tier": 1}]}, "customer.tier"),
+        ({"customer": ["a", "b"]}, "customer.01"),
+        ({"customer": ["a", "b"]}, "customer.-1"),
+        ({"customer": ["a", "b"]}, "customer.٣"),
+    ],
+)
+async def test_a_key_below_a_plain_value_is_named_and_the_value_is_not(driver: Driver, stored: Any, key: str) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata(stored)
+
+        for change in (manager.update_metadata, lambda update: driver.repository().update_metadata("s-1", update)):
+            with pytest.raises(InvalidNameError) as raised:
+                await change({"other": 1, key: "gold"})
+            assert repr(key) in str(raised.value)
+            assert "secret" not in str(raised.value)
+            assert raised.value.__cause__ is None or "secret" not in str(raised.value.__cause__)
+
+        assert await metadata_of(manager) == stored
+
+
+async def test_a_model_hears_of_a_key_below_a_plain_value_without_the_value(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata({"customer": "secret text"})
+        answer = await _ask(manager, action="set", metadata={"customer.tier": 1})
+
+    assert answer.startswith("Error managing metadata: metadata key 'customer.tier'")
+    assert "secret" not in answer
+
+
+async def _ask(manager: Any, **request: Any) -> str:
+    answer = manager.get_metadata_tool()(**request)
+    return answer if isinstance(answer, str) else await answer
+
+
+async def test_one_update_has_at_most_256_kilobytes(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata({"a": "x" * (256 * KB - 100)})
+
+        for too_large in (
+            {"a": "x" * 256 * KB},
+            {"a": "é" * 130 * KB},
+            {f"k{number}": "x" * KB for number in range(256)},
+            {"k" * 256 * KB: 1},
+            {"a": [1] * 30_000},
+        ):
+            with pytest.raises(MetadataTooLargeError, match="update") as raised:
+                await manager.update_metadata(too_large)
+            assert raised.value.limit_bytes == 256 * KB < raised.value.size_bytes
+            with pytest.raises(MetadataTooLargeError, match="s-1"):
+                await driver.repository().update_metadata("s-1", too_large)
+
+        assert len(await metadata_of(manager)) == 1
+
+
+async def test_all_metadata_of_a_session_has_at_most_a_megabyte(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        for number in range(4):
+            await manager.update_metadata({f"k{number}": "x" * 250 * KB})
+
+        for change in (manager.update_metadata, lambda update: driver.repository().update_metadata("s-1", update)):
+            with pytest.raises(MetadataTooLargeError, match="all metadata") as raised:
+                await change({"more": "x" * 30 * KB})
+            assert raised.value.limit_bytes == 1024 * KB < raised.value.size_bytes
+        # What replaces something counts in its place, and what is deleted not at all.
+        for text in "abc":
+            await manager.update_metadata({"k0": text * 255 * KB})
+        await manager.delete_metadata(["k1"])
+        await manager.update_metadata({"more": "x" * 200 * KB})
+
+        assert sorted(await metadata_of(manager)) == ["k0", "k2", "k3", "more"]
+
+
+async def test_positions_count_the_gaps_that_they_leave(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata({"a": [None] * 25_000})
+        await manager.update_metadata({"a.50000": 1})
+        await manager.update_metadata({"a.100000": 1})
+        with pytest.raises(MetadataTooLargeError, match="all metadata"):
+            await manager.update_metadata({"a.200000": 1})
+
+        stored = (await driver.stored())["metadata"]
+        assert len(encode(stored)) <= 1024 * KB
+        await manager.delete_metadata(["a"])
+        assert await metadata_of(manager) == {}
+
+
+async def test_many_writers_stay_below_the_limit_together(driver: Driver) -> None:
+    async with driver.manager() as one, driver.manager() as other:
+        writers = [one, other, *(driver.repository() for _ in range(2))]
+
+        async def write(number: int) -> bool:
+            writer, update = writers[number % 4], {f"k{number}": "x" * 100 * KB}
+            try:
+                await (writer.update_metadata(update) if number % 4 < 2 else writer.update_metadata("s-1", update))
+            except MetadataTooLargeError:
+                return False
+            return True
+
+        stored = await asyncio.gather(*(write(number) for number in range(16)))
+
+        assert stored.count(True) == 10
+        assert len(await metadata_of(one)) == 10
+
+
+async def test_many_writers_lengthen_one_list_without_losing_an_item(driver: Driver) -> None:
+    async with driver.manager() as one, driver.manager() as other:
+        await one.update_metadata({"a": []})
+
+        async def write(number: int) -> int:
+            refusals = 0
+            while True:
+                try:
+                    await (one, other)[number % 2].update_metadata({f"a.{number}": number})
+                except InvalidNameError:
+                    refusals += 1
+                    await asyncio.sleep(0)
+                else:
+                    return refusals
+
+        await asyncio.gather(*(write(number) for number in range(12)))
+
+        assert await metadata_of(one) == {"a": list(range(12))}
+
+
+async def test_metadata_that_was_stored_before_sizes_were_counted_is_measured(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await driver.change({"$set": {"metadata": {"old": "x" * 900 * KB}}, "$unset": {"metadata_bytes": ""}})
+
+        with pytest.raises(MetadataTooLargeError):
+            await manager.update_metadata({"new": "x" * 200 * KB})
+        await manager.update_metadata({"new": "x" * 20 * KB})
+
+        assert set(await metadata_of(manager)) == {"old", "new"}
+
+
+async def test_metadata_of_another_tool_that_is_too_large_can_be_made_smaller(driver: Driver) -> None:
+    await driver.store({"_id": "s-1", "metadata": {"old": ["x" * 100 * KB] * 20, "small": 1}})
+    async with driver.manager() as manager:
+        with pytest.raises(MetadataTooLargeError):
+            await manager.update_metadata({"small": "larger"})
+        await manager.update_metadata({"old.0": "x"})
+        await manager.update_metadata({"old": []})
+        await manager.update_metadata({"small": "larger"})
+
+        assert await metadata_of(manager) == {"old": [], "small": "larger"}
+
+
+@pytest.mark.parametrize("metadata", [None, "text", [1]])
+async def test_metadata_that_is_no_object(driver: Driver, metadata: Any) -> None:
+    async with driver.manager() as manager:
+        await driver.change({"$set": {"metadata": metadata}})
+
+        assert await metadata_of(manager) == {}
+        if metadata is None:
+            await manager.update_metadata({"a.b": 1})
+            assert await metadata_of(manager) == {"a": {"b": 1}}
+        else:
+            with pytest.raises(InvalidNameError, match="no object"):
+                await manager.update_metadata({"a": 1})
+
+
+async def test_an_update_of_a_session_that_is_gone(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await driver.repository().delete_session("s-1")
+
+        for update in ({"a": 1}, {"a.0": 1}, {"a.b": 1}):
+            with pytest.raises(SessionNotFoundError):
+                await manager.update_metadata(update)
