@@ -1,8 +1,8 @@
 """Streaming chat with FastAPI: answers arrive as server-sent events, token by token, while they are stored.
 
-The session travels in a header, the connection pool is the process-wide factory, and the agent has tools for its own
-state, which is stored with the conversation. The manager lives inside the generator, because the answer is streamed
-after the handler has returned; when the browser goes away the turn is cancelled, and what was complete is kept.
+The session travels in a header, and the agent has tools for its own state, which is stored with the conversation.
+`streamed` begins the answer when there is something to send, so a database that is away is a 503. When the browser goes
+away the turn is cancelled, and what was complete is kept.
 
     python examples/example_fastapi_streaming.py
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from _shared import COLLECTION, DATABASE, chosen_model, serve
@@ -24,11 +23,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from strands import Agent, ToolContext, tool
 
-from mongodb_session_manager import (
-    close_async_global_factory,
-    get_async_global_factory,
-    initialize_async_global_factory,
-)
+from mongodb_session_manager.fastapi import Sessions, streamed
 
 SYSTEM_PROMPT = "You are a helpful assistant. Keep the user's settings with set_state and get_state."
 
@@ -56,14 +51,9 @@ def get_state(key: str, tool_context: ToolContext) -> str:
     return f"{key} is {value}" if value is not None else f"{key} was never set"
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    initialize_async_global_factory(database_name=DATABASE, collection_name=COLLECTION, maxPoolSize=100)
-    yield
-    await close_async_global_factory()
-
-
-app = FastAPI(title="Streaming chat", lifespan=lifespan)
+# The connection string is in the environment.
+sessions = Sessions(database_name=DATABASE, collection_name=COLLECTION, maxPoolSize=100)
+app = FastAPI(title="Streaming chat", lifespan=sessions.lifespan, exception_handlers=sessions.exception_handlers)
 
 
 class Prompt(BaseModel):
@@ -77,7 +67,7 @@ def event(name: str, data: dict[str, Any]) -> str:
 
 async def turn(session_id: str, message: str) -> AsyncIterator[str]:
     """Run one turn, and yield it as events: token, tool, and at the end done."""
-    async with get_async_global_factory().create_session_manager(session_id) as manager:
+    async with sessions.open(session_id) as manager:
         agent = Agent(
             model=chosen_model(),
             agent_id="assistant",
@@ -98,19 +88,19 @@ async def turn(session_id: str, message: str) -> AsyncIterator[str]:
 
 @app.post("/chat")
 async def chat(prompt: Prompt, x_session_id: Annotated[str, Header(min_length=1)]) -> StreamingResponse:
-    return StreamingResponse(turn(x_session_id, prompt.message), media_type="text/event-stream")
+    return await streamed(turn(x_session_id, prompt.message), media_type="text/event-stream")
 
 
 @app.get("/health")
 async def health() -> JSONResponse:
-    stats = await get_async_global_factory().get_connection_stats()
+    stats = await sessions.factory.get_connection_stats()
     healthy = stats["status"] == "connected"
     return JSONResponse({"mongodb": stats["status"]}, status_code=200 if healthy else 503)
 
 
 @app.get("/metrics")
 async def metrics() -> dict[str, Any]:
-    return await get_async_global_factory().get_connection_stats()
+    return await sessions.factory.get_connection_stats()
 
 
 if __name__ == "__main__":
