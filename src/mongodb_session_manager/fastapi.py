@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
@@ -145,7 +145,9 @@ class Sessions:
         return part
 
     @property
-    def exception_handlers(self) -> Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]]:
+    def exception_handlers(
+        self,
+    ) -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:
         """Answers for what may happen to a session: `FastAPI(exception_handlers=sessions.exception_handlers)`.
 
         | what happened                                      | status                     |
@@ -160,7 +162,8 @@ class Sessions:
         The body is FastAPI's own, `{"detail": "..."}`. Handlers of your own for the same classes come first:
         `exception_handlers={**sessions.exception_handlers, SessionNotFoundError: mine}`.
         """
-        return dict.fromkeys((*_STATUS, PyMongoError, DocumentTooLarge, EventLoopException), _answer)
+        kinds: list[int | type[Exception]] = [*_STATUS, PyMongoError, DocumentTooLarge, EventLoopException]
+        return dict.fromkeys(kinds, _answer)
 
     # -- dependencies, for FastAPI's `Depends`
 
