@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..web import ApiError
 
 SESSIONS_URL = "/api/v1/sessions"
-_RESERVED = frozenset({"search"})
+_RESERVED = frozenset({"search", "events", "totals", "archive"})
 _is_plain = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:@-]*").fullmatch
 
 

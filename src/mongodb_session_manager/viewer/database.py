@@ -14,12 +14,16 @@ from ..store import AsyncMongoDBSessionRepository
 from ..store.children import SEGMENTS
 from ..store.history import History
 from ..store.store import SessionStore
+from .feed import SessionFeed
 from .filters import FieldCatalog
+from .finding import SessionFinder
 from .live import ChangeHub
+from .places import PlaceFinder
 from .reading import SessionReader
 from .search import SessionSearch
 from .settings import ViewerSettings
 from .timeline import TimelineReader
+from .totals import Totals
 
 READ_S = 5.0
 """Seconds that one request may read for."""
@@ -51,11 +55,17 @@ class Database:
             write_deadline_s=READ_S,
         )
         self.fields = FieldCatalog(collection, enum_fields, settings.enum_max_values)
-        segments = self._handle.user_collection(settings.database_name, f"{settings.collection_name}{SEGMENTS}")
+        segments = collection.database[f"{settings.collection_name}{SEGMENTS}"].with_options(
+            codec_options=collection.codec_options
+        )
         self.search = SessionSearch(collection, segments)
         self.reader = SessionReader(store, History(store))
         self.timeline = TimelineReader(self.reader)
+        self.places = PlaceFinder(self.reader)
+        self.finder = SessionFinder(collection, segments)
         self.changes = ChangeHub(collection)
+        self.feed = SessionFeed(self.changes, self.search.cards)
+        self.totals = Totals(collection, settings.prices)
 
     async def ping(self) -> None:
         """Return when MongoDB answers.
@@ -77,5 +87,6 @@ class Database:
 
     async def close(self) -> None:
         """End watching and give the client back."""
+        await self.feed.close()
         await self.changes.close()
         await self._handle.aclose()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -17,6 +18,7 @@ POLL_S = 1.0
 """Seconds between two looks at a server without change streams, and between two attempts to reach one that is gone."""
 
 _POLL_MS = 5_000
+_LOOKED_AT = 200
 _PIPELINE = [{"$project": {"documentKey": 1, "operationType": 1}}]
 # CommandNotFound, CommandNotSupported, Unauthorized, and "only supported on replica sets".
 _NO_CHANGE_STREAMS = frozenset({13, 59, 115, 40573, 303, 8000})
@@ -42,6 +44,76 @@ class Watch:
         self._changed.clear()
 
 
+Change = Literal["new", "changed", "deleted"]
+
+_KINDS: Mapping[str, Change] = {"insert": "new", "delete": "deleted"}
+
+
+class ListWatch:
+    """An onlooker of all sessions."""
+
+    def __init__(self) -> None:
+        """Look at all sessions."""
+        self._changes: dict[str, Change] = {}
+        self._missed = False
+        self._happened = asyncio.Event()
+
+    def note(self, session_id: object, kind: Change) -> None:
+        """Say that a session changed."""
+        if not isinstance(session_id, str):
+            return
+        # What is new stays so until it was told.
+        self._changes[session_id] = "new" if kind == "changed" and self._changes.get(session_id) == "new" else kind
+        self._happened.set()
+
+    def miss(self) -> None:
+        """Say that anything may have changed."""
+        self._missed = True
+        self._happened.set()
+
+    async def changed(self) -> None:
+        """Wait until something changed since the last time."""
+        await self._happened.wait()
+
+    def take(self) -> tuple[dict[str, Change], bool]:
+        """Return what changed since the last time, by session, and whether there may be more."""
+        self._happened.clear()
+        taken = self._changes, self._missed
+        self._changes, self._missed = {}, False
+        return taken
+
+
+class NewestSessions:
+    """Looks at the sessions that were active last, where there are no change streams; deletions are not noticed."""
+
+    def __init__(self, collection: Any) -> None:
+        """Look at the driver's `collection`; no I/O."""
+        self._collection = collection
+        self._known: dict[str, Any] | None = None
+        self._created_until: Any = None
+
+    async def changes(self) -> dict[str, Change]:
+        """Return what changed since the last look; nothing at the first one."""
+        fields = {"updated_at": 1, "revision": 1, "created_at": 1}
+        keys = [("updated_at", -1), ("_id", -1)]
+        found = await self._collection.find({}, fields, sort=keys, limit=_LOOKED_AT, max_time_ms=_POLL_MS).to_list(None)
+        present = {document["_id"]: (document.get("updated_at"), document.get("revision")) for document in found}
+        known, self._known = self._known, present
+        created = [date for document in found if isinstance(date := document.get("created_at"), datetime)]
+        until, self._created_until = self._created_until, max(created, default=self._created_until)
+        if known is None:
+            return {}
+        changes: dict[str, Change] = {}
+        for document in found:
+            session_id = document["_id"]
+            if known.get(session_id) == present[session_id]:
+                continue
+            date = document.get("created_at")
+            is_new = session_id not in known and isinstance(date, datetime) and (until is None or date > until)
+            changes[session_id] = "new" if is_new else "changed"
+        return changes
+
+
 class ChangeHub:
     """Tells onlookers when their session may have changed; for one event loop.
 
@@ -59,6 +131,7 @@ class ChangeHub:
         self._collection = collection
         self._poll_s = poll_s
         self._watches: set[Watch] = set()
+        self._list_watches: set[ListWatch] = set()
         self._task: asyncio.Task[None] | None = None
         self._settled: asyncio.Event | None = None
         self.mode: Mode = "change_stream"
@@ -68,16 +141,35 @@ class ChangeHub:
         """Look at a session for as long as the block lasts. What changes from here on is noticed."""
         watch = Watch(session_id)
         self._watches.add(watch)
-        if self._task is None or self._settled is None:
-            self._settled = asyncio.Event()
-            self._task = asyncio.create_task(self._run(self._settled), name="viewer-changes")
         try:
-            await self._settled.wait()
+            await self._started()
             yield watch
         finally:
             self._watches.discard(watch)
-            if not self._watches:
-                await self.close()
+            await self._end_if_unwatched()
+
+    @contextlib.asynccontextmanager
+    async def watch_list(self) -> AsyncIterator[ListWatch]:
+        """Look at all sessions for as long as the block lasts."""
+        watch = ListWatch()
+        self._list_watches.add(watch)
+        try:
+            await self._started()
+            watch.take()  # what happened before the stream was there
+            yield watch
+        finally:
+            self._list_watches.discard(watch)
+            await self._end_if_unwatched()
+
+    async def _started(self) -> None:
+        if self._task is None or self._settled is None:
+            self._settled = asyncio.Event()
+            self._task = asyncio.create_task(self._run(self._settled), name="viewer-changes")
+        await self._settled.wait()
+
+    async def _end_if_unwatched(self) -> None:
+        if not self._watches and not self._list_watches:
+            await self.close()
 
     async def close(self) -> None:
         """Stop watching."""
@@ -130,15 +222,28 @@ class ChangeHub:
             # Without a document it is the collection that was dropped or renamed.
             if session_id is None or watch.session_id == session_id:
                 watch.notify()
+        for every in list(self._list_watches):
+            if session_id is None:
+                every.miss()
+            else:
+                every.note(session_id, _KINDS.get(change.get("operationType", ""), "changed"))
 
     def _notify_all(self) -> None:
         for watch in list(self._watches):
             watch.notify()
+        for every in list(self._list_watches):
+            every.miss()
 
     async def _poll(self, settled: asyncio.Event) -> None:
         """Look for what changed, by the moment and the number of the last write."""
         known: dict[str, Any] = {}
+        newest = NewestSessions(self._collection)
         while True:
+            if self._list_watches:
+                changes = await newest.changes()
+                for every in list(self._list_watches):
+                    for session_id, kind in changes.items():
+                        every.note(session_id, kind)
             ids = Counter(watch.session_id for watch in self._watches)
             query = {"_id": {"$in": list(ids)}}
             found = await self._collection.find(query, {"updated_at": 1, "revision": 1}, max_time_ms=_POLL_MS).to_list(

@@ -288,7 +288,7 @@ def _whole_head(session_id: str, document: Document) -> StoredHead:
 
 
 def _errors(document: Document) -> list[ItemList]:
-    """Return the list of failed turns; nothing where there are none, or where an older tool means something else."""
+    """Return the list of failed turns, if there are any."""
     held = document.get("errors")
     if not isinstance(held, list) or not held:
         return []

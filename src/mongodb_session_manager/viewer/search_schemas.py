@@ -95,3 +95,23 @@ class TextPage(SearchPage):
     searched_bytes: int
     searched_until: Moment | None
     skipped: int
+
+
+class ChangedCard(SessionCard):
+    """A session that changed, or that is new."""
+
+    is_new: bool
+
+
+class FeedReady(Answer):
+    """First event of the list's stream; `mode` says how changes are noticed."""
+
+    mode: Literal["change_stream", "polling"]
+
+
+class FeedSessions(Answer):
+    """Sessions of a list that changed; after more than it can name, `missed` says to read the list again."""
+
+    sessions: list[ChangedCard]
+    deleted: list[str]
+    missed: bool

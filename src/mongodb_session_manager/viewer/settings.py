@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..web import check_binding, parse_origins
+from .prices import Prices
 
 
 class ViewerSettings(BaseSettings):
@@ -29,6 +30,9 @@ class ViewerSettings(BaseSettings):
         max_page_size: Most sessions in a page.
         enum_fields_str: Metadata fields to offer the stored values of, separated by commas.
         enum_max_values: Most values that are offered; a field with more is a plain one.
+        model_prices_str: What models cost per million tokens, a JSON object such as
+            `{"model-id": {"input": 3.0, "output": 15.0, "cache_read": 0.3, "cache_write": 3.75}}`; none for no cost.
+        price_currency: In which currency that is.
         log_level: What is logged.
     """
 
@@ -48,12 +52,20 @@ class ViewerSettings(BaseSettings):
     max_page_size: int = Field(default=100, ge=1)
     enum_fields_str: str = ""
     enum_max_values: int = Field(default=50, ge=1)
+    model_prices_str: str = ""
+    price_currency: str = Field(default="USD", min_length=1, max_length=8)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_capitals(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("model_prices_str")
+    @classmethod
+    def _are_prices(cls, value: str) -> str:
+        Prices.parse(value)
+        return value
 
     @field_validator("allowed_origins_str")
     @classmethod
@@ -94,6 +106,11 @@ class ViewerSettings(BaseSettings):
     def enum_fields(self) -> frozenset[str]:
         """Metadata fields to offer the stored values of, without `metadata.`."""
         return frozenset(name.removeprefix("metadata.") for name in _listed(self.enum_fields_str))
+
+    @property
+    def prices(self) -> Prices:
+        """What models cost."""
+        return Prices.parse(self.model_prices_str, self.price_currency)
 
     def client_options(self) -> dict[str, int]:
         """Return the MongoDB client options that were set; the others are left to the connection string."""

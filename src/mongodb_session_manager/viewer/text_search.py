@@ -158,7 +158,7 @@ class TextSearch:
             {"$project": {"session_id": 1, "incarnation": 1, "agent": 1, "archive": 1, "token": 1, "committed": 1}},
         ]
         cursor = self._segments.aggregate(pipeline, maxTimeMS=int(limit_s * 1000) + 1)
-        return {item["session_id"] async for item in cursor if _counts(item, sessions[item["session_id"]])}
+        return {item["session_id"] async for item in cursor if archive_of(item, sessions[item["session_id"]])}
 
     async def _pass_over(self, query: Mapping[str, Any], order: Order, after: Place | None) -> list[Document]:
         asked = dict(query) if after is None else order.after(query, after)
@@ -228,13 +228,13 @@ class TextSearch:
         ]
         hits: dict[str, Document] = {}
         async for item in self._segments.aggregate(pipeline, maxTimeMS=_SHOW_MS):
-            archive = _counts(item, known[item["session_id"]])
+            archive = archive_of(item, known[item["session_id"]])
             if archive and item["session_id"] not in hits:
                 hits[item["session_id"]] = {"agent_id": archive.get("agent_id"), **item["found"][0]}
         return hits
 
 
-def _counts(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def archive_of(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the archive that a segment belongs to, None when it counts for nothing."""
     if segment.get("incarnation") != session.get("incarnation"):
         return None

@@ -79,7 +79,7 @@ class Position:
         """Return how many items of a list come before the place."""
         if self.places is None:
             return entry.first if self.ascending else entry.count
-        return min(max(self.places.get(_name(entry), 0), entry.first), entry.count)
+        return min(max(self.places.get(list_name(entry), 0), entry.first), entry.count)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Page:
 
 def end_of(head: StoredHead) -> Position:
     """Return the position after everything that is stored."""
-    return Position(True, {_name(entry): entry.count for entry in head.lists if entry.count})
+    return Position(True, {list_name(entry): entry.count for entry in head.lists if entry.count})
 
 
 class TimelineReader:
@@ -173,11 +173,11 @@ class TimelineReader:
                 shown |= {(entry.key, first + index): item for index, item in enumerate(items)}
                 start = stop if position.ascending else first
             if start:
-                places[_name(entry)] = start
+                places[list_name(entry)] = start
         more = any(
-            places.get(_name(entry), 0) < entry.count
+            places.get(list_name(entry), 0) < entry.count
             if position.ascending
-            else places.get(_name(entry), 0) > entry.first
+            else places.get(list_name(entry), 0) > entry.first
             for entry in head.lists
         )
         items = [shown[key, place] for _, key, place in order if (key, place) in shown]
@@ -217,13 +217,14 @@ def _dated(entry: ItemList, items: list[Any], start: int, ascending: bool) -> It
     numbered = list(enumerate(items, start))
     reached = _BEGINNING if ascending else _END
     for place, item in numbered if ascending else reversed(numbered):
-        date = _date(entry, item)
+        date = date_of(entry, item)
         if date is not None:
             reached = max(reached, date) if ascending else min(reached, date)
         yield reached, entry.key, place
 
 
-def _date(entry: ItemList, item: object) -> datetime | None:
+def date_of(entry: ItemList, item: object) -> datetime | None:
+    """Return the date of an item, None for one without."""
     if not isinstance(item, Mapping):
         return None
     nested = item.get("message")
@@ -233,6 +234,6 @@ def _date(entry: ItemList, item: object) -> datetime | None:
     return date
 
 
-def _name(entry: ItemList) -> str:
+def list_name(entry: ItemList) -> str:
     """Return a short name of a list: an agent's id may be long."""
     return blake2b(entry.key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from . import events, exports, health, logins, search, sessions
+from . import events, exports, health, lists, logins, search, sessions
 
 router = APIRouter()
-for module in (health, logins, search, sessions, exports, events):
+for module in (health, logins, search, lists, exports, sessions, events):
     router.include_router(module.router)
 
 __all__ = ["router"]

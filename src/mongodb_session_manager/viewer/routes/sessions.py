@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from ...errors import CorruptMessageError
-from ...web import ApiError
+from ...web import ApiError, invalid
 from ..blocks import image_at, raster_type
 from ..database import time_limit
 from ..heads import session_head
-from ..schemas import MessageAnswer, SessionDetail, UsageSeries
+from ..schemas import FoundMessages, MessageAnswer, SessionDetail, UsageSeries
 from ..timeline import Position, end_of
 from ..usage import usage_series
 from .dependencies import AllowedSession, Db, errors
@@ -20,6 +20,9 @@ router = APIRouter(prefix="/api/v1/sessions/{session_id}", tags=["sessions"])
 
 _Agent = Annotated[str, Query(max_length=4096)]
 _Number = Annotated[int, Query(ge=0, le=2**40)]
+_CONTEXT = 3
+"""Messages of the same agent that are shown before one that a page begins at."""
+
 _IMAGE_HEADERS = {
     # What is stored was never looked at: shown as an image it is harmless, opened as a page it must stay so.
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -34,17 +37,34 @@ async def detail(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=65_536)] = None,
     order: Literal["asc", "desc"] = "asc",
+    agent_id: Annotated[str | None, Query(max_length=4096)] = None,
+    message_id: Annotated[int | None, Query(ge=0, le=2**40)] = None,
 ) -> SessionDetail:
-    """Return a session with a page of its timeline."""
+    """Return a session with a page of its timeline; with `agent_id` and `message_id` one that begins just before it."""
     position = Position.of(cursor, ascending=order == "asc")
+    previous = None
     with time_limit():
+        if agent_id is not None and message_id is not None and not cursor:
+            position = await database.places.before(session_id, agent_id, message_id, _CONTEXT)
+            previous = Position(False, position.places).encoded() if position.places else None
         page = await database.timeline.page(session_id, position, limit)
     return SessionDetail(
         **dict(session_head(page.head)),
         timeline=page.items,
+        previous_cursor=previous,
         next_cursor=page.after.encoded() if page.more else None,
         live_cursor=end_of(page.head).encoded(),
     )
+
+
+@router.get("/find", responses=errors(401, 404, 422, 429, 503))
+async def find(
+    session_id: AllowedSession, database: Db, text: Annotated[str, Query(min_length=1, max_length=256)]
+) -> FoundMessages:
+    """Return which messages of a session say a text."""
+    if "\x00" in text:
+        raise invalid("text", "it must not hold a NUL character")
+    return await database.finder.find(session_id, text)
 
 
 @router.get("/message", responses=errors(401, 404, 422, 429, 503))

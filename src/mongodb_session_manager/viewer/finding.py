@@ -1,0 +1,95 @@
+"""Finding a text in one session, wherever it stands: the server looks, and returns places and excerpts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.errors import ExecutionTimeout
+
+from ..errors import SessionNotFoundError
+from ..schema.messages import read_date
+from ..web import ApiError
+from ..web.plain import count_or_none, storable_text
+from .schemas import FoundMessage, FoundMessages
+from .stored_texts import Document, agents, found_messages, literally
+from .text_search import archive_of
+
+MOST = 1_000
+"""Messages that one answer names."""
+
+_LIMIT_MS = 4_000
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_IDENTITY = dict.fromkeys(("session_id", "incarnation", "agent", "archive", "token", "committed"), 1)
+
+
+class SessionFinder:
+    """Finds texts in sessions of one collection."""
+
+    def __init__(self, collection: Any, segments: Any) -> None:
+        """Ask the driver's collections of sessions and of their segments; no I/O."""
+        self._collection = collection
+        self._segments = segments
+
+    async def find(self, session_id: str, text: str) -> FoundMessages:
+        """Return the messages that say a text, oldest first.
+
+        Raises:
+            ApiError: It takes too long.
+            SessionNotFoundError: No such session.
+        """
+        pattern = literally(text)
+        try:
+            session = await self._live(session_id, pattern)
+            found = [(entry["agent_id"], message) for entry in session["moved"] for message in entry["found"]]
+            if any(entry.get("token") is not None for entry in session["moved"]):
+                found = await self._sealed(session, pattern) + found
+        except ExecutionTimeout:
+            raise ApiError(503, "too_slow", f"looking through it takes more than {_LIMIT_MS // 1000} s") from None
+        shown = [_shown(agent_id, message) for agent_id, message in found]
+        # Messages of one agent stay in their order: the sort is stable.
+        shown.sort(key=lambda message: message.timestamp or _NEVER)
+        return FoundMessages(found=shown[:MOST], complete=len(shown) <= MOST)
+
+    async def _live(self, session_id: str, pattern: str) -> Document:
+        per_agent = {
+            "agent": "$$agent.k",
+            "agent_id": {"$ifNull": ["$$agent.v.agent_data.agent_id", "$$agent.k"]},
+            "id": "$$agent.v.archive.id",
+            "token": "$$agent.v.archive.token",
+            "found": found_messages("$$agent.v.messages", pattern, MOST + 1),
+        }
+        pipeline = [
+            {"$match": {"_id": session_id}},
+            {"$project": {"incarnation": 1, "moved": {"$map": {"input": agents(), "as": "agent", "in": per_agent}}}},
+        ]
+        rows: list[Document] = await self._collection.aggregate(pipeline, maxTimeMS=_LIMIT_MS).to_list(None)
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        return rows[0]
+
+    async def _sealed(self, session: Document, pattern: str) -> list[tuple[Any, Document]]:
+        pipeline = [
+            {"$match": {"session_id": session["_id"], "list": "messages"}},
+            {"$sort": {"agent": 1, "start": 1}},
+            {"$project": {**_IDENTITY, "found": found_messages("$items", pattern, MOST + 1)}},
+            {"$match": {"found.0": {"$exists": True}}},
+        ]
+        found: list[tuple[Any, Document]] = []
+        async for segment in self._segments.aggregate(pipeline, maxTimeMS=_LIMIT_MS):
+            archive = archive_of(segment, session)
+            if archive is not None:
+                found += [(archive["agent_id"], message) for message in segment["found"]]
+            if len(found) > MOST:
+                break
+        return found
+
+
+def _shown(agent_id: object, message: Mapping[str, Any]) -> FoundMessage:
+    return FoundMessage(
+        agent_id=storable_text(str(agent_id)),
+        message_id=count_or_none(message.get("message_id")),
+        timestamp=read_date(message.get("created_at")),
+        excerpt=storable_text(message["excerpt"]),
+    )
