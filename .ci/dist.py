@@ -31,7 +31,7 @@ DIST = ROOT / "dist"
 PACKAGE = "mongodb_session_manager"
 EXTRAS = "embedded,playground,viewer"
 IN_SDIST = ("benchmarks", "docs", "examples", "src", "tests")
-APPS = {"viewer": "BACKEND_PORT", "playground": "PLAYGROUND_PORT"}
+APPS = {"viewer": "VIEWER_PORT", "playground": "PLAYGROUND_PORT"}
 START_S, REQUEST_S = 120.0, 10.0
 
 

@@ -104,7 +104,7 @@ def viewer(uri: str, database: str) -> Iterator[tuple[httpx.Client, psutil.Proce
         CONNECTION_STRING: uri,
         "DATABASE_NAME": database,
         "COLLECTION_NAME": COLLECTION,
-        "BACKEND_PORT": "0",
+        "VIEWER_PORT": "0",
         "LOG_LEVEL": "WARNING",
     }
     command = [sys.executable, "-m", "mongodb_session_manager.viewer"]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 Main = Callable[[Sequence[str]], None]
 
 APPS = [
-    pytest.param(viewer.main, ViewerSettings, "BACKEND_PORT", id="viewer"),
+    pytest.param(viewer.main, ViewerSettings, "VIEWER_PORT", id="viewer"),
     pytest.param(playground.main, PlaygroundSettings, "PLAYGROUND_PORT", id="playground"),
 ]
 

@@ -121,9 +121,9 @@ def test_why_it_does_not_start_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 @contextmanager
 def app(name: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """Run an app as a user does who has no MongoDB."""
-    prefixes = ("PLAYGROUND_", "BACKEND_", "MONGODB_", "DATABASE_", "COLLECTION_")
+    prefixes = ("PLAYGROUND_", "VIEWER_", "BACKEND_", "MONGODB_", "DATABASE_", "COLLECTION_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
-    environment = {**inherited, "XDG_RUNTIME_DIR": str(folder), "PLAYGROUND_PORT": "0", "BACKEND_PORT": "0"}
+    environment = {**inherited, "XDG_RUNTIME_DIR": str(folder), "PLAYGROUND_PORT": "0", "VIEWER_PORT": "0"}
     command = [sys.executable, "-m", f"mongodb_session_manager.{name}"]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

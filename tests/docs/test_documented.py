@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from pydantic import AliasChoices
 
 from mongodb_session_manager.playground.settings import PlaygroundSettings
 from mongodb_session_manager.viewer.settings import ViewerSettings
@@ -46,7 +47,9 @@ def _settings(model: type[Any]) -> dict[str, str]:
     found = {}
     for name, field in model.model_fields.items():
         default = field.default
-        found[field.validation_alias or name.upper()] = f"`{default}`" if default not in (None, "") else ""
+        alias = field.validation_alias
+        variable = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+        found[str(variable or name.upper())] = f"`{default}`" if default not in (None, "") else ""
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..web import run, run_command, settings_command
 from .app import create_app
-from .settings import ViewerSettings
+from .settings import ViewerSettings, called
 
 ABOUT = """Show the sessions of a collection in a browser: search, read, follow, export.
 
@@ -31,7 +31,7 @@ def start(settings: ViewerSettings) -> None:
         port=settings.backend_port,
         stopping=app.state.stopping,
         connection_string=settings.connection_string,
-        port_setting="BACKEND_PORT",
+        port_setting=called("backend_port"),
         log_level=settings.log_level,
     )
 

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import PydanticBaseSettingsSource
 
 from ..web import check_binding, parse_origins
 from .prices import Prices
 
+logger = logging.getLogger(__name__)
+
+# Those that the playground has, too.
+_SHARED = ("mongodb_connection_string", "database_name", "collection_name", "log_level")
+
+# Fields whose variables had no prefix up to 0.1: the field's name in capitals.
+_RENAMED = (
+    *("backend_password", "backend_host", "backend_port", "allowed_origins_str"),
+    *("max_pool_size", "min_pool_size", "max_idle_time_ms", "default_page_size", "max_page_size"),
+    *("enum_fields_str", "enum_max_values"),
+)
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable of a field."""
+    if field in _SHARED:
+        return field.upper()
+    return f"VIEWER_{field.removeprefix('backend_').removesuffix('_str').upper()}"
+
+
+def _variables_of(field: str) -> AliasChoices:
+    old = (field.upper(),) if field in _RENAMED else ()
+    return AliasChoices(variable_of(field), *old)
+
 
 class ViewerSettings(BaseSettings):
-    """What the viewer needs to know. Each field is the environment variable of its name in capitals.
+    """What the viewer needs to know.
+
+    The environment variable of a field is its name in capitals, without `backend_` and `_str`, after `VIEWER_`; those
+    of the connection string, the names of database and collection, and the log level have no prefix. The names of
+    version 0.1, without any, work still, and a warning says the new one.
 
     Attributes:
         mongodb_connection_string: MongoDB server; unset for an embedded one with sample conversations.
@@ -36,7 +67,13 @@ class ViewerSettings(BaseSettings):
         log_level: What is logged.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        alias_generator=AliasGenerator(validation_alias=_variables_of),
+    )
 
     mongodb_connection_string: SecretStr | None = None
     database_name: str = Field(default="examples", min_length=1)
@@ -55,6 +92,21 @@ class ViewerSettings(BaseSettings):
     model_prices_str: str = ""
     price_currency: str = Field(default="USD", min_length=1, max_length=8)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, as ever, and say which of them have an old name."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                _warn_of_old_names({name for name, value in source.env_vars.items() if value})
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -76,14 +128,21 @@ class ViewerSettings(BaseSettings):
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
         check_binding(
-            self.backend_host, self.password, host_setting="BACKEND_HOST", password_setting="BACKEND_PASSWORD"
+            self.backend_host,
+            self.password,
+            host_setting=called("backend_host"),
+            password_setting=called("backend_password", like="backend_host"),
         )
         if self.default_page_size > self.max_page_size:
             raise ValueError(
-                f"DEFAULT_PAGE_SIZE={self.default_page_size} is more than MAX_PAGE_SIZE={self.max_page_size}"
+                f"{called('default_page_size')}={self.default_page_size} is more than "
+                f"{called('max_page_size')}={self.max_page_size}"
             )
         if "min_pool_size" in self.model_fields_set and self.min_pool_size > self.max_pool_size:
-            raise ValueError(f"MIN_POOL_SIZE={self.min_pool_size} is more than MAX_POOL_SIZE={self.max_pool_size}")
+            raise ValueError(
+                f"{called('min_pool_size')}={self.min_pool_size} is more than "
+                f"{called('max_pool_size')}={self.max_pool_size}"
+            )
         return self
 
     @property
@@ -120,3 +179,15 @@ class ViewerSettings(BaseSettings):
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def called(field: str, *, like: str | None = None) -> str:
+    """Return what the user calls a setting: by its old name where the environment does, or does so for another one."""
+    given = like or field
+    return field.upper() if given.upper() in os.environ and variable_of(given) not in os.environ else variable_of(field)
+
+
+def _warn_of_old_names(given: set[str]) -> None:
+    for field in _RENAMED:
+        if field in given and variable_of(field).lower() not in given:
+            logger.warning("setting=<%s> | renamed, use %s", field.upper(), variable_of(field))

@@ -22,10 +22,12 @@ from tests.support.segments import check_stored
 
 
 def program(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BACKEND_", "MONGODB_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("VIEWER_", "BACKEND_", "MONGODB_"))
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "mongodb_session_manager.viewer"],
-        env={**inherited, "MIN_POOL_SIZE": "1", **environment},
+        env={**inherited, "VIEWER_MIN_POOL_SIZE": "1", **environment},
         cwd=tmp_path,  # no `.env` of anybody's
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -35,7 +37,7 @@ def program(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
 
 def test_the_program_says_where_it_is_serves_and_ends_on_a_signal(tmp_path: Path, sessions: Sessions) -> None:
     process = program(
-        tmp_path, MONGODB_CONNECTION_STRING=sessions.uri, DATABASE_NAME=sessions.database_name, BACKEND_PORT="0"
+        tmp_path, MONGODB_CONNECTION_STRING=sessions.uri, DATABASE_NAME=sessions.database_name, VIEWER_PORT="0"
     )
     try:
         assert process.stdout is not None
@@ -58,8 +60,8 @@ def test_the_program_says_where_it_is_serves_and_ends_on_a_signal(tmp_path: Path
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"BACKEND_HOST": "0.0.0.0"}, "BACKEND_PASSWORD must have at least 12 characters (it has none)"),
-        ({"MAX_PAGE_SIZE": "0", "BACKEND_PASSWORD": PASSWORD}, "MAX_PAGE_SIZE: Input should be greater"),
+        ({"VIEWER_HOST": "0.0.0.0"}, "VIEWER_PASSWORD must have at least 12 characters (it has none)"),
+        ({"VIEWER_MAX_PAGE_SIZE": "0", "VIEWER_PASSWORD": PASSWORD}, "VIEWER_MAX_PAGE_SIZE: Input should be greater"),
         ({"MONGODB_CONNECTION_STRING": "", "MONGOD_BINARY": "/nowhere/mongod"}, "no MongoDB server:"),
     ],
 )
@@ -116,8 +118,11 @@ async def test_the_samples_show_every_kind_of_thing(sessions: Sessions, open_vie
     ("options", "said"),
     [
         ({"backend_port": 70000}, "less than or equal to 65535"),
-        ({"default_page_size": 50, "max_page_size": 20}, "DEFAULT_PAGE_SIZE=50 is more than MAX_PAGE_SIZE=20"),
-        ({"min_pool_size": 20, "max_pool_size": 10}, "MIN_POOL_SIZE=20 is more than MAX_POOL_SIZE=10"),
+        (
+            {"default_page_size": 50, "max_page_size": 20},
+            "VIEWER_DEFAULT_PAGE_SIZE=50 is more than VIEWER_MAX_PAGE_SIZE=20",
+        ),
+        ({"min_pool_size": 20, "max_pool_size": 10}, "VIEWER_MIN_POOL_SIZE=20 is more than VIEWER_MAX_POOL_SIZE=10"),
         ({"allowed_origins_str": "*"}, "'\\*' is not an origin"),
         ({"allowed_origins_str": "https://a.example/path"}, "is not an origin"),
         ({"log_level": "LOUD"}, "DEBUG"),
@@ -130,7 +135,7 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, object], said: s
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("DATABASE_NAME=from_file\nENUM_FIELDS_STR=a, metadata.b\nUNRELATED=1\n")
+    (tmp_path / ".env").write_text("DATABASE_NAME=from_file\nVIEWER_ENUM_FIELDS=a, metadata.b\nUNRELATED=1\n")
     monkeypatch.setenv("COLLECTION_NAME", "from_environment")
     monkeypatch.setenv("MONGODB_CONNECTION_STRING", "")
     monkeypatch.setenv("LOG_LEVEL", "debug")
@@ -142,3 +147,64 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert settings.connection_string is None
     assert settings.log_level == "DEBUG"
     assert (settings.backend_host, settings.backend_port) == ("127.0.0.1", 8882)
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_old_names_work_and_say_the_new_ones(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = {
+        "BACKEND_PASSWORD": PASSWORD,
+        "BACKEND_HOST": "0.0.0.0",
+        "BACKEND_PORT": "9000",
+        "ALLOWED_ORIGINS_STR": "https://a.example",
+        "MAX_POOL_SIZE": "7",
+        "MIN_POOL_SIZE": "3",
+        "MAX_IDLE_TIME_MS": "1000",
+        "DEFAULT_PAGE_SIZE": "5",
+        "MAX_PAGE_SIZE": "50",
+        "ENUM_FIELDS_STR": "status",
+        "ENUM_MAX_VALUES": "9",
+    }
+    if place == "file":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in old.items()))
+    else:
+        for name, value in old.items():
+            monkeypatch.setenv(name, value)
+
+    settings = ViewerSettings()
+
+    assert settings.password == PASSWORD
+    assert (settings.backend_host, settings.backend_port) == ("0.0.0.0", 9000)
+    assert settings.allowed_origins == {"https://a.example"}
+    assert settings.client_options() == {"maxPoolSize": 7, "minPoolSize": 3, "maxIdleTimeMS": 1000}
+    assert (settings.default_page_size, settings.max_page_size) == (5, 50)
+    assert (settings.enum_fields, settings.enum_max_values) == (frozenset({"status"}), 9)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(old)
+    assert "setting=<BACKEND_PORT> | renamed, use VIEWER_PORT" in said
+    assert "setting=<ENUM_FIELDS_STR> | renamed, use VIEWER_ENUM_FIELDS" in said
+    assert PASSWORD not in caplog.text
+
+
+def test_a_new_name_goes_before_the_old_one_and_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACKEND_PORT", "9000")
+    monkeypatch.setenv("VIEWER_PORT", "9001")
+
+    assert ViewerSettings().backend_port == 9001
+    assert ViewerSettings(backend_port=9002).backend_port == 9002
+    assert not caplog.records
+
+
+def test_a_setting_is_called_what_the_user_calls_it(tmp_path: Path) -> None:
+    process = program(tmp_path, BACKEND_HOST="0.0.0.0")
+    _, log = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "setting=<BACKEND_HOST> | renamed, use VIEWER_HOST" in log
+    assert "BACKEND_HOST=0.0.0.0 can be reached" in log
+    assert "BACKEND_PASSWORD must have at least 12 characters (it has none)" in log
