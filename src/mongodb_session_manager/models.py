@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from strands.models.model import Model
 
@@ -35,6 +37,46 @@ def model_by_name(name: str, *, delay_s: float = 0.0, thinking_s: float = 0.0) -
         return _PROVIDERS[provider](model_id)
     except ImportError as error:
         raise ImportError(f"{name!r} needs: pip install 'strands-agents[{provider}]' ({error})") from error
+
+
+def with_temperature(model: Model, temperature: float) -> Model:
+    """Return a model like this one that answers with a temperature; the one that is given stays as it is.
+
+    Args:
+        model: A model, which others may be using.
+        temperature: As its provider takes it, mostly 0 to 1 or 0 to 2.
+
+    Raises:
+        ValueError: The model takes none.
+    """
+    place = _place_of_temperature(type(model))
+    config = model.get_config()
+    if place is None or not isinstance(config, Mapping) or not hasattr(model, "config"):
+        raise ValueError(f"{type(model).__name__} takes no temperature")
+    other: Any = copy.copy(model)
+    # `update_config` writes into the configuration, which a copy shares with its original.
+    other.config = dict(config)
+    if place == "params":
+        other.update_config(params={**(config.get("params") or {}), "temperature": temperature})
+    else:
+        other.update_config(temperature=temperature)
+    assert isinstance(other, Model)
+    return other
+
+
+def takes_temperature(model: Model) -> bool:
+    """Tell whether `with_temperature` can be used with a model."""
+    return _place_of_temperature(type(model)) is not None
+
+
+def _place_of_temperature(kind: type) -> str | None:
+    """Return the key of a configuration that takes the temperature: its own, or `params` for what is passed on."""
+    for base in kind.__mro__:
+        for value in vars(base).values():
+            keys = getattr(value, "__annotations__", {}) if isinstance(value, type) else {}
+            if found := next((key for key in ("temperature", "params") if key in keys), None):
+                return found
+    return None
 
 
 def _bedrock(model_id: str) -> Model:

@@ -224,3 +224,24 @@ async def test_every_write_moves_updated_at_and_no_read_does(driver: Driver) -> 
     async with driver.manager() as manager:
         await manager.get_feedbacks()
     assert (await driver.stored())["updated_at"] == datetime(2020, 1, 1)
+
+
+async def test_a_session_gets_another_title_of_one_line(driver: Driver) -> None:
+    repository = driver.repository()
+    await repository.create_session(a_session())
+    before = await driver.stored()
+
+    await repository.rename_session("s-1", " Two\n lines\t")
+    renamed = await driver.stored()
+    await repository.rename_session("s-1", "x" * 500)
+    cut = await driver.stored()
+
+    assert renamed["title"] == "Two lines"
+    assert renamed["updated_at"] >= before["updated_at"]
+    assert (len(cut["title"]), cut["title"][-1]) == (120, "…")
+    for wrong, error in ((" \n", ValueError), (7, TypeError)):
+        with pytest.raises(error, match="title"):
+            await repository.rename_session("s-1", wrong)
+    with pytest.raises(SessionNotFoundError):
+        await repository.rename_session("nobody", "x")
+    assert (await driver.stored())["title"] == cut["title"]

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from ..web import Stopping, run, run_command, settings_command
+from .agents import AgentError
 from .app import create_app
+from .failures import described
 from .settings import PlaygroundSettings
 
 ABOUT = """Chat in a browser with a Strands agent whose sessions are kept.
@@ -27,6 +29,8 @@ def start(settings: PlaygroundSettings) -> None:
     stopping = Stopping()
     try:
         app = create_app(settings, stopping=stopping)
+    except AgentError as error:
+        sys.exit(f"the playground cannot start: PLAYGROUND_AGENT: {described(error).message}")
     except (ImportError, ValueError) as error:
         sys.exit(f"the playground cannot start: PLAYGROUND_MODEL: {error}")
     given = settings.connection_string

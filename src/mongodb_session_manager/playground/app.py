@@ -7,11 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from strands import Agent
 from strands.models.model import Model
 
 from mongodb_session_manager import (
-    AsyncMongoDBSessionManager,
     AsyncMongoDBSessionManagerFactory,
     AsyncMongoDBSessionRepository,
     __version__,
@@ -19,9 +17,9 @@ from mongodb_session_manager import (
 
 from ..models import model_by_name
 from ..web import Policy, Stopping, install_errors, install_pages, install_security, mongodb_server
-from .agent import build_agent
+from .agents import Agents, OwnModelAgents, UserAgents
 from .conversations import Conversations
-from .routes import Services, router
+from .routes import Services, routers
 from .settings import PlaygroundSettings
 from .turns import Turns
 
@@ -35,19 +33,22 @@ def create_app(
 
     Args:
         settings: None reads them from the environment.
-        model: Answers instead of the one that the settings name.
+        model: Answers instead of the one that the settings name; an agent of the user's brings its own.
         stopping: Ends the event streams when the server is about to end.
 
     Raises:
+        AgentError: The user's own agent cannot be loaded.
         ImportError: The package of the model's provider is not installed.
         ValueError: A setting makes no sense; the message says which.
     """
     settings = settings or PlaygroundSettings()
-    answering = model or model_by_name(settings.model, delay_s=settings.offline_delay_s, thinking_s=0.2)
-    model_id = str(answering.get_config().get("model_id", type(answering).__name__))
-
-    def agent(manager: AsyncMongoDBSessionManager) -> Agent:
-        return build_agent(manager, answering)
+    agents: Agents
+    if settings.agent:
+        agents = UserAgents(settings.agent, reload=settings.reload)
+    else:
+        agents = OwnModelAgents(
+            model or model_by_name(settings.model, delay_s=settings.offline_delay_s, thinking_s=0.2)
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,11 +60,11 @@ def create_app(
             ) as factory,
             AsyncMongoDBSessionRepository(uri, settings.database_name, settings.collection_name) as repository,
         ):
-            turns = Turns(factory, agent, most_running=settings.max_turns)
+            turns = Turns(factory, agents, most_running=settings.max_turns)
             conversations = Conversations(
-                repository, turns, application_name=settings.application_name, viewer_url=settings.viewer_url
+                repository, turns, agents, application_name=settings.application_name, viewer_url=settings.viewer_url
             )
-            app.state.services = Services(factory, repository, turns, conversations, app.state.stopping, model_id)
+            app.state.services = Services(factory, repository, turns, conversations, agents, app.state.stopping)
             try:
                 yield
             finally:
@@ -78,7 +79,8 @@ def create_app(
         openapi_url="/api/openapi.json",
     )
     app.state.stopping = stopping or Stopping()
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
     install_errors(app)
     install_pages(app, STATIC)
     install_security(app, Policy(open_to_loopback_only=True))

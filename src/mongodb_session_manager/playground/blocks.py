@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..web.plain import Plain
+from ..web.plain import Plain, offloaded_size
 
 LONGEST_TEXT = 100_000
 """Characters of one text that are sent; a message may hold megabytes."""
 
 
 def shown_blocks(content: object) -> list[dict[str, Any]]:
-    """Return blocks with a `type`: text, tool_call, tool_result, reasoning, or other for what a chat cannot show.
+    """Return blocks with a `type`: text, image, document, tool_call, tool_result, reasoning, or other.
 
     Args:
         content: Content of a message as Strands holds it; older tools stored plain text.
@@ -40,11 +40,22 @@ def _shown(block: object) -> dict[str, Any]:
                 "status": status,
                 "content": content,
             }
+        case {"image": {"format": format_, "source": {"bytes": data}}}:
+            return {"type": "image", "format": _cut(str(format_)), "size": _size(data)}
+        case {"document": {"format": format_, "name": name, "source": {"bytes": data}}}:
+            named = {"name": _cut(str(name)), "format": _cut(str(format_))}
+            return {"type": "document", **named, "size": _size(data)}
         case {"reasoningContent": {"reasoningText": {"text": str(text)}}}:
             return {"type": "reasoning", "text": _cut(text)}
         case {**fields} if fields:
             return {"type": "other", "kind": _cut(str(next(iter(fields))))}
     return {"type": "other", "kind": "unknown"}
+
+
+def _size(data: object) -> int | None:
+    if isinstance(data, bytes):
+        return len(data)
+    return offloaded_size(data)
 
 
 def _result(content: object) -> str:

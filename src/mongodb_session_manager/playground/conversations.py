@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
-
-from strands.types.session import SessionMessage
 
 from mongodb_session_manager import (
     AgentNotFoundError,
@@ -18,38 +16,50 @@ from mongodb_session_manager import (
 )
 
 from ..web.plain import storable_text
-from .agent import AGENT_ID
-from .blocks import plain, shown_blocks
+from .agents import Agents
+from .attachments import file_of
+from .blocks import plain
+from .messages import chat_feedback, chat_message, message_blocks
 from .schemas import (
     ChatMessage,
     Conversation,
     ConversationPage,
     ConversationSummary,
-    Feedback,
     Metrics,
-    Usage,
 )
+from .search import found_sessions
+from .tuning import Tuning, tuning_of, with_tuning
 from .turns import Turns
 
-_LONGEST_TITLE = 80
+_LONGEST_TITLE = 120
+
+T = TypeVar("T")
 
 
 class Conversations:
     """Reads the sessions of one application; those of others do not exist for it."""
 
     def __init__(
-        self, repository: AsyncMongoDBSessionRepository, turns: Turns, *, application_name: str, viewer_url: str
+        self,
+        repository: AsyncMongoDBSessionRepository,
+        turns: Turns,
+        agents: Agents,
+        *,
+        application_name: str,
+        viewer_url: str,
     ) -> None:
         """Read through a repository.
 
         Args:
             repository: Where the sessions are.
             turns: Tells which replies are in the making.
+            agents: Tell whose messages are a conversation's.
             application_name: Whose sessions.
             viewer_url: Where the session viewer runs; empty for no link.
         """
         self._repository = repository
         self._turns = turns
+        self._agents = agents
         self._application_name = application_name
         self._viewer_url = viewer_url
 
@@ -71,8 +81,21 @@ class Conversations:
         found = await self._repository.list_sessions(
             limit=limit, cursor=cursor, application_name=self._application_name
         )
-        titles = await asyncio.gather(*(self._title(session["session_id"]) for session in found["sessions"]))
-        sessions = [
+        return ConversationPage(sessions=await self._summaries(found["sessions"]), next_cursor=found["next_cursor"])
+
+    async def search(self, text: str, limit: int) -> ConversationPage:
+        """Return the newest conversations in whose title or messages a text occurs, in capitals or not."""
+        found = await found_sessions(self._repository, text, self._application_name, limit=limit)
+        return ConversationPage(sessions=await self._summaries(found), next_cursor=None)
+
+    async def _summaries(self, found: list[dict[str, Any]]) -> list[ConversationSummary]:
+        query = {"_id": {"$in": [session["session_id"] for session in found]}}
+        stored = await self._repository.collection.find(query, {"title": 1}).to_list(len(found))
+        known = {document["_id"]: document.get("title") for document in stored}
+        titles = await asyncio.gather(
+            *(self._title(session["session_id"], known.get(session["session_id"])) for session in found)
+        )
+        return [
             ConversationSummary(
                 session_id=session["session_id"],
                 title=title,
@@ -81,19 +104,98 @@ class Conversations:
                 messages_count=session["messages_count"],
                 running=self._turns.running_in(session["session_id"]) is not None,
             )
-            for session, title in zip(found["sessions"], titles, strict=True)
+            for session, title in zip(found, titles, strict=True)
         ]
-        return ConversationPage(sessions=sessions, next_cursor=found["next_cursor"])
 
-    async def _title(self, session_id: str) -> str:
-        """The first line of what the user said first."""
+    async def _title(self, session_id: str, stored: object) -> str:
+        """The stored title; of older sessions, which have none, the first line of what the user said first."""
+        if isinstance(stored, str) and stored:
+            return storable_text(stored)
+        if (agent_id := await self._agent_of(session_id)) is None:
+            return ""
         try:
-            first = await self._repository.list_messages(session_id, AGENT_ID, limit=1)
+            first = await self._repository.list_messages(session_id, agent_id, limit=1)
         except (AgentNotFoundError, SessionNotFoundError, CorruptMessageError):
             return ""
-        texts = [block["text"] for message in first for block in _blocks(message) if block["type"] == "text"]
+        texts = [block["text"] for message in first for block in message_blocks(message) if block["type"] == "text"]
         line = " ".join(" ".join(texts)[: 4 * _LONGEST_TITLE].split())
         return line if len(line) <= _LONGEST_TITLE else f"{line[: _LONGEST_TITLE - 1]}…"
+
+    async def _agent_of(self, session_id: str) -> str | None:
+        """Return whose messages are shown: the id of the agent that answers here, else of the session's first."""
+        if self._agents.agent_id is not None:
+            return self._agents.agent_id
+        try:
+            ids = [config["agent_id"] for config in await self._repository.list_agents(session_id)]
+        except SessionNotFoundError:
+            return None
+        if self._agents.last_id in ids:
+            return self._agents.last_id
+        return ids[0] if ids else None
+
+    async def rename(self, session_id: str, title: str) -> None:
+        """Give a conversation another title.
+
+        Raises:
+            LeaseUnavailableError: A reply is being made elsewhere.
+            SessionNotFoundError: There is none, or it is another application's.
+        """
+        await self.check(session_id)
+        await self._repository.rename_session(session_id, title)
+
+    async def tune(self, session_id: str, tuning: Tuning) -> None:
+        """Choose system prompt and temperature for a conversation, from its next turn on.
+
+        Raises:
+            AgentNotFoundError: Nothing was said yet.
+            LeaseUnavailableError: A reply is being made elsewhere.
+            SessionNotFoundError: There is none, or it is another application's.
+        """
+        await self.check(session_id)
+        agent_id = await self._agent_of(session_id)
+        config = None if agent_id is None else await self._repository.get_agent_config(session_id, agent_id)
+        if agent_id is None or config is None:
+            raise AgentNotFoundError(session_id, agent_id or "")
+        changed = with_tuning(config.get("prompt_metadata"), tuning)
+        await self._repository.set_prompt_metadata(session_id, agent_id, changed)
+
+    async def fork(self, session_id: str, new_session_id: str, up_to_message: int | None) -> None:
+        """Make a conversation that holds what another one held up to a message; None for all of it.
+
+        Raises:
+            MessageNotFoundError: There is no such message.
+            SessionNotFoundError: There is no such conversation, or it is another application's.
+        """
+        await self.check(session_id)
+        agent_id = None if up_to_message is None else await self._agent_of(session_id)
+        await self._repository.fork_session(session_id, new_session_id, up_to_message=up_to_message, agent_id=agent_id)
+
+    async def file(self, session_id: str, message_id: int, place: int) -> tuple[str, str, bytes] | None:
+        """Return name, format and bytes of a file in a message; None when there is none.
+
+        Raises:
+            SessionNotFoundError: There is no such conversation, or it is another application's.
+        """
+        await self.check(session_id)
+        agent_id = await self._agent_of(session_id)
+        if agent_id is None:
+            return None
+        message = await self._repository.read_message(session_id, agent_id, message_id)
+        if message is None:
+            return None
+        shown = message.message if message.redact_message is None else message.redact_message
+        return file_of(shown.get("content"), place)
+
+    async def messages(self, session_id: str, first: int, limit: int) -> list[ChatMessage]:
+        """Return some messages of a conversation, oldest first."""
+        agent_id = await self._agent_of(session_id)
+        if not limit or agent_id is None:
+            return []
+        try:
+            found = await self._repository.list_messages(session_id, agent_id, limit=limit, offset=first)
+        except AgentNotFoundError:
+            return []
+        return [chat_message(message) for message in found]
 
     async def read(self, session_id: str, *, limit: int, before: int | None) -> Conversation:
         """Return a session with some of its messages.
@@ -108,14 +210,18 @@ class Conversations:
         """
         await self.check(session_id)
         repository = self._repository
-        count = await repository.get_message_count(session_id, AGENT_ID)
+        agent_id = await self._agent_of(session_id)
+        count = 0 if agent_id is None else await repository.get_message_count(session_id, agent_id)
         end = count if before is None else min(before, count)
         first = max(end - limit, 0)
-        session, title = await asyncio.gather(repository.read_session(session_id), self._title(session_id))
+        session, stored = await asyncio.gather(
+            repository.read_session(session_id), repository.collection.find_one({"_id": session_id}, {"title": 1})
+        )
+        title = await self._title(session_id, (stored or {}).get("title"))
         messages, config, agent, metadata, feedbacks, metrics = await asyncio.gather(
-            self._messages(session_id, first, end - first),
-            repository.get_agent_config(session_id, AGENT_ID),
-            repository.read_agent(session_id, AGENT_ID),
+            self.messages(session_id, first, end - first),
+            _of(agent_id, repository.get_agent_config, session_id),
+            _of(agent_id, repository.read_agent, session_id),
             repository.get_metadata(session_id),
             repository.get_feedbacks(session_id),
             repository.get_metrics_summary(session_id),
@@ -128,62 +234,22 @@ class Conversations:
             updated_at=None if session is None else datetime.fromisoformat(session.updated_at),
             metadata=plain(metadata["metadata"]),
             state=plain(agent.state if agent is not None else {}),
+            agent_id=None if agent is None else agent_id,
             model=(config or {}).get("model"),
+            system_prompt=plain((config or {}).get("system_prompt")),
+            tuning=tuning_of((config or {}).get("prompt_metadata")),
             messages=messages,
             messages_count=count,
             first=first,
-            feedbacks=[_feedback(feedback) for feedback in feedbacks],
+            feedbacks=[chat_feedback(feedback) for feedback in feedbacks],
             metrics=Metrics.model_validate(plain(metrics)),
             turn=None if running is None else running.summary(),
             viewer_url=self._link(session_id),
         )
 
-    async def _messages(self, session_id: str, first: int, limit: int) -> list[ChatMessage]:
-        if not limit:
-            return []
-        found = await self._repository.list_messages(session_id, AGENT_ID, limit=limit, offset=first)
-        return [_message(message) for message in found]
-
     def _link(self, session_id: str) -> str | None:
         return f"{self._viewer_url}?{urlencode({'session_id': session_id})}" if self._viewer_url else None
 
 
-def _blocks(message: SessionMessage) -> list[dict[str, Any]]:
-    shown = message.message if message.redact_message is None else message.redact_message
-    return shown_blocks(shown.get("content"))
-
-
-def _message(message: SessionMessage) -> ChatMessage:
-    details: Mapping[str, Any] = message.message.get("metadata") or {}
-    usage, metrics = details.get("usage") or {}, details.get("metrics") or {}
-    return ChatMessage(
-        message_id=message.message_id,
-        role=storable_text(str(message.message["role"])),
-        blocks=_blocks(message),
-        created_at=message.created_at,
-        redacted=message.redact_message is not None,
-        usage=_usage(usage) if any(usage.values()) else None,
-        # 0 stands for unknown.
-        latency_ms=metrics.get("latencyMs") or None,
-        time_to_first_byte_ms=metrics.get("timeToFirstByteMs") or None,
-    )
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    return Usage(
-        input=usage.get("inputTokens"),
-        output=usage.get("outputTokens"),
-        total=usage.get("totalTokens"),
-        cache_read=usage.get("cacheReadInputTokens"),
-        cache_write=usage.get("cacheWriteInputTokens"),
-    )
-
-
-def _feedback(feedback: Mapping[str, Any]) -> Feedback:
-    message_id = feedback.get("message_id")
-    return Feedback(
-        rating=storable_text(str(feedback.get("rating", ""))),
-        comment=storable_text(str(feedback.get("comment") or "")),
-        message_id=message_id if isinstance(message_id, int) else None,
-        created_at=feedback.get("created_at"),
-    )
+async def _of(agent_id: str | None, read: Callable[[str, str], Awaitable[T | None]], session_id: str) -> T | None:
+    return None if agent_id is None else await read(session_id, agent_id)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
+
+from .attachments import MOST_BYTES, MOST_FILES
+from .inputs import Input
+from .tuning import Tuning
 
 SESSION_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"
 LONGEST_MESSAGE = 20_000
 LONGEST_COMMENT = 2_000
+LONGEST_TITLE = 120
 
 SessionId = Annotated[
     str,
@@ -19,17 +24,45 @@ SessionId = Annotated[
 _Text = StringConstraints(strip_whitespace=True, min_length=1)
 
 
-class Input(BaseModel):
-    """A request's body: nothing that is not asked for."""
+class Attachment(Input):
+    """A file, as base64. What it is shows in its content; its name tells kinds of text apart."""
 
-    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    data: Annotated[str, Field(max_length=MOST_BYTES * 4 // 3 + 100)]
 
 
 class ChatRequest(Input):
-    """One message of the user."""
+    """One message of the user.
+
+    Attributes:
+        message: What they said; may be empty beside an image.
+        attachments: Images and documents.
+        tuning: A new choice for the conversation, stored with it; None leaves the one it has.
+    """
 
     session_id: SessionId
-    message: Annotated[str, _Text, Field(max_length=LONGEST_MESSAGE)]
+    message: Annotated[str, StringConstraints(strip_whitespace=True), Field(max_length=LONGEST_MESSAGE)]
+    attachments: Annotated[list[Attachment], Field(max_length=MOST_FILES, default_factory=list)]
+    tuning: Tuning | None = None
+
+
+class SessionChange(Input):
+    """What is to change; what is not named stays."""
+
+    title: Annotated[str, _Text, Field(max_length=LONGEST_TITLE)] | None = None
+    tuning: Tuning | None = None
+
+
+class ForkRequest(Input):
+    """Where a fork ends: after the message of this number; None takes the whole conversation."""
+
+    up_to_message: Annotated[int, Field(ge=0, le=2**53)] | None = None
+
+
+class Forked(BaseModel):
+    """The new conversation."""
+
+    session_id: str
 
 
 class FeedbackRequest(Input):
@@ -85,12 +118,15 @@ class RunningTurn(BaseModel):
     """A reply that is being made: its events are at `/api/sessions/{session_id}/turn`.
 
     Attributes:
+        prompt: What was said; None when the last stored message is answered.
+        files: What was attached to it.
         messages_before: Messages that were there when it began, which its events do not tell of; None as long as it
             waits for another process.
     """
 
     turn_id: str
-    prompt: str
+    prompt: str | None
+    files: list[dict[str, Any]]
     messages_before: int | None
 
 
@@ -100,6 +136,9 @@ class Conversation(BaseModel):
     Attributes:
         messages: Oldest first; `first` is the position of the first of them, 0 when none is older.
         turn: The reply that is being made in this process.
+        agent_id: Whose messages these are; None as long as there is no agent.
+        tuning: System prompt and temperature that were chosen for it.
+        system_prompt: What the agent is told, as it is recorded.
     """
 
     session_id: str
@@ -108,7 +147,10 @@ class Conversation(BaseModel):
     updated_at: datetime | None
     metadata: dict[str, Any]
     state: dict[str, Any]
+    agent_id: str | None
     model: str | None
+    system_prompt: str | None
+    tuning: Tuning
     messages: list[ChatMessage]
     messages_count: int
     first: int
@@ -143,12 +185,19 @@ class Stopped(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the playground can work."""
+    """Whether the playground can work.
+
+    Attributes:
+        model: What answers: the id of the model, or where the user's own agent comes from.
+        agent: Where the user's own agent comes from; None for the playground's.
+    """
 
     status: Literal["ok", "unavailable"]
     mongodb: Literal["connected", "unreachable"]
     version: str
     model: str
+    agent: str | None
+    takes_temperature: bool
 
 
 class PoolMetrics(BaseModel):

@@ -20,6 +20,9 @@ class PlaygroundSettings(BaseSettings):
         database_name: `DATABASE_NAME`: database of the sessions.
         collection_name: `COLLECTION_NAME`: collection of the sessions; the viewer's, so that both show the same.
         model: `PLAYGROUND_MODEL`: `offline`, or `provider:id` as in `bedrock:<id>`, `openai:<id>`, `ollama:<id>`.
+        agent: `PLAYGROUND_AGENT`: your own agent, as `package.module:function`; it is called with the session manager
+            for each turn and returns a Strands `Agent`. Empty for the playground's own.
+        reload: `PLAYGROUND_RELOAD`: read your agent's code again before a turn when it has changed.
         host: `PLAYGROUND_HOST`, an address of this machine: the playground has no password.
         port: `PLAYGROUND_PORT`: port to listen on; 0 lets the system choose.
         application_name: `PLAYGROUND_APPLICATION_NAME`: stored in the sessions it makes; others it leaves alone.
@@ -38,6 +41,8 @@ class PlaygroundSettings(BaseSettings):
     database_name: str = Field(default="examples", min_length=1, validation_alias="DATABASE_NAME")
     collection_name: str = Field(default="sessions", min_length=1, validation_alias="COLLECTION_NAME")
     model: str = Field(default="offline", validation_alias="PLAYGROUND_MODEL")
+    agent: str = Field(default="", validation_alias="PLAYGROUND_AGENT")
+    reload: bool = Field(default=False, validation_alias="PLAYGROUND_RELOAD")
     host: str = Field(default="127.0.0.1", validation_alias="PLAYGROUND_HOST")
     port: int = Field(default=8880, ge=0, le=65535, validation_alias="PLAYGROUND_PORT")
     application_name: str = Field(

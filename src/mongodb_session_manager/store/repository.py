@@ -152,6 +152,17 @@ class AsyncMongoDBSessionRepository:
         """Tell whether a session exists."""
         return await self._store.find_one({"_id": check_session_id(session_id)}, {"_id": 1}) is not None
 
+    async def rename_session(self, session_id: str, title: str) -> None:
+        """Give a session another title, one line of at most 120 characters; longer ones are cut.
+
+        Raises:
+            LeaseUnavailableError: Another holder has the session's lease.
+            SessionNotFoundError: No such session.
+            TypeError: The title is no text.
+            ValueError: It has nothing but blanks.
+        """
+        await self._writer.apply(session_id, session_data.title_update(title))
+
     async def delete_session(self, session_id: str) -> int:
         """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
         return await self._delete(check_session_id(session_id))

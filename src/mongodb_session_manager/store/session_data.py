@@ -20,6 +20,7 @@ from ..schema.sessions import dated
 from .batches import Step
 from .store import SessionStore
 
+TITLE_CHARACTERS = 120
 METADATA_PROJECTION = {"metadata": 1}
 
 _PATH_NOT_VIABLE = 28
@@ -105,6 +106,23 @@ def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
     metadata = document.get("metadata")
     fields = metadata if isinstance(metadata, Mapping) else {}
     return {"metadata": {key: values.decode(value) for key, value in fields.items()}}
+
+
+def title_update(title: str) -> Step:
+    """Return the step that gives a session another title: one line, cut to what a title may have.
+
+    Raises:
+        TypeError: No text.
+        ValueError: Nothing but blanks.
+    """
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a string, not {type(title).__name__}")
+    line = " ".join(title.split())
+    if not line:
+        raise ValueError("invalid title: it must have a character that is not a blank")
+    if len(line) > TITLE_CHARACTERS:
+        line = f"{line[: TITLE_CHARACTERS - 1].rstrip()}…"
+    return Step(fields={"title": values.encode(line, where="title")})
 
 
 def feedback_addition(feedback: Mapping[str, Any]) -> Step:

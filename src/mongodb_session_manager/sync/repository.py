@@ -102,6 +102,10 @@ class MongoDBSessionRepository(SessionRepository):
         """Tell whether a session exists."""
         return portal.call(self._async.check_session_exists, session_id)
 
+    def rename_session(self, session_id: str, title: str) -> None:
+        """Give a session another title, one line of at most 120 characters; longer ones are cut."""
+        portal.call(self._async.rename_session, session_id, title)
+
     def delete_session(self, session_id: str) -> int:
         """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
         return portal.call(self._async.delete_session, session_id)

@@ -74,7 +74,7 @@ async def test_a_reply_in_the_making_shows_in_the_list(sessions: Sessions) -> No
         listed = (await app.client.get("/api/sessions")).json()["sessions"]
         model.resume.set()
 
-    assert [(session["running"], len(session["title"])) for session in listed] == [(True, 80)]
+    assert [(session["running"], len(session["title"])) for session in listed] == [(True, 120)]
 
 
 async def test_sessions_of_other_applications_are_left_alone(sessions: Sessions) -> None:
@@ -212,7 +212,7 @@ async def test_odd_things_in_a_session_are_shown_as_far_as_json_can(sessions: Se
     }
     assert shown["messages"][2]["blocks"] == [
         {"type": "text", "text": "Look"},
-        {"type": "other", "kind": "image"},
+        {"type": "image", "format": "png", "size": 4},
         {"type": "tool_call", "id": "t-1", "name": "<b>tool</b>", "input": {"data": "(3 bytes)"}},
     ]
     [result] = shown["messages"][3]["blocks"]
