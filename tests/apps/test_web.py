@@ -12,9 +12,11 @@ from mongodb_session_manager.web import (
     EventStream,
     ServerSentEvent,
     Stopping,
+    TargetLimiter,
     check_binding,
     event_frame,
     is_loopback,
+    parse_hosts,
     parse_origins,
 )
 
@@ -155,3 +157,63 @@ def test_origins_are_compared_as_browsers_send_them() -> None:
         "https://console.example.com",
         "http://h:80",
     }
+
+
+def test_failures_at_a_target_hold_up_all_but_those_who_know_the_password() -> None:
+    now = [0.0]
+    limiter = TargetLimiter(3, 60, clock=lambda: now[0])
+    limiter.succeeded("a", "192.0.2.1")
+    for _ in range(3):
+        limiter.failed("a")
+
+    assert limiter.wait_s("a", "192.0.2.9") == 60
+    assert limiter.wait_s("b", "192.0.2.9") == 0
+    assert limiter.wait_s("a", "192.0.2.1") == 0
+    now[0] = 24 * 3600 + 1
+    for _ in range(3):
+        limiter.failed("a")
+    assert limiter.wait_s("a", "192.0.2.1") == 60
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "viewer.example.com"])
+@pytest.mark.parametrize("password", ["x", " " * 12, "\t\n " * 8, "\u200b" * 20, "eleven char" + " " * 9])
+def test_a_password_that_can_be_guessed_is_refused_everywhere(host: str, password: str) -> None:
+    with pytest.raises(ValueError, match="PASSWORD must have at least 12 characters that are not blanks") as raised:
+        check_binding(host, password, host_setting="HOST", password_setting="PASSWORD")
+    assert password not in str(raised.value)
+
+
+def test_host_names_are_compared_in_one_form() -> None:
+    assert parse_hosts([" Sessions.Example.com. ", "*"]) == {"sessions.example.com", "*"}
+    for wrong in ("https://a.example", "a.example:80", "a/b", "", "a b@c"):
+        with pytest.raises(ValueError, match="is not a host name"):
+            parse_hosts([wrong])
+
+
+class Access:
+    """Access that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.holds = True
+
+    async def still_holds(self) -> bool:
+        return self.holds
+
+
+async def test_a_stream_ends_with_its_access_at_the_next_event_or_ping() -> None:
+    for ping_s in (0.01, 60):
+        source, access = Source(), Access()
+        stream = EventStream(source.events(), ping_s=ping_s, still_holds=access.still_holds)
+        frames = stream.body_iterator.__aiter__()
+        source.queue.put_nowait(ServerSentEvent(data=1))
+        first = await anext(frames)
+        while first == b": ping\n\n":
+            first = await anext(frames)
+        access.holds = False
+        if ping_s == 60:
+            source.queue.put_nowait(ServerSentEvent(data="not for these eyes"))
+        last = [frame async for frame in frames]
+
+        assert first == b"data: 1\n\n"
+        assert [frame for frame in last if frame != b": ping\n\n"] == [b"event: access_ended\ndata: {}\n\n"]
+        assert source.closed

@@ -43,6 +43,7 @@ def start(settings: PlaygroundSettings) -> None:
         connection_string=given.get_secret_value() if given else None,
         port_setting="PLAYGROUND_PORT",
         log_level=settings.log_level,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
     )
 
 

@@ -23,6 +23,9 @@ from .routes import Services, routers
 from .settings import PlaygroundSettings
 from .turns import Turns
 
+MOST_BODY_BYTES = 10 * 1024 * 1024
+"""Bytes that a request's body may have: room for images."""
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -83,5 +86,14 @@ def create_app(
         app.include_router(router)
     install_errors(app)
     install_pages(app, STATIC)
-    install_security(app, Policy(open_to_loopback_only=True))
+    install_security(
+        app,
+        Policy(
+            open_to_loopback_only=True,
+            behind_proxy=bool(settings.forwarded_allow_ips.strip()),
+            allowed_hosts=settings.allowed_hosts,
+            hosts_setting="PLAYGROUND_ALLOWED_HOSTS",
+            most_body_bytes=MOST_BODY_BYTES,
+        ),
+    )
     return app

@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 Number: TypeAlias = int | float
 
 LONGEST_EXPRESSION = 500
+_ALLOWED = "only numbers, + - * / // % **, parentheses and simple functions are allowed"
 _DEEPEST = 60
 # Big enough for any question a person asks, small enough that no product or power takes long.
 _MOST_BITS = 2_000
+# More than either kind of number has; Python computes 10 to the power of what rounding is asked for.
+_MOST_PLACES = 700
 
 _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
@@ -41,6 +45,15 @@ _FUNCTIONS: dict[str, Callable[..., Number]] = {
     "tan": math.tan,
 }
 _CONSTANTS: dict[str, Number] = {"e": math.e, "pi": math.pi, "tau": math.tau}
+_arithmetic = re.compile(
+    rf"""
+    \b(?: {"|".join((*_FUNCTIONS, *_CONSTANTS))} | 0x[0-9a-f]+ )\b
+    | \b[0-9]+\.(?![\w.])
+    | (?: \b[0-9][0-9_]*\.?[0-9]* | \.[0-9]+ ) (?:e[+-]?[0-9]+)? \b
+    | [-+*/%(),\s]
+    """,
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
 
 
 def calculate(expression: str) -> Number:
@@ -54,6 +67,9 @@ def calculate(expression: str) -> Number:
     """
     if len(expression) > LONGEST_EXPRESSION:
         raise ValueError(f"the expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
+    # Before Python's parser sees it, which warns of odd texts, and quotes them.
+    if _arithmetic.sub("", expression):
+        raise ValueError(_ALLOWED)
     try:
         tree = ast.parse(expression.strip(), mode="eval")
         return _value(tree.body, _DEEPEST)
@@ -84,8 +100,11 @@ def _value(node: ast.expr, depth: int) -> Number:
                 _check_power(first, second)
             return _bounded(_BINARY[type(sign)](first, second))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
-            return _bounded(_FUNCTIONS[name](*(_value(argument, depth - 1) for argument in arguments)))
-    raise ValueError("only numbers, + - * / // % **, parentheses and simple functions are allowed")
+            given = [_value(argument, depth - 1) for argument in arguments]
+            if name == "round":
+                _check_places(given[1:])
+            return _bounded(_FUNCTIONS[name](*given))
+    raise ValueError(_ALLOWED)
 
 
 def _check_power(base: Number, exponent: Number) -> None:
@@ -93,6 +112,12 @@ def _check_power(base: Number, exponent: Number) -> None:
     whole = isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1
     if whole and abs(exponent) * int(base).bit_length() > _MOST_BITS:
         raise ValueError("the result is too large")
+
+
+def _check_places(places: Sequence[Number]) -> None:
+    """Refuse a rounding before it is computed: of an integer it takes a power of ten as large as is asked for."""
+    if any(isinstance(place, int) and abs(place) > _MOST_PLACES for place in places):
+        raise ValueError(f"a number can be rounded to {_MOST_PLACES} places at most")
 
 
 def _bounded(value: object) -> Number:

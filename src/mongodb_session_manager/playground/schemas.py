@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from ..web.inputs import Input
 from .attachments import MOST_BYTES, MOST_FILES
-from .inputs import Input
 from .tuning import Tuning
 
 SESSION_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$"

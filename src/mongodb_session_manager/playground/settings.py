@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..web import is_loopback
+from ..web import is_loopback, parse_hosts
 
 
 class PlaygroundSettings(BaseSettings):
@@ -31,10 +31,17 @@ class PlaygroundSettings(BaseSettings):
         shutdown_grace_s: `PLAYGROUND_SHUTDOWN_GRACE_S`: seconds that running replies have when the server ends.
         offline_delay_s: `PLAYGROUND_OFFLINE_DELAY_S`: seconds between two words of the offline model.
         log_level: `LOG_LEVEL`: what is logged.
+        forwarded_allow_ips: `FORWARDED_ALLOW_IPS`: addresses of a proxy in front that asks for a password.
+        allowed_hosts_str: `PLAYGROUND_ALLOWED_HOSTS`: host names that such a proxy passes on, separated by commas.
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True, env_ignore_empty=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     connection_string: SecretStr | None = Field(default=None, validation_alias="MONGODB_CONNECTION_STRING")
@@ -53,6 +60,8 @@ class PlaygroundSettings(BaseSettings):
     shutdown_grace_s: float = Field(default=10.0, ge=0, le=600, validation_alias="PLAYGROUND_SHUTDOWN_GRACE_S")
     offline_delay_s: float = Field(default=0.03, ge=0, le=5, validation_alias="PLAYGROUND_OFFLINE_DELAY_S")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", validation_alias="LOG_LEVEL")
+    forwarded_allow_ips: str = Field(default="", validation_alias="FORWARDED_ALLOW_IPS")
+    allowed_hosts_str: str = Field(default="", validation_alias="PLAYGROUND_ALLOWED_HOSTS")
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -65,8 +74,14 @@ class PlaygroundSettings(BaseSettings):
         if not is_loopback(value):
             raise ValueError(
                 f"the playground has no password, so {value!r} will not do; use 127.0.0.1, "
-                "and a reverse proxy that asks for one to reach it from elsewhere"
+                "and to reach it from elsewhere a reverse proxy that asks for one, with FORWARDED_ALLOW_IPS"
             )
+        return value
+
+    @field_validator("allowed_hosts_str")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        parse_hosts(_listed(value))
         return value
 
     @field_validator("viewer_url")
@@ -76,3 +91,12 @@ class PlaygroundSettings(BaseSettings):
         if value and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
             raise ValueError(f"{value!r} is not an address such as http://127.0.0.1:8882/")
         return value
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Host names by which the playground may be asked."""
+        return parse_hosts(_listed(self.allowed_hosts_str))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

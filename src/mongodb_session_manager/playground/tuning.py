@@ -15,7 +15,7 @@ from strands import Agent
 from mongodb_session_manager import AsyncMongoDBSessionManager
 
 from ..models import with_temperature
-from .inputs import Input
+from ..web.inputs import Input
 
 KEY = "playground"
 LONGEST_SYSTEM_PROMPT = 20_000

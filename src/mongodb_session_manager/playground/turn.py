@@ -21,6 +21,7 @@ from mongodb_session_manager import (
 )
 
 from .._strands import cancel
+from ..web.logs import where_it_failed
 from ..web.plain import storable_text
 from .agents import Agents
 from .blocks import shown_blocks
@@ -238,8 +239,8 @@ class Turn:
         failure = described(error)
         kind = type(error).__name__
         logger.error("session_id=<%r>, error=<%s> | turn failed", self.session_id, kind)
-        # Errors of providers may quote the conversation or parts of a key.
-        logger.debug("session_id=<%r> | turn failed", self.session_id, exc_info=error)
+        # Not what it says: errors of providers may quote the conversation or parts of a key.
+        logger.debug("session_id=<%r> | turn failed: %s", self.session_id, where_it_failed(error))
         self.log.add("error", **asdict(failure))
         if not self._started.done():
             self._started.set_exception(error)

@@ -33,6 +33,7 @@ def start(settings: ViewerSettings) -> None:
         connection_string=settings.connection_string,
         port_setting=called("backend_port"),
         log_level=settings.log_level,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
     )
 
 

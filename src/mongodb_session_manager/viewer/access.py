@@ -5,35 +5,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import Request, Response
 
-from ..web import ApiError, AttemptLimiter
+from ..web import ApiError, AttemptLimiter, TargetLimiter
+from .logins import LOGIN_S, Login, Logins
 from .schemas import Access
 
 SESSION_PASSWORD_HEADER = "X-Session-Password"
 PASSWORD_HEADER = "X-Password"
 
-_LOGIN_S = 12 * 3600
-_MOST_LOGINS = 10_000
 _NO_PASSWORD = secrets.token_bytes(32)
 """What is compared with where there is no password, so that its absence takes as long to find."""
+
+_EVERYTHING = "everything"
 
 StoredPassword = Callable[[str], Awaitable[str | None]]
 
 
-@dataclass(frozen=True)
-class _Login:
-    """What a cookie stands for; `proof` is a digest of the session's password, None for everything."""
-
-    session_id: str | None
-    proof: bytes | None
-    ends_at: float
+StillHolds = Callable[[], Awaitable[bool]]
+"""Tells whether the access that let a request pass still holds: for answers that last."""
 
 
 class Gate:
@@ -49,6 +42,7 @@ class Gate:
         *,
         cookie: str,
         limiter: AttemptLimiter | None = None,
+        targets: TargetLimiter | None = None,
     ) -> None:
         """Guard the viewer.
 
@@ -56,13 +50,15 @@ class Gate:
             password: What opens everything; None leaves everything open.
             stored_password: Returns a session's own password, None for a session without one and for none at all.
             cookie: Name of the cookie.
-            limiter: Counts failed attempts.
+            limiter: Counts failed attempts of each client.
+            targets: Counts failed attempts at each password.
         """
         self._password = _digest(password) if password else None
         self._stored_password = stored_password
         self._cookie = cookie
         self._limiter = limiter or AttemptLimiter()
-        self._logins: OrderedDict[bytes, _Login] = OrderedDict()
+        self._targets = targets or TargetLimiter()
+        self._logins = Logins()
 
     @property
     def is_open(self) -> bool:
@@ -71,39 +67,49 @@ class Gate:
 
     # -- requests
 
-    async def require_all(self, request: Request) -> None:
-        """Let a request pass that may see everything.
+    async def require_all(self, request: Request) -> StillHolds:
+        """Let a request pass that may see everything; return what tells for how long.
 
         Raises:
             ApiError: It may not.
         """
         if self.is_open or self._has_password(request):
-            return
+            return _always
         login = self._login(request)
         if login is not None and login.session_id is None:
-            return
+            return self._while_logged_in(request)
         if login is not None or SESSION_PASSWORD_HEADER in request.headers:
             raise ApiError(403, "session_only", "a session's password opens that session only")
         raise _login_required("give the viewer's password")
 
-    async def require_session(self, request: Request, session_id: str) -> None:
-        """Let a request pass that may see a session.
+    async def require_session(self, request: Request, session_id: str) -> StillHolds:
+        """Let a request pass that may see a session; return what tells for how long.
 
         Raises:
             ApiError: It may not. Whether the session exists does not show.
         """
         if self.is_open or self._has_password(request):
-            return
+            return _always
         given = request.headers.get(SESSION_PASSWORD_HEADER)
         if given is not None:
-            await self._check_session_password(request, session_id, given)
-            return
+            proof = await self._check_session_password(request, session_id, given)
+            return lambda: self._is_still(session_id, proof)
         login = self._login(request)
         if login is not None and login.session_id is None:
-            return
+            return self._while_logged_in(request)
         if login is not None and login.session_id == session_id and await self._still_valid(login, session_id):
-            return
+            return self._while_logged_in(request)
         raise _login_required("give the viewer's password or that of the session")
+
+    def _while_logged_in(self, request: Request) -> StillHolds:
+        async def still_holds() -> bool:
+            # Looked up anew: it may have ended, by logging out, by age, or for want of room.
+            login = self._login(request)
+            if login is None or login.session_id is None:
+                return login is not None
+            return await self._still_valid(login, login.session_id)
+
+        return still_holds
 
     async def access(self, request: Request) -> Access:
         """Return what a browser may see."""
@@ -128,20 +134,18 @@ class Gate:
         """
         if self.is_open:
             return await self.access(request)
+        proof = None
         if session_id is None:
             self._check_password(request, password)
-            login = _Login(None, None, time.monotonic() + _LOGIN_S)
         else:
             proof = await self._check_session_password(request, session_id, password)
-            login = _Login(session_id, proof, time.monotonic() + _LOGIN_S)
-        token = secrets.token_urlsafe(32)
-        self._logins[_digest(token)] = login
-        while len(self._logins) > _MOST_LOGINS:
-            self._logins.popitem(last=False)
+        # A browser has one cookie: what it stood for until now is over.
+        self._logins.end(request.cookies.get(self._cookie))
+        token = self._logins.add(session_id, proof)
         response.set_cookie(
             self._cookie,
             token,
-            max_age=_LOGIN_S,
+            max_age=LOGIN_S,
             path="/",
             httponly=True,
             samesite="strict",
@@ -151,9 +155,7 @@ class Gate:
 
     def log_out(self, request: Request, response: Response) -> Access:
         """End a browser's login, on the server too."""
-        token = request.cookies.get(self._cookie)
-        if token:
-            self._logins.pop(_digest(token), None)
+        self._logins.end(request.cookies.get(self._cookie))
         response.delete_cookie(
             self._cookie, path="/", httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )
@@ -171,29 +173,36 @@ class Gate:
         return True
 
     def _check_password(self, request: Request, given: str) -> None:
-        self._check_patience(request)
+        self._check_patience(request, _EVERYTHING)
         if self._password is None or not hmac.compare_digest(_digest(given), self._password):
-            raise self._failure(request)
+            raise self._failure(request, _EVERYTHING)
+        self._targets.succeeded(_EVERYTHING, _client(request))
 
     async def _check_session_password(self, request: Request, session_id: str, given: str) -> bytes:
-        self._check_patience(request)
+        target = f"session {session_id}"
+        self._check_patience(request, target)
         stored = await self._proof(session_id)
         # Again, and nothing is awaited from here on: attempts sent all at once count like those one after another.
-        self._check_patience(request)
+        self._check_patience(request, target)
         if not hmac.compare_digest(_digest(given), stored):
-            raise self._failure(request)
+            raise self._failure(request, target)
+        self._targets.succeeded(target, _client(request))
         return stored
 
-    async def _still_valid(self, login: _Login, session_id: str) -> bool:
+    async def _still_valid(self, login: Login, session_id: str) -> bool:
         """Tell whether the session is still the one of the login: not deleted, and not created anew since."""
-        return login.proof is not None and hmac.compare_digest(login.proof, await self._proof(session_id))
+        return login.proof is not None and await self._is_still(session_id, login.proof)
+
+    async def _is_still(self, session_id: str, proof: bytes) -> bool:
+        return hmac.compare_digest(proof, await self._proof(session_id))
 
     async def _proof(self, session_id: str) -> bytes:
         stored = await self._stored_password(session_id)
         return _digest(stored) if stored else _NO_PASSWORD
 
-    def _check_patience(self, request: Request) -> None:
-        wait_s = self._limiter.wait_s(_client(request))
+    def _check_patience(self, request: Request, target: str) -> None:
+        client = _client(request)
+        wait_s = max(self._limiter.wait_s(client), self._targets.wait_s(target, client))
         if wait_s:
             raise ApiError(
                 429,
@@ -202,23 +211,21 @@ class Gate:
                 headers={"Retry-After": str(wait_s)},
             )
 
-    def _failure(self, request: Request) -> ApiError:
+    def _failure(self, request: Request, target: str) -> ApiError:
         self._limiter.failed(_client(request))
+        self._targets.failed(target)
         return ApiError(401, "wrong_password", "the password is wrong")
 
-    def _login(self, request: Request) -> _Login | None:
-        token = request.cookies.get(self._cookie)
-        if not token:
-            return None
-        login = self._logins.get(_digest(token))
-        if login is not None and login.ends_at <= time.monotonic():
-            del self._logins[_digest(token)]
-            return None
-        return login
+    def _login(self, request: Request) -> Login | None:
+        return self._logins.find(request.cookies.get(self._cookie))
 
     @staticmethod
     def _nothing() -> Access:
         return _access("none", None)
+
+
+async def _always() -> bool:
+    return True
 
 
 def _access(kind: Literal["all", "session", "none"], session_id: str | None) -> Access:

@@ -51,6 +51,8 @@ def create_app(settings: ViewerSettings | None = None) -> FastAPI:
         app,
         Policy(
             open_to_loopback_only=settings.password is None,
+            allowed_hosts=settings.allowed_hosts,
+            hosts_setting="VIEWER_ALLOWED_HOSTS",
             allowed_origins=settings.allowed_origins,
             allowed_headers=(PASSWORD_HEADER, SESSION_PASSWORD_HEADER),
         ),

@@ -11,6 +11,7 @@ from ..errors import SessionNotFoundError
 from ..web import ServerSentEvent
 from .database import Database, time_limit
 from .heads import session_head
+from .reading import StoredHead
 from .schemas import LiveItems, LiveReady, SessionHead
 from .timeline import Page, Position, end_of
 
@@ -18,7 +19,7 @@ _ITEMS = 100
 
 
 async def live_events(database: Database, session_id: str, position: Position | None) -> AsyncIterator[ServerSentEvent]:
-    """Yield what happens to a session, until it is deleted.
+    """Yield what happens to a session, until it is deleted; one that was made anew under its id is another one.
 
     While MongoDB does not answer the stream goes on, and afterwards gives what was missed.
 
@@ -29,14 +30,19 @@ async def live_events(database: Database, session_id: str, position: Position | 
     """
     async with database.changes.watch(session_id) as watch:
         known: SessionHead | None = None
+        seen: StoredHead | None = None
         lost = False
         ready = False
         while True:
             try:
                 if position is None:
                     with time_limit():
-                        position = end_of(await database.reader.head(session_id))
+                        seen = await database.reader.head(session_id)
+                    position = end_of(seen)
                 page = await _page(database, session_id, position)
+                if seen is not None and not page.head.continues(seen):
+                    raise SessionNotFoundError(session_id)
+                seen = page.head
             except SessionNotFoundError:
                 yield ServerSentEvent(event="deleted", data={})
                 return

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ..errors import SessionNotFoundError
 from ..schema.agents import StoredAgent, find_agents, usage_of_messages
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.messages import read_date
 from ..schema.sessions import StoredSession
 from ..store.batches import Document
 from ..store.history import History, MissingSegmentsError
@@ -91,6 +92,13 @@ class StoredHead:
     agents: dict[str, StoredAgent]
     usages: dict[str, Mapping[str, Any]]
     lists: list[ItemList] = field(default_factory=list)
+
+    def continues(self, earlier: StoredHead) -> bool:
+        """Tell whether this is still the session of an earlier head, and not one made anew after it was deleted."""
+        before, now = earlier.document.get("incarnation"), self.document.get("incarnation")
+        # An older tool's document gets one with the first write of today's library.
+        same = before == now or before is None
+        return same and read_date(earlier.document.get("created_at")) == read_date(self.document.get("created_at"))
 
 
 class SessionReader:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..web.inputs import Input
 from .answer import Answer, Moment
 from .block_schemas import Block
 
@@ -216,7 +217,7 @@ class UsageSeries(Answer):
     complete: bool
 
 
-class LoginRequest(Answer):
+class LoginRequest(Input):
     """A password for everything, or with `session_id` the password of that session."""
 
     password: str = Field(max_length=1024)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
-from ..web import check_binding, parse_origins
+from ..web import check_binding, parse_hosts, parse_origins
 from .prices import Prices
 
 logger = logging.getLogger(__name__)
 
 # Those that the playground has, too.
-_SHARED = ("mongodb_connection_string", "database_name", "collection_name", "log_level")
+_SHARED = ("mongodb_connection_string", "database_name", "collection_name", "log_level", "forwarded_allow_ips")
 
 # Fields whose variables had no prefix up to 0.1: the field's name in capitals.
 _RENAMED = (
@@ -42,18 +43,22 @@ class ViewerSettings(BaseSettings):
     """What the viewer needs to know.
 
     The environment variable of a field is its name in capitals, without `backend_` and `_str`, after `VIEWER_`; those
-    of the connection string, the names of database and collection, and the log level have no prefix. The names of
-    version 0.1, without any, work still, and a warning says the new one.
+    of the connection string, the names of database and collection, the log level and the proxies have no prefix. The
+    names of version 0.1, without any, work still, and a warning says the new one.
 
     Attributes:
         mongodb_connection_string: MongoDB server; unset for an embedded one with sample conversations.
         database_name: Database of the sessions.
         collection_name: Collection of the sessions.
-        backend_password: Opens the whole viewer; needed, with at least 12 characters, unless the host is this machine's
-            own address.
+        backend_password: Opens the whole viewer; at least 12 characters that are not blanks. Needed unless
+            the host is this machine's own address.
         backend_host: Address to listen on.
         backend_port: Port to listen on; 0 lets the system choose.
         allowed_origins_str: Other origins whose pages may use the API, separated by commas.
+        allowed_hosts_str: Host names by which the viewer is asked, separated by commas, besides `localhost`, the
+            machine's own name and addresses; `*` for any.
+        forwarded_allow_ips: Addresses and networks of proxies, separated by commas, whose `X-Forwarded-For` and
+            `X-Forwarded-Proto` count; empty for none.
         max_pool_size: Most connections to MongoDB.
         min_pool_size: Connections that are kept open.
         max_idle_time_ms: Milliseconds after which an unused connection is closed.
@@ -72,6 +77,7 @@ class ViewerSettings(BaseSettings):
         extra="ignore",
         env_ignore_empty=True,
         populate_by_name=True,
+        hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=_variables_of),
     )
 
@@ -82,6 +88,8 @@ class ViewerSettings(BaseSettings):
     backend_host: str = Field(default="127.0.0.1", min_length=1)
     backend_port: int = Field(default=8882, ge=0, le=65535)
     allowed_origins_str: str = ""
+    allowed_hosts_str: str = ""
+    forwarded_allow_ips: str = ""
     max_pool_size: int = Field(default=100, ge=1)
     min_pool_size: int = Field(default=10, ge=0)
     max_idle_time_ms: int = Field(default=30_000, ge=0)
@@ -125,6 +133,12 @@ class ViewerSettings(BaseSettings):
         parse_origins(_listed(value))
         return value
 
+    @field_validator("allowed_hosts_str")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        parse_hosts(_listed(value))
+        return value
+
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
         check_binding(
@@ -160,6 +174,14 @@ class ViewerSettings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """Other origins whose pages may use the API."""
         return parse_origins(_listed(self.allowed_origins_str))
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Host names by which the viewer may be asked."""
+        return parse_hosts(_listed(self.allowed_hosts_str)) | {
+            self.backend_host.lower(),
+            socket.gethostname().lower(),
+        }
 
     @property
     def enum_fields(self) -> frozenset[str]:

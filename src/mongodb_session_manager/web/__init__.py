@@ -8,14 +8,15 @@ install_security(app, Policy(open_to_loopback_only=True))
 ```
 """
 
-from .attempts import AttemptLimiter
+from .attempts import AttemptLimiter, TargetLimiter
 from .binding import check_binding, is_loopback
 from .databases import mongodb_server
 from .errors import ApiError, ErrorBody, install_errors, invalid
 from .event_streams import EventStream, ServerSentEvent, Stopping, event_frame
 from .flags import read_settings, run_command, settings_command, settings_problems
+from .inputs import Input
 from .pages import install_pages
-from .security import Policy, install_security, parse_origins
+from .security import Policy, install_security, parse_hosts, parse_origins
 from .server import run
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "AttemptLimiter",
     "ErrorBody",
     "EventStream",
+    "Input",
     "Policy",
     "ServerSentEvent",
     "Stopping",
+    "TargetLimiter",
     "check_binding",
     "event_frame",
     "install_errors",
@@ -34,6 +37,7 @@ __all__ = [
     "invalid",
     "is_loopback",
     "mongodb_server",
+    "parse_hosts",
     "parse_origins",
     "read_settings",
     "run",

@@ -1,4 +1,4 @@
-"""Failed password attempts, limited per client."""
+"""Failed password attempts, limited per client and per target."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 _MOST_CLIENTS = 10_000
+_REMEMBERED_S = 24 * 3600.0
 
 
 class AttemptLimiter:
@@ -55,6 +56,45 @@ class AttemptLimiter:
     def _forget(self, failures: deque[float]) -> None:
         while failures and failures[0] <= self._clock() - self._window_s:
             failures.popleft()
+
+
+class TargetLimiter:
+    """Counts failed attempts at each target, by whatever clients; for one event loop.
+
+    Clients that gave the right password within the last day are not held up by what others guess.
+    """
+
+    def __init__(
+        self, limit: int = 100, window_s: float = 300.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start without any failure.
+
+        Args:
+            limit: Failures within the window after which others than known clients have to wait.
+            window_s: Seconds that a failure counts.
+            clock: Seconds that only ever rise.
+        """
+        self._clock = clock
+        self._attempts = AttemptLimiter(limit, window_s, clock=clock)
+        self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def wait_s(self, target: str, client: str) -> int:
+        """Return how many seconds a client has to wait before its next attempt at a target; 0 when it may try."""
+        if self._known.get((target, _network(client)), 0.0) > self._clock():
+            return 0
+        return self._attempts.wait_s(target)
+
+    def failed(self, target: str) -> None:
+        """Count a failed attempt."""
+        self._attempts.failed(target)
+
+    def succeeded(self, target: str, client: str) -> None:
+        """Remember that a client knows the password."""
+        key = (target, _network(client))
+        self._known[key] = self._clock() + _REMEMBERED_S
+        self._known.move_to_end(key)
+        if len(self._known) > _MOST_CLIENTS:
+            self._known.popitem(last=False)
 
 
 def _network(client: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
 
 MIN_PASSWORD_LENGTH = 12
-"""Characters that a password needs on an address that others can reach."""
+"""Characters that a password needs, blanks and invisible ones not counted."""
 
 
 def is_loopback(host: str) -> bool:
@@ -22,7 +23,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, password: str | None, *, host_setting: str, password_setting: str) -> None:
-    """Refuse to listen where others can reach the server without a password.
+    """Refuse a password that can be guessed, and to listen without one where others can reach the server.
 
     Args:
         host: Where the server is to listen.
@@ -31,12 +32,18 @@ def check_binding(host: str, password: str | None, *, host_setting: str, passwor
         password_setting: How the user names the password, for the message.
 
     Raises:
-        ValueError: The address is not a loopback one, and the password is missing or too short.
+        ValueError: The password is too short, wherever the server listens, or it is missing on an address that others
+            can reach.
     """
-    if is_loopback(host) or len(password or "") >= MIN_PASSWORD_LENGTH:
-        return
-    problem = f"{len(password)} characters" if password else "none"
-    raise ValueError(
-        f"{host_setting}={host} can be reached from other machines, so {password_setting} must have at least "
-        f"{MIN_PASSWORD_LENGTH} characters (it has {problem}); set one, or use {host_setting}=127.0.0.1"
-    )
+    if password:
+        said = sum(1 for character in password if unicodedata.category(character)[0] not in "ZC")
+        if said < MIN_PASSWORD_LENGTH:
+            raise ValueError(
+                f"{password_setting} must have at least {MIN_PASSWORD_LENGTH} characters that are not blanks "
+                f"(it has {said}); take a random one"
+            )
+    elif not is_loopback(host):
+        raise ValueError(
+            f"{host_setting}={host} can be reached from other machines, so {password_setting} must have at least "
+            f"{MIN_PASSWORD_LENGTH} characters (it has none); set one, or use {host_setting}=127.0.0.1"
+        )

@@ -36,7 +36,7 @@ async def mongodb_server(connection_string: str | None) -> AsyncIterator[str]:
     try:
         uri = await anyio.to_thread.run_sync(_started, shared.start)
         if uri is not None:
-            logger.info("uri=<%s> | embedded MongoDB server, its data is temporary", uri)
+            logger.info("embedded MongoDB server started, its data is temporary")
             yield uri
             return
     finally:

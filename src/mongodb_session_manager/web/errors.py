@@ -14,8 +14,15 @@ from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
 
 from ..errors import SessionNotFoundError, SessionStoreError
+from .plain import storable_text
 
 logger = logging.getLogger(__name__)
+
+MOST_FAULTS = 10
+"""Most faults of a request that an error names."""
+
+_LONGEST_NAME = 100
+_LONGEST_TEXT = 500
 
 
 class FieldProblem(BaseModel):
@@ -110,13 +117,24 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields: dict[str, str] = {}
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems[:MOST_FAULTS]:
         place = problem.get("loc") or ()
         # The first part says where in the request it stands: query, path, body.
-        name = ".".join(str(part) for part in place[1:]) or "request"
-        fields.setdefault(name, str(problem.get("msg", "is not valid")))
+        name = ".".join(_shortened(part) for part in place[1:]) or "request"
+        # pydantic puts this before what a validator of ours said.
+        said = str(problem.get("msg", "is not valid")).removeprefix("Value error, ")
+        fields.setdefault(_shortened(name), said[:_LONGEST_TEXT])
     message = "; ".join(f"{name}: {text}" for name, text in fields.items())
+    if len(problems) > MOST_FAULTS:
+        message += "; and more"
     return error_response(ApiError(422, "invalid_request", message, fields=fields))
+
+
+def _shortened(part: object) -> str:
+    """Return the name of a part of a request, which a client chose."""
+    text = storable_text(str(part))
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
 async def _no_session(request: Request, error: Exception) -> JSONResponse:
@@ -124,6 +142,7 @@ async def _no_session(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
+    # Its text names the session and the place, never content.
     logger.error("error=<%s> | stored session cannot be read: %s", type(error).__name__, error)
     return error_response(ApiError(500, "unreadable", str(error)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pydantic_core
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -47,21 +47,31 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[ServerSentEvent], *, stopping: Stopping | None = None, ping_s: float = PING_S
+        self,
+        events: AsyncIterator[ServerSentEvent],
+        *,
+        stopping: Stopping | None = None,
+        ping_s: float | None = None,
+        still_holds: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """Stream events.
 
         Args:
             events: What to send.
             stopping: Ends the stream when the server is about to end.
-            ping_s: Seconds of silence after which a comment is sent.
+            ping_s: Seconds of silence after which a comment is sent; None for `PING_S`.
+            still_holds: Tells whether the access that opened the stream still holds. Asked before each event and each
+                ping; when it does not, the stream ends with an event `access_ended`.
         """
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_frames(events, stopping, ping_s), headers=headers)
+        super().__init__(_frames(events, stopping, PING_S if ping_s is None else ping_s, still_holds), headers=headers)
 
 
 async def _frames(
-    events: AsyncIterator[ServerSentEvent], stopping: Stopping | None, ping_s: float
+    events: AsyncIterator[ServerSentEvent],
+    stopping: Stopping | None,
+    ping_s: float,
+    still_holds: Callable[[], Awaitable[bool]] | None,
 ) -> AsyncIterator[bytes]:
     """Yield frames, with a ping whenever none came for a while."""
     stop: asyncio.Future[None] = asyncio.ensure_future((stopping or Stopping()).wait())
@@ -72,6 +82,9 @@ async def _frames(
             upcoming = upcoming or asyncio.ensure_future(_next(events))
             await asyncio.wait((upcoming, stop), timeout=ping_s, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
+                return
+            if still_holds is not None and not await still_holds():
+                yield event_frame(ServerSentEvent(event="access_ended", data={}))
                 return
             if not upcoming.done():
                 yield KEEPALIVE_COMMENT

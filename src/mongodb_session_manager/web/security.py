@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .binding import is_loopback
+from .bodies import MOST_BODY_BYTES, BodyLimit
 from .errors import INTERNAL_ERROR, ApiError, error_response
+from .logs import where_it_failed
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,31 @@ SECURITY_HEADERS = {
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FROM_HERE = frozenset({"same-origin", "none"})
+_OF_PROXIES = frozenset(
+    {
+        "cdn-loop",
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "forwarded-for",
+        "true-client-ip",
+        "via",
+        "x-amzn-trace-id",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-real-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+    }
+)
+"""Headers that proxies add, besides all that begin with `X-Forwarded`."""
+
 _API_PREFIX = "/api/"
 
 
@@ -56,19 +84,28 @@ class Policy:
     """Who may talk to an app.
 
     Attributes:
-        open_to_loopback_only: There is no password, so only this machine may ask, and only by a name of its own: a
-            page of another host whose name was made to point here (DNS rebinding) is refused.
+        open_to_loopback_only: There is no password, so only this machine may ask, without a proxy in between.
+        behind_proxy: There is no password, but a proxy in front of the app asks for one.
+        allowed_hosts: Names by which the server may be asked, besides `localhost` and addresses; `*` for any. A page of
+            another host whose name was made to point here (DNS rebinding) asks by its own name and is refused.
+        hosts_setting: How the user names `allowed_hosts`, for the message.
         allowed_origins: Other origins whose pages may use the API, such as `https://console.example.com`.
         allowed_headers: Request headers that those pages may send.
+        most_body_bytes: Bytes that a request's body may have.
     """
 
     open_to_loopback_only: bool
+    behind_proxy: bool = False
+    allowed_hosts: frozenset[str] = frozenset()
+    hosts_setting: str = "VIEWER_ALLOWED_HOSTS"
     allowed_origins: frozenset[str] = frozenset()
     allowed_headers: tuple[str, ...] = field(default=())
+    most_body_bytes: int = MOST_BODY_BYTES
 
 
 def install_security(app: FastAPI, policy: Policy) -> None:
     """Add the middleware; call it after everything else that adds some, so that it comes first."""
+    app.add_middleware(BodyLimit, most_bytes=policy.most_body_bytes)
     app.add_middleware(RequestGuard, policy=policy)
     if policy.allowed_origins:
         app.add_middleware(
@@ -78,6 +115,21 @@ def install_security(app: FastAPI, policy: Policy) -> None:
             allow_headers=[*policy.allowed_headers, "Content-Type", "Last-Event-ID"],
         )
     app.add_middleware(ResponseHeaders)
+
+
+def parse_hosts(values: Iterable[str]) -> frozenset[str]:
+    """Return host names in the form in which they are compared.
+
+    Raises:
+        ValueError: One is not a host name without a port, or `*`.
+    """
+    found = set()
+    for value in values:
+        name = value.strip().lower().rstrip(".")
+        if name != "*" and (_host_name(name) != name or not name):
+            raise ValueError(f"{value!r} is not a host name such as sessions.example.com")
+        found.add(name)
+    return frozenset(found)
 
 
 def parse_origins(values: Iterable[str]) -> frozenset[str]:
@@ -126,7 +178,8 @@ class ResponseHeaders:
         except Exception as error:
             if started:
                 raise
-            logger.exception("method=<%s>, error=<%s> | request failed", scope["method"], type(error).__name__)
+            # Where, not what: texts of unexpected errors may quote anything.
+            logger.error("method=<%s> | request failed: %s", scope["method"], where_it_failed(error))
             await error_response(INTERNAL_ERROR)(scope, receive, send_with_headers)
 
 
@@ -149,13 +202,17 @@ class RequestGuard:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
-        if self._policy.open_to_loopback_only and not _is_local(scope, headers):
+        policy = self._policy
+        if policy.open_to_loopback_only and not policy.behind_proxy and not _is_local(scope, headers):
             return ApiError(
                 403,
                 "local_only",
                 "without a password the server answers only this machine, by the name localhost or 127.0.0.1; "
                 "set a password to use it from elsewhere or through a proxy",
             )
+        if not _is_known_host(headers.get("host", ""), policy.allowed_hosts):
+            message = f"the server is not known by this host name; if it is its own, name it in {policy.hosts_setting}"
+            return ApiError(403, "unknown_host", message)
         if self._is_foreign(scope, headers):
             return ApiError(403, "cross_origin", "requests from pages of other origins are not allowed")
         return None
@@ -181,8 +238,30 @@ def _is_local(scope: Scope, headers: Headers) -> bool:
     # A Unix socket has no address.
     if client is not None and not is_loopback(client[0]):
         return False
+    if any(name in _OF_PROXIES or name.startswith("x-forwarded") for name in headers):
+        return False
+    name = _host_name(headers.get("host", ""))
+    return name is not None and is_loopback(name)
+
+
+def _is_known_host(host: str, allowed: frozenset[str]) -> bool:
+    if "*" in allowed:
+        return True
+    name = _host_name(host)
+    if name is None:
+        return False
+    if is_loopback(name) or name.rstrip(".") in allowed:
+        return True
     try:
-        name = urlsplit(f"//{headers.get('host', '')}").hostname
+        # No name of anybody else's leads here by an address.
+        ipaddress.ip_address(name)
     except ValueError:
         return False
-    return name is not None and is_loopback(name)
+    return True
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

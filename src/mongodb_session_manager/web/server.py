@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import socket
 import sys
@@ -14,8 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..embedded import EmbeddedMongoError
+from .connections import PatientProtocol
 from .databases import check_connection_string, check_server_program
 from .event_streams import Stopping
+from .logs import configure_logging
 
 _GRACE_S = 5
 """Seconds that requests in progress have when the server ends."""
@@ -31,6 +32,7 @@ def run(
     connection_string: str | None,
     port_setting: str,
     log_level: str = "info",
+    forwarded_allow_ips: str = "",
 ) -> None:
     """Serve an app until it is told to end, and print where it is.
 
@@ -43,6 +45,8 @@ def run(
         connection_string: The user's MongoDB server; None for the embedded one, which is looked for at once.
         port_setting: The environment variable of the port, to name when the port cannot be had.
         log_level: `debug`, `info`, `warning` or `error`.
+        forwarded_allow_ips: Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count,
+            separated by commas; empty for none.
 
     Raises:
         SystemExit: It could not be started; the message says why.
@@ -57,22 +61,32 @@ def run(
         sys.exit(f"{title} cannot start: MONGODB_CONNECTION_STRING: {error}")
     except OSError as error:
         sys.exit(f"{title} cannot start: {port_setting}: {_binding_problem(error, host, port)}")
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s | %(message)s")
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level=log_level.lower(),
-        # Addresses hold session ids: uvicorn's access log is left to the proxy in front.
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    server = _Server(config, title, stopping)
+    configure_logging(log_level)
+    server = _Server(server_config(app, host, port, forwarded_allow_ips), title, stopping)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
     if not server.started:
         sys.exit(1)
+
+
+def server_config(app: FastAPI, host: str, port: int, forwarded_allow_ips: str = "") -> uvicorn.Config:
+    """Return how uvicorn is to serve an app."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        # Its loggers are set up like all others.
+        log_config=None,
+        # Addresses hold session ids: uvicorn's access log is left to the proxy in front.
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        # Left to itself uvicorn believes every client on this machine.
+        proxy_headers=bool(forwarded_allow_ips.strip()),
+        forwarded_allow_ips=forwarded_allow_ips.strip(),
+    )
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+import warnings
 
 import pytest
 from hypothesis import given
@@ -84,6 +88,54 @@ def test_no_text_makes_it_fail_in_another_way(expression: str) -> None:
 def test_it_agrees_with_python(left: int, right: int, sign: str) -> None:
     expected = {"+": left + right, "-": left - right, "*": left * right}[sign]
     assert calculate(f"({left}) {sign} ({right})") == expected
+
+
+HOSTILE = [
+    "round(1, -10000000)",
+    "round(1, -10 ** 8)",
+    "round(1, 10 ** 9)",
+    "round(2 ** 1000, -(2 ** 1000))",
+    "round(1.5, 2 ** 1999)",
+    "2 ** -(10 ** 8)",
+    "3 ** 10 ** 8",
+    "(2 ** 1900) ** (2 ** 1900)",
+    "1 ** (2 ** 1999)",
+    "(0 - 1) ** (2 ** 1999)",
+    "9e999 ** 10 ** 9",
+    "(2 ** 1999) % 3 ** 10 ** 7",
+    "max(1, round(1, -10 ** 9))",
+    "*".join(["9" * 60] * 8),
+    "**".join(["9"] * 160),
+]
+
+
+def test_no_expression_takes_long() -> None:
+    """In a process of its own, which the system ends when it has used ten seconds of the processor."""
+    program = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+from mongodb_session_manager.playground.calculator import _FUNCTIONS, calculate
+sizes = ["0", "1", "-1", "1.5", "2**1999", "-(2**1999)", "10**9", "-10**9", "9e999", "-9e999"]
+calls = [f"{name}({first})" for name in _FUNCTIONS for first in sizes]
+calls += [f"{name}({first}, {second})" for name in _FUNCTIONS for first in sizes for second in sizes]
+calls += [f"({first}) {sign} ({second})" for sign in "+ - * / // % **".split() for first in sizes for second in sizes]
+for expression in json.load(sys.stdin) + calls:
+    try:
+        calculate(expression)
+    except ValueError:
+        pass
+"""
+    ended = subprocess.run([sys.executable, "-c", program], input=json.dumps(HOSTILE), text=True, timeout=120)
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("text", ["'\\d'", "1 is 1", "0x1for", "\u0661 + 1", "1; import os", "f'{secret}'"])
+def test_a_text_that_is_no_arithmetic_makes_no_warning_that_quotes_it(text: str) -> None:
+    with warnings.catch_warnings(record=True) as quoted:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match=r"allowed|expression"):
+            calculate(text)
+    assert not quoted
 
 
 def test_infinities_stay_readable() -> None:

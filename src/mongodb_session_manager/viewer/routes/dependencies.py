@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from pymongo.errors import PyMongoError
 
 from ...web import ErrorBody, Stopping
-from ..access import Gate
+from ..access import Gate, StillHolds
 from ..addresses import SessionId
 from ..database import Database
 from ..settings import ViewerSettings
+
+
+@dataclass(frozen=True)
+class LastingAccess:
+    """A session, and what tells whether the access to it still holds."""
+
+    session_id: str
+    still_holds: StillHolds
 
 
 def _database(request: Request) -> Database:
@@ -48,11 +58,34 @@ async def _session(request: Request, gate: TheGate, session_id: SessionId) -> st
     return session_id
 
 
+async def _lasting(request: Request, gate: TheGate, session_id: SessionId) -> LastingAccess:
+    still_holds = await gate.require_session(request, session_id)
+
+    async def as_far_as_is_known() -> bool:
+        try:
+            return await still_holds()
+        except PyMongoError:
+            # While the database does not answer nothing is read that could be seen; the next event asks again.
+            return True
+
+    return LastingAccess(session_id, as_far_as_is_known)
+
+
+async def _everything_for_now(request: Request, gate: TheGate) -> StillHolds:
+    return await gate.require_all(request)
+
+
 NeedsAll = Depends(_everything)
 """For endpoints that show more than one session."""
 
 AllowedSession = Annotated[str, Depends(_session)]
 """The session that the request is about, which it may see."""
+
+AllForNow = Annotated[StillHolds, Depends(_everything_for_now)]
+"""Tells an answer which lasts whether everything may still be seen."""
+
+AllowedForNow = Annotated[LastingAccess, Depends(_lasting)]
+"""The session that an answer is about which lasts, and whether it may still be seen."""
 
 _ERRORS = {
     401: "Log in, or give a password",

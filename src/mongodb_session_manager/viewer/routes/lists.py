@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from ...web import EventStream, invalid
 from ..totals_schemas import TotalsPage
-from .dependencies import Db, NeedsAll, ServerStopping, errors
+from .dependencies import AllForNow, Db, NeedsAll, ServerStopping, errors
 from .search import Narrowed
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["search"], dependencies=[NeedsAll])
@@ -23,10 +23,12 @@ router = APIRouter(prefix="/api/v1/sessions", tags=["search"], dependencies=[Nee
         **errors(401, 403, 422, 503),
     },
 )
-async def list_events(database: Db, stopping: ServerStopping, narrowed: Narrowed) -> EventStream:
+async def list_events(
+    database: Db, stopping: ServerStopping, narrowed: Narrowed, still_holds: AllForNow
+) -> EventStream:
     """Stream sessions that are new or changed, of those that a search finds; a text counts for nothing here."""
     query = await database.search.query(narrowed)
-    return EventStream(database.feed.events(query), stopping=stopping)
+    return EventStream(database.feed.events(query), stopping=stopping, still_holds=still_holds)
 
 
 @router.get("/totals", responses=errors(401, 403, 422, 503))
