@@ -55,7 +55,7 @@ lint: $(STAMP) ## check style, formatting and workflow files
 types: $(STAMP) ## check types
 	$(BIN)/mypy $(CODE)
 
-format: $(STAMP) ## mend style and formatting where a tool can
+format: $(STAMP) ## repair style and formatting where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -89,7 +89,7 @@ clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# Whoever only wants to see it work does not wait for what developing it needs.
+# A first look does not wait for what developing it needs.
 $(RUNTIME): pyproject.toml src/mongodb_session_manager/_version.py | $(BIN)/python
 	@echo "Installing into $(VENV), this takes a minute or two"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[embedded,playground,viewer]"

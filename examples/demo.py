@@ -88,7 +88,7 @@ async def converse(session_id: str, prompts: Sequence[str], *, wait: bool) -> No
 
         if wait:
             print(json.dumps({"waiting": True}), flush=True)
-            # Ends when the parent is gone, too: then nobody is left to end this process.
+            # Ends when the parent is gone, too: then no other process would end this one.
             await asyncio.to_thread(sys.stdin.read)
 
 

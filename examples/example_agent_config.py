@@ -57,14 +57,14 @@ async def main(uri: str) -> None:
         for config in await manager.list_agents():
             show(config)
         say("messages", {agent_id: await manager.get_message_count(agent_id) for agent_id in PROMPTS})
-        show(await manager.get_agent_config("nobody"))
+        show(await manager.get_agent_config("unknown"))
 
     heading("A correction stays until the agent's own configuration changes")
     async with session() as manager:
         await manager.update_agent_config("triage", prompt_metadata={"reviewed_by": "Lin"})
         show(await manager.get_agent_config("triage"))
         try:
-            await manager.update_agent_config("nobody", model="some-model")
+            await manager.update_agent_config("unknown", model="some-model")
         except AgentNotFoundError as error:
             say("refused", error)
 

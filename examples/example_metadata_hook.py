@@ -100,7 +100,7 @@ async def story(uri: str, aws: Aws) -> None:
         ) as manager:
             await work(manager, sent)
 
-        heading("What arrived in the queue, with nobody's address")
+        heading("What arrived in the queue, without addresses")
         for change in await received(aws, queue_url, expected=notify.counters.sent):
             say(change["operation"], change["metadata"])
 

@@ -18,7 +18,7 @@ PROTECTED = {"tenant"}
 
 
 async def protect(original_func: Any, action: str, session_id: str, **kwargs: Any) -> Any:
-    """Refuse changes of protected fields, whoever wants them."""
+    """Refuse changes of protected fields, by any caller."""
     match action:
         case "update":
             changed = kwargs["metadata"]

@@ -1,6 +1,6 @@
 """Streaming: several conversations at once in one event loop, one of them broken off in the middle.
 
-What was streamed is what is stored, with latency and tokens, and nobody has to append a message by hand. A reader that
+What was streamed is what is stored, with latency and tokens, and no code has to append a message by hand. A reader that
 goes away early loses nothing that was complete, and the conversation goes on from there.
 
     python examples/example_stream_async.py

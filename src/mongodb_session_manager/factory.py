@@ -139,7 +139,7 @@ class AsyncMongoDBSessionManagerFactory:
         return await pool_statistics(self._handle)
 
     async def close(self) -> None:
-        """Give back the client; it closes when nobody else uses it. Idempotent.
+        """Give back the client; it closes with its last user. Idempotent.
 
         Indexes that are being made have a moment to finish.
         """

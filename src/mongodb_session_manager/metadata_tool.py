@@ -189,7 +189,7 @@ def _parse_metadata(metadata: object) -> dict[str, Any]:
     if isinstance(metadata, str):
         metadata = _loads("metadata", metadata)
     if metadata is not None and not isinstance(metadata, Mapping):
-        raise _MalformedRequestError(f"metadata must be an object, got {type(metadata).__name__}")
+        raise _MalformedRequestError(f"invalid metadata: it must be an object, got {type(metadata).__name__}")
     if not metadata:
         raise _MalformedRequestError("metadata is required for 'set' and 'update': an object with the fields to store")
     return dict(metadata)

@@ -63,7 +63,7 @@ class AsyncMongoDBConnectionPool:
 
     @classmethod
     async def close(cls) -> None:
-        """Give the pool's lease back; its client closes when nobody else uses it. Repeating it does nothing."""
+        """Give the pool's lease back; its client closes with its last user. Repeating it does nothing."""
         with cls._lock:
             handle, cls._handle = cls._handle, None
         if handle is not None:

@@ -153,7 +153,7 @@ async def test_the_other_agents_are_cut_by_time(driver: Driver) -> None:
         late = keeping_all(driver, manager, "c-1", agent_id="late")
         await late.invoke_async("un")
         await first.invoke_async("three")
-    with pytest.raises(ValueError, match="agent_id must name the agent"):
+    with pytest.raises(ValueError, match="invalid agent_id: it must name the agent"):
         await repository.fork_session("s-1", "s-2", up_to_message=3)
 
     await repository.fork_session("s-1", "s-2", up_to_message=3, agent_id="a")
@@ -231,7 +231,7 @@ async def test_nothing_is_forked_in_vain(driver: Driver) -> None:
         with pytest.raises(MessageNotFoundError):
             await repository.fork_session("s-1", "s-2", up_to_message=number)
     for odd in ("1", 1.0, True):
-        with pytest.raises(TypeError, match="up_to_message must be an integer"):
+        with pytest.raises(TypeError, match="invalid up_to_message: it must be an integer"):
             await repository.fork_session("s-1", "s-2", up_to_message=odd)
     for odd_id in ("", {"$ne": 1}):
         with pytest.raises(ValueError, match="session id"):

@@ -355,7 +355,7 @@ async def test_what_does_not_fit_a_model_is_named_and_not_stored(
 
 async def test_what_is_no_metadata_is_the_same_error_as_without_the_hook(driver: Driver) -> None:
     async with driver.manager(metadata_hook=validate_metadata(Ticket)) as manager:
-        with pytest.raises(TypeError, match="metadata must be a dict"):
+        with pytest.raises(TypeError, match="invalid metadata: it must be a dict"):
             await manager.update_metadata(["priority"])
         with pytest.raises(InvalidNameError, match="lies inside 'customer'"):
             await manager.update_metadata({"customer": {}, "customer.tier": "gold"})

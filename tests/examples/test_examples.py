@@ -61,7 +61,7 @@ def test_configurations_are_recorded_and_the_live_agents_win(examples: Examples)
     assert agents["billing"]["agent_data"]["system_prompt"] == "You explain invoices to experts."
     assert agents["triage"]["agent_data"]["model"] == "offline"
     assert "config:    none, the agent is unknown" in said
-    assert "has no agent 'nobody'" in said
+    assert "has no agent 'unknown'" in said
     assert "billing:   Your name is Ada." in said
 
 

@@ -343,11 +343,14 @@ async def test_a_turn_of_a_session_that_is_deleted_meanwhile_is_an_error(session
         ({"lease_s": -5}, r"lease_s must be more than 0 seconds, got -5"),
         ({"lease_s": float("inf")}, r"lease_s must be .* got inf"),
         ({"lease_s": float("nan")}, r"lease_s must be .* got nan"),
-        ({"idempotency_key": ""}, r"idempotency_key must be a non-empty string, got ''"),
-        ({"idempotency_key": 7}, r"idempotency_key must be a non-empty string, got 7"),
-        ({"idempotency_key": "k" * 257}, r"idempotency_key must have at most 256 characters, got 257"),
-        ({"idempotency_key": "k" * 1_000_000}, r"idempotency_key must have at most 256 characters, got 1000000"),
-        ({"idempotency_key": "\ud800"}, r"idempotency_key must be text that UTF-8 can encode"),
+        ({"idempotency_key": ""}, r"invalid idempotency_key: it must be a non-empty string, got ''"),
+        ({"idempotency_key": 7}, r"invalid idempotency_key: it must be a non-empty string, got 7"),
+        ({"idempotency_key": "k" * 257}, r"invalid idempotency_key: it must have at most 256 characters, got 257"),
+        (
+            {"idempotency_key": "k" * 1_000_000},
+            r"invalid idempotency_key: it must have at most 256 characters, got 1000000",
+        ),
+        ({"idempotency_key": "\ud800"}, r"invalid idempotency_key: it must be text that UTF-8 can encode"),
     ],
 )
 async def test_a_bad_argument_is_named_with_its_rule(sessions: Sessions, arguments: Any, rule: str) -> None:

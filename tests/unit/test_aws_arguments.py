@@ -90,9 +90,9 @@ def test_what_is_no_topic_is_refused(topics: dict[str, str]) -> None:
 
 
 def test_what_is_no_queue_or_endpoint_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"queue_url must be the URL of a queue.*got 'changes'"):
+    with pytest.raises(ValueError, match=r"invalid queue_url: it must be the URL of a queue.*got 'changes'"):
         create_metadata_sqs_hook("changes")
-    with pytest.raises(ValueError, match=r"api_gateway_endpoint must be a URL.*got 'ftp://x'"):
+    with pytest.raises(ValueError, match=r"invalid api_gateway_endpoint: it must be a URL.*got 'ftp://x'"):
         create_metadata_websocket_hook("ftp://x")
 
 

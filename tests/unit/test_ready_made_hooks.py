@@ -22,9 +22,9 @@ class Customer(BaseModel):
 
 @pytest.mark.parametrize("limits", [{"ttl_seconds": 0}, {"ttl_seconds": -1}, {"ttl_seconds": float("nan")}])
 def test_a_time_to_live_is_greater_than_nothing(limits: Any) -> None:
-    with pytest.raises(ValueError, match="ttl_seconds must be greater than 0"):
+    with pytest.raises(ValueError, match="invalid ttl_seconds: it must be greater than 0"):
         CachedMetadata(**limits)
-    with pytest.raises(ValueError, match="max_sessions must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="invalid max_sessions: it must be greater than 0, got 0"):
         CachedMetadata(1, max_sessions=0)
 
 
@@ -48,7 +48,7 @@ def test_fields_to_redact_are_names() -> None:
         redact_fields(audit_hook, ["a..b"])
     with pytest.raises(TypeError, match="not int"):
         redact_fields(audit_hook, [1])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="a hook must be callable"):
+    with pytest.raises(TypeError, match="invalid hook: it must be callable"):
         redact_fields("email", ["email"])  # type: ignore[arg-type]
 
 

@@ -65,7 +65,7 @@ class SharedClient:
                 inherited = self._inherited
                 if inherited is not None:
                     self.motor, self.statistics = self._make()
-                    # Last: whoever sees None here takes the new client without the lock.
+                    # Last: a thread that sees None here takes the new client without the lock.
                     self._inherited = None
                     # The driver gave its copy in the child new and unopened internals, so this touches no socket of
                     # the parent's, and spares the user a warning about an unclosed client.
@@ -112,7 +112,7 @@ class Lease:
     """A share in the process's client for a connection string and options."""
 
     def __init__(self, connection_string: str, options: Mapping[str, Any]) -> None:
-        """Take a share, making the client if nobody has one.
+        """Take a share, making the client if there is none.
 
         Raises:
             pymongo.errors.ConfigurationError: The driver refuses the connection string or an option. Some of its

@@ -27,7 +27,7 @@ _hooked = False
 def register(owned: Owned) -> None:
     """End `owned` at interpreter exit and on SIGTERM, until `unregister`.
 
-    SIGTERM is handled only where nobody handles it yet: a program with a handler of its own leaves its `with` blocks or
+    SIGTERM is handled only where no handler is set yet: a program with a handler of its own leaves its `with` blocks or
     runs to its end, which ends the server too. Python lets only the main thread install one.
     """
     global _hooked
@@ -58,7 +58,7 @@ def _at_exit() -> None:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     _at_exit()
-    # What would have happened without a handler, so that whoever waits sees a process ended by SIGTERM.
+    # What would have happened without a handler, so that a waiting parent sees a process ended by SIGTERM.
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
 

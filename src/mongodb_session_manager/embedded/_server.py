@@ -272,7 +272,7 @@ class EmbeddedMongo:
         deadline: float,
         halt: threading.Event,
     ) -> None:
-        """Wait until `ready`, as long as `nodes` run, the time is not over and nobody calls the start off."""
+        """Wait until `ready`, as long as `nodes` run, the time is not over and no caller calls the start off."""
         while not ready():
             for node in nodes:
                 if node.port_was_taken:
@@ -297,7 +297,7 @@ class EmbeddedMongo:
 
     def _end(self) -> None:
         if self._temporary is not None:
-            # Nobody will read these files again, so nothing is gained by closing them well.
+            # These files are never read again, so nothing is gained by closing them well.
             for node in self._nodes:
                 node.send(signal.SIGKILL)
         self._close(self._nodes)

@@ -92,7 +92,7 @@ async def borrowed(address: Address) -> AsyncIterator[Any]:
     shared = _clients.shared.get(address.key)
     if shared is None or (shared.client.done() and (shared.client.cancelled() or shared.client.exception())):
         stack = AsyncExitStack()
-        # A task of its own: whoever came first may give up waiting while others still want the client.
+        # A task of its own: the first caller may give up waiting while others still want the client.
         client = asyncio.create_task(_make(address, stack), name=f"aws-client:{address.service}")
         shared = _clients.shared[address.key] = _Shared(address, client, stack)
         runtime.close_at_exit(close_all)

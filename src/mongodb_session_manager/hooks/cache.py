@@ -49,9 +49,9 @@ class CachedMetadata:
             ValueError: One of them is not greater than 0.
         """
         if not ttl_seconds > 0:
-            raise ValueError(f"ttl_seconds must be greater than 0, got {ttl_seconds!r}")
+            raise ValueError(f"invalid ttl_seconds: it must be greater than 0, got {ttl_seconds!r}")
         if not max_sessions > 0:
-            raise ValueError(f"max_sessions must be greater than 0, got {max_sessions!r}")
+            raise ValueError(f"invalid max_sessions: it must be greater than 0, got {max_sessions!r}")
         self._ttl_s = ttl_seconds
         self._max_sessions = max_sessions
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class CachedMetadata:
                 self._kept.pop(key, None)
             writes = self._writes[stripe]
         if asked_at < expires_at:
-            return copy.deepcopy(kept)  # outside the lock: nobody changes a kept answer
+            return copy.deepcopy(kept)  # outside the lock: a kept answer is never changed
 
         def keep(error: BaseException | None, result: Any) -> None:
             if error is not None:

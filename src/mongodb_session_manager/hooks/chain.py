@@ -83,10 +83,12 @@ def flatten(hook: Hook | Sequence[Hook] | None) -> tuple[Hook, ...]:
     if isinstance(hook, list | tuple):
         return tuple(single for entry in hook for single in flatten(_not_none(entry)))
     if isinstance(hook, type):
-        raise TypeError(f"a hook must be a callable object, got the class {hook.__name__}; make an instance of it")
+        raise TypeError(
+            f"invalid hook: it must be a callable object, got the class {hook.__name__}; make an instance of it"
+        )
     if not callable(hook):
         raise TypeError(
-            "a hook must be callable as hook(original_func, action, session_id, **kwargs), "
+            "invalid hook: it must be callable as hook(original_func, action, session_id, **kwargs), "
             f"got an object of type {type(hook).__name__}"
         )
     return (hook,)
@@ -172,7 +174,7 @@ def apply_blocking(
 def _not_none(entry: Hook | None) -> Hook:
     # None alone means "no hook"; inside a list it is nearly always a factory that forgot to return its hook.
     if entry is None:
-        raise TypeError("a list of hooks must hold callables only, got None")
+        raise TypeError("invalid hooks: a list of them must hold callables only, got None")
     return entry
 
 

@@ -129,7 +129,7 @@ class Invocation:
         try:
             return self.run_blocking(index, argument, bridge)
         except Exception as error:
-            if bridge.abandoned:  # nobody else will ever see it
+            if bridge.abandoned:  # no other code will ever see it
                 logger.warning(
                     "session_id=<%r>, action=<%s>, error=<%s> | hook failed after its caller was cancelled",
                     self.session_id,

@@ -24,11 +24,13 @@ def checked_fields(metadata_fields: Iterable[str] | None) -> tuple[str, ...] | N
     if metadata_fields is None:
         return None
     if isinstance(metadata_fields, str):
-        raise TypeError(f"metadata_fields must be a list of field names, got the string {metadata_fields!r}")
+        raise TypeError(
+            f"invalid metadata_fields: it must be a list of field names, got the string {metadata_fields!r}"
+        )
     fields = tuple(metadata_fields)
     for field in fields:
         if not isinstance(field, str):
-            raise TypeError(f"metadata_fields must be a list of field names, got {field!r} in it")
+            raise TypeError(f"invalid metadata_fields: it must be a list of field names, got {field!r} in it")
     return fields
 
 

@@ -65,7 +65,7 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
         parts = urlsplit(queue_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
-                f"queue_url must be the URL of a queue, such as "
+                f"invalid queue_url: it must be the URL of a queue, such as "
                 f'"https://sqs.eu-west-1.amazonaws.com/123456789012/changes", got {queue_url!r}'
             )
         self._queue_url, self._is_fifo = queue_url, parts.path.endswith(".fifo")

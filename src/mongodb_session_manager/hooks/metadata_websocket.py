@@ -143,7 +143,7 @@ def _https(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise ValueError(
-            "api_gateway_endpoint must be a URL such as "
+            "invalid api_gateway_endpoint: it must be a URL such as "
             f'"https://abc123.execute-api.us-east-1.amazonaws.com/prod", got {url!r}'
         )
     return parts._replace(scheme=_SCHEMES[parts.scheme]).geturl()

@@ -34,7 +34,7 @@ def redact_fields(hook: Hook | Sequence[Hook], fields: Iterable[str], *, mask: A
         ValueError: There are no fields, or one of them is empty.
     """
     if isinstance(fields, str):
-        raise TypeError(f"fields must be a list of names, such as [{fields!r}], not a plain string")
+        raise TypeError(f"invalid fields: it must be a list of names, such as [{fields!r}], not a plain string")
     masked = _Mask(list(fields), mask)
     return chain_hooks(*(_redacting(single, masked) for single in flatten(hook)))
 
@@ -95,7 +95,7 @@ class _Mask:
             raise ValueError("name at least one field to redact")
         for field in fields:
             if not isinstance(field, str):
-                raise TypeError(f"a field must be a string, not {type(field).__name__}")
+                raise TypeError(f"invalid field: it must be a string, not {type(field).__name__}")
             if "" in field.split("."):
                 raise ValueError(
                     f"{field!r} is no field: dots separate the names of nested fields, and each needs a name"

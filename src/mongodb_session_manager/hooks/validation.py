@@ -49,7 +49,7 @@ def validate_metadata(schema: type[BaseModel] | Check) -> Hook:
         check = _named(schema)
     else:
         given = f"the class {schema.__name__}" if isinstance(schema, type) else f"an object of {type(schema).__name__}"
-        raise TypeError(f"a schema must be a pydantic model class or a callable, got {given}")
+        raise TypeError(f"invalid schema: it must be a pydantic model class or a callable, got {given}")
 
     def validate(original_func: Callable[..., Any], action: str, session_id: str, **payload: Any) -> Any:
         if action == "update":

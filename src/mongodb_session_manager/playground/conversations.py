@@ -76,7 +76,7 @@ class Conversations:
         """Return a page of conversations, newest first.
 
         Raises:
-            ValueError: The cursor is none that a page ended with.
+            ValueError: No page ended with this cursor.
         """
         found = await self._repository.list_sessions(
             limit=limit, cursor=cursor, application_name=self._application_name

@@ -1,6 +1,6 @@
 """What went wrong in a turn, in the words of the model's provider, and what usually helps.
 
-The playground answers only this machine, so whoever reads this is the developer: the error's own text is shown. What
+The playground answers only this machine, so the reader is the developer: the error's own text is shown. What
 this process knows to be secret is masked all the same: a screenshot travels far.
 """
 

@@ -84,7 +84,7 @@ class Turn:
         self.asked = asked
         self.log = EventLog()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Whoever asked may have left by the time it fails.
+        # The client that asked may have left by the time it fails.
         self._started.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._factory = factory
         self._agents = agents

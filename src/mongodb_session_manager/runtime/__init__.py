@@ -1,4 +1,4 @@
-"""Background work that nobody waits for: notifications, each owned, bounded, counted, and drained before an end.
+"""Background work that no caller waits for: notifications, each owned, bounded, counted, and drained before an end.
 
 It runs on the library's own event loop (`portal`), so it is safe to hand over from any loop or thread, and it outlives
 the caller's loop. What waits here is in memory: a process that is killed loses it.

@@ -167,7 +167,7 @@ def close_at_exit(closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def start(func: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
     """Start a coroutine function on the library's loop, from any thread, and have what it does finished at exit."""
-    # In a context of its own: a task that serves many would otherwise belong to the trace of whoever came first.
+    # In a context of its own: a task that serves many would otherwise belong to the trace of its first caller.
     if not _registry.knows_exit:
         _registry.knows_exit = True
         portal.before_stop(_finish)

@@ -57,7 +57,7 @@ class Counters:
 
 
 class SkippedError(Exception):
-    """The outcome of a message that nobody had to get: it counts as neither sent nor failed."""
+    """The outcome of a message without a receiver: it counts as neither sent nor failed."""
 
 
 @dataclass(frozen=True, slots=True)

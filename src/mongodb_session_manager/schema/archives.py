@@ -110,7 +110,7 @@ def committed(archive: Archive) -> Document:
 
 
 def refused(archive: Archive) -> Document:
-    """Return the condition for segments that nobody can commit any more.
+    """Return the condition for segments that no writer can commit any more.
 
     Commits match only what their sealer saw, and both counters only ever rise.
     """

@@ -69,7 +69,7 @@ class Cut:
     moment: datetime
 
     def keeps(self, key: str, number: int, item: object) -> bool:
-        """Tell whether a message comes before the cut; once one does not, none that follows does."""
+        """Tell whether a message comes before the cut; once one does not, no later one does."""
         if key == self.key:
             return number <= self.message_id
         return self.is_before(item, "created_at")

@@ -77,11 +77,13 @@ def check_idempotency_key(key: object) -> str:
         ValueError: It is anything else.
     """
     if not isinstance(key, str) or not key:
-        raise ValueError(f"idempotency_key must be a non-empty string, got {repr(key)[:40]}")
+        raise ValueError(f"invalid idempotency_key: it must be a non-empty string, got {repr(key)[:40]}")
     if len(key) > MAX_IDEMPOTENCY_KEY:
-        raise ValueError(f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}")
+        raise ValueError(
+            f"invalid idempotency_key: it must have at most {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}"
+        )
     if not _is_utf8(key):
-        raise ValueError("idempotency_key must be text that UTF-8 can encode, without lone surrogates")
+        raise ValueError("invalid idempotency_key: it must be text that UTF-8 can encode, without lone surrogates")
     return key
 
 
@@ -117,7 +119,7 @@ def check_metadata_update(metadata: object) -> dict[str, Any]:
         InvalidNameError: A key breaks a rule of `metadata_path`, or lies inside another key of the same update.
     """
     if not isinstance(metadata, dict):
-        raise TypeError(f"metadata must be a dict of keys to values, not {type(metadata).__name__}")
+        raise TypeError(f"invalid metadata: it must be a dict of keys to values, not {type(metadata).__name__}")
     paths = {metadata_path(key): value for key, value in metadata.items()}
     for path in paths:
         parent = _parent_in(path, paths)
@@ -135,7 +137,9 @@ def check_metadata_keys(keys: object) -> list[str]:
         InvalidNameError: A key breaks a rule of `metadata_path`.
     """
     if not isinstance(keys, list | tuple | set | frozenset | KeysView):
-        raise TypeError(f"metadata keys must be a list of strings, such as ['key'], not {type(keys).__name__}")
+        raise TypeError(
+            f"invalid metadata keys: they must be a list of strings, such as ['key'], not {type(keys).__name__}"
+        )
     paths = dict.fromkeys(metadata_path(key) for key in keys)
     # The server refuses to unset a field together with one inside it; the outer one takes both away.
     return [path for path in paths if _parent_in(path, paths) is None]

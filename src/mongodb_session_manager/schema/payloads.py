@@ -7,7 +7,7 @@ What is taken out is named by its SHA-256 and leaves a mark in its place, one of
 
 A packed one stands for a whole value, as BSON, in which those payloads are marked in turn. `values.encode` never writes
 such a mark, and escapes a dict of the user's that looks like one. A message lists all it refers to in its field
-`payloads`, so that nobody has to read contents to find references.
+`payloads`, so that references are found without reading contents.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
 class MissingPayloadError(LookupError):
-    """What a mark stands for is not there; whoever knows what it belongs to says so."""
+    """What a mark stands for is not there; the caller knows what it belongs to, and says so."""
 
 
 @dataclass

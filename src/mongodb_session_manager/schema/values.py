@@ -79,7 +79,7 @@ def encode(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH, nati
 def decode(value: Any) -> Any:
     """Return a fresh copy of an encoded value as it was before `encode`; BSON dates are in UTC.
 
-    What looks like a mark and is none that `encode` writes is returned as it is stored.
+    What looks like a mark but was not written by `encode` is returned as it is stored.
     """
     kind = type(value)
     if kind in _SCALARS:

@@ -1,6 +1,6 @@
 """Copies a session, whole or up to a message, to a new id: readable at once or not at all, whatever its length.
 
-1. Segments and payloads are copied page by page under a new incarnation, which no session has yet: nobody reads them.
+1. Segments and payloads are copied page by page under a new incarnation, which no session has yet: no reader finds it.
 2. The session is read again, and what changed of what was copied is copied once more, so that nothing which was
    redacted meanwhile goes with the fork.
 3. The document is inserted. From then on the fork is there, whole.
@@ -103,7 +103,7 @@ class SessionFork:
             TypeError: The number of the message is no integer.
         """
         if up_to_message is not None and (isinstance(up_to_message, bool) or not isinstance(up_to_message, int)):
-            raise TypeError(f"up_to_message must be an integer, not {type(up_to_message).__name__}")
+            raise TypeError(f"invalid up_to_message: it must be an integer, not {type(up_to_message).__name__}")
         self._store = store
         self._history = segments
         self._payloads = payloads
@@ -201,7 +201,7 @@ class SessionFork:
         if agent_id is None:
             if len(agents) != 1:
                 raise ValueError(
-                    f"agent_id must name the agent that up_to_message belongs to: session {self._id!r} has "
+                    f"invalid agent_id: it must name the agent that up_to_message belongs to: session {self._id!r} has "
                     f"{len(agents)} agents"
                 )
             (agent_id,) = agents

@@ -343,7 +343,7 @@ class ForkChildren:
             )
 
     async def check_there(self) -> None:
-        """Make sure that nobody removed any of the copies.
+        """Make sure that none of the copies was removed.
 
         Raises:
             LostCopiesError: Somebody did.

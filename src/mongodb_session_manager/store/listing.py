@@ -47,7 +47,7 @@ def session_filter(
     """
     query: dict[str, Any] = {}
     if metadata is not None and not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must be a dict of fields and values, not {type(metadata).__name__}")
+        raise TypeError(f"invalid metadata: it must be a dict of fields and values, not {type(metadata).__name__}")
     for key, value in (metadata or {}).items():
         if isinstance(value, Mapping | list | tuple | set | frozenset):
             raise TypeError(f"metadata filter {key!r} must be a plain value, not {type(value).__name__}")
@@ -86,7 +86,7 @@ def position_of(cursor: str) -> Position:
     """Return the position that a cursor stands for.
 
     Raises:
-        ValueError: The cursor is none that a page ended with.
+        ValueError: No page ended with this cursor.
     """
     try:
         last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), _ANY_DATE)
@@ -96,7 +96,7 @@ def position_of(cursor: str) -> Position:
         if not isinstance(session_id, str):
             raise ValueError("not a session id")
     except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
-        raise ValueError(f"cursor {cursor!r} is none that list_sessions() returned") from None
+        raise ValueError(f"cursor {cursor!r} was not returned by list_sessions()") from None
     return created_at, session_id
 
 

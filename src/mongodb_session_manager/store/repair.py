@@ -1,4 +1,4 @@
-"""Mends stored tool-use pairs: which messages change, and to what."""
+"""Repairs stored tool-use pairs: which messages change, and to what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tool_pairs import find_broken_pairs, mend
 
 
 def repair_agent(messages: Sequence[SessionMessage]) -> tuple[list[dict[str, Any]], list[SessionMessage]]:
-    """Return what is broken in one agent's history, and the messages that mending changes.
+    """Return what is broken in one agent's history, and the messages that a repair changes.
 
     Returns:
         Reports `{"message_id", "kind", "tool_use_ids"}`, and the changed messages; those redacted stay redacted.

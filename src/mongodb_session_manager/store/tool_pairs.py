@@ -1,8 +1,8 @@
-"""Stored tool calls and their results, checked and mended.
+"""Stored tool calls and their results, checked and repaired.
 
 Models refuse a history in which the calls of an assistant message (`toolUse` blocks) are not answered by the user
-message right after it, with one `toolResult` for each and no other. Strands mends what it hands to the model and leaves
-what is stored as it is. Here the stored history is mended, by new content for its messages; none is inserted, removed
+message right after it, with one `toolResult` for each and no other. Strands repairs what a model gets and leaves
+what is stored as it is. Here the stored history is repaired, by new content for its messages; none is inserted, removed
 or renumbered.
 """
 
@@ -39,7 +39,7 @@ class BrokenPair:
 
 
 def find_broken_pairs(messages: Sequence[tuple[int, Mapping[str, Any]]]) -> list[BrokenPair]:
-    """Return what `mend` would mend, in the order of the messages.
+    """Return what `mend` would change, in the order of the messages.
 
     Args:
         messages: Message id and message of one agent, oldest first. A last message that calls tools is whole: its
@@ -52,7 +52,7 @@ def mend(messages: Sequence[tuple[int, Mapping[str, Any]]]) -> list[tuple[int, l
     """Return message id and new content of the messages that must change, and of no others.
 
     Results stand first in the message after their calls, an error where there is none. Calls that no user message
-    follows move to the next message of the assistant. With the new content stored nothing is left to mend.
+    follows move to the next message of the assistant. With the new content stored nothing is left to repair.
     New content shares its unchanged blocks with the messages.
     """
     return _Repair(messages).new_contents()

@@ -107,7 +107,7 @@ class MongoDBSessionManagerFactory:
         return portal.call(self._async.get_connection_stats)
 
     def close(self) -> None:
-        """Give back the client; it closes when nobody else uses it. Idempotent."""
+        """Give back the client; it closes with its last user. Idempotent."""
         portal.call(self._async.close)
 
     def __enter__(self) -> Self:

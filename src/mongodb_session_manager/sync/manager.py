@@ -180,7 +180,7 @@ class MongoDBSessionManager(RepositorySessionManager):
     def append_message(self, message: Message, agent: LocalAgent, **kwargs: Any) -> None:
         """Add a message to an agent's conversation and store it; with `flush_on="invocation"` the next flush does.
 
-        Strands does this for every message, so nobody has to. A message that code appends by hand all the same is
+        Strands does this for every message; code need not. A message that code appends by hand all the same is
         not stored twice.
 
         Raises:
@@ -436,7 +436,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         return portal.call(self._async.check_session_exists)
 
     def repair_session(self, dry_run: bool = True) -> dict[str, Any]:
-        """Find broken tool-use pairs among the stored messages, and mend them unless `dry_run`.
+        """Find broken tool-use pairs among the stored messages, and repair them unless `dry_run`.
 
         Returns:
             `{"session_id", "dry_run", "broken", "mended", "agents": {agent_id: [{"message_id", "kind",

@@ -49,5 +49,5 @@ class MongoDBConnectionPool:
 
     @classmethod
     def close(cls) -> None:
-        """Give the pool's lease back; its client closes when nobody else uses it. Repeating it does nothing."""
+        """Give the pool's lease back; its client closes with its last user. Repeating it does nothing."""
         portal.call(AsyncMongoDBConnectionPool.close)

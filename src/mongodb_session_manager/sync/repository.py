@@ -199,7 +199,7 @@ class MongoDBSessionRepository(SessionRepository):
         return portal.call(self._async.messages_pipeline, session_id, agent_id)
 
     def repair_session(self, session_id: str, dry_run: bool = True) -> dict[str, Any]:
-        """Find tool uses without results and results without uses among the stored messages, and mend them."""
+        """Find tool uses without results and results without uses among the stored messages, and repair them."""
         return portal.call(self._async.repair_session, session_id, dry_run)
 
     # -- graphs and swarms
@@ -309,5 +309,5 @@ class MongoDBSessionRepository(SessionRepository):
     def sweep_orphans(
         self, *, older_than: datetime | timedelta = timedelta(hours=1), dry_run: bool = True
     ) -> dict[str, int]:
-        """Remove what a process that died left in the collections beside this one, which nobody reads."""
+        """Remove what a process that died left in the collections beside this one, which no reader finds."""
         return portal.call(self._async.sweep_orphans, older_than=older_than, dry_run=dry_run)

@@ -111,7 +111,7 @@ def metadata_shown(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usage_totals(usages: list[Mapping[str, Any]]) -> UsageTotals:
-    """Return the sum of stored running totals; what nobody reported is None, not 0."""
+    """Return the sum of stored running totals; what was not reported is None, not 0."""
     totals: dict[str, Any] = {}
     for name, key in _TOTALS.items():
         found = [number for usage in usages if (number := number_or_none(usage.get(key))) is not None]

@@ -86,7 +86,7 @@ class Order:
         """Return the place that a cursor stands for.
 
         Raises:
-            ApiError: It is none that a page ended with, or one of another order.
+            ApiError: No page ended with it, or it is one of another order.
         """
         try:
             last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), _ANY_DATE)
@@ -96,7 +96,7 @@ class Order:
             ):
                 raise ValueError("not a place")
         except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
-            raise invalid("cursor", "it is none that a page ended with") from None
+            raise invalid("cursor", "no page ended with it") from None
         if sort != self.sort:
             raise invalid("cursor", "it belongs to a page of another order")
         return Place(value, session_id)

@@ -1,6 +1,6 @@
 """What MongoDB itself is asked to work out of stored conversations: expressions, so that no message leaves the server.
 
-Messages stand in agents, whose keys nobody knows beforehand, and their content in blocks or, of older tools, in a
+Messages stand in agents, whose keys are not known beforehand, and their content in blocks or, of older tools, in a
 string; of a redacted one only the replacement counts. Anything may be odd, and an odd value counts as nothing.
 """
 

@@ -94,7 +94,7 @@ class Summaries:
 def _lacks(document: Mapping[str, Any]) -> bool:
     summary = document.get("summary")
     counted = summary if isinstance(summary, Mapping) else {}
-    # A session in which nobody has spoken yet has no title either.
+    # A session without a message has no title either.
     untitled = not isinstance(document.get("title"), str) and counted.get("messages") != 0
     return untitled or any(name not in counted for name in _NAMES)
 

@@ -56,7 +56,7 @@ class Position:
         """Return the position that a cursor stands for.
 
         Raises:
-            ApiError: It is none that a page ended with, or one of the other order.
+            ApiError: No page ended with it, or it is one of the other order.
         """
         if not cursor:
             return cls(ascending)
@@ -70,7 +70,7 @@ class Position:
             if not all(type(place) is int and 0 <= place <= _LARGEST_POSITION for place in places.values()):
                 raise ValueError("not a position")
         except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
-            raise invalid("cursor", "it is none that a page ended with") from None
+            raise invalid("cursor", "no page ended with it") from None
         if (order == "a") is not ascending:
             raise invalid("cursor", "it belongs to a page of the other order")
         return cls(ascending, places)

@@ -1,4 +1,4 @@
-"""Runs the shared server until nobody uses it: `python -m mongodb_session_manager.web.server_keeper FOLDER`."""
+"""Runs the shared server until its last user is gone: `python -m mongodb_session_manager.web.server_keeper FOLDER`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_S = 0.2
 
 
 def main() -> None:
-    """Start the server, tell whoever asked for it on standard output, and end it after its last user."""
+    """Start the server, tell the process that asked for it on standard output, and end it after its last user."""
     if os.fork():
         os._exit(0)  # so that the app that asked has no child to wait for
     try:

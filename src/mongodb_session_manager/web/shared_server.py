@@ -44,7 +44,7 @@ class SharedServer:
         folder = self._folder or default_folder()
         _make_private(folder)
         with ExitStack() as use:
-            # Waits while a keeper that nobody used any more ends.
+            # Waits while a keeper without users ends.
             use.enter_context(locked(folder / USERS, fcntl.LOCK_SH))
             with locked(folder / START, fcntl.LOCK_EX):
                 uri = _running(folder) or _started(folder)

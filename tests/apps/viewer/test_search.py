@@ -179,7 +179,7 @@ async def test_a_bare_end_date_includes_its_day(filled: Viewer) -> None:
         ({"limit": "0"}, "limit:"),
         ({"limit": "101"}, "limit: at most 100"),
         ({"offset": "-1"}, "offset:"),
-        ({"cursor": "nonsense"}, "cursor: it is none that a page ended with"),
+        ({"cursor": "nonsense"}, "cursor: no page ended with it"),
         ({"cursor": "e30=", "offset": "5"}, "either a cursor or an offset"),
         ({"session_id": "a\x00b"}, "session_id: it must not hold a NUL"),
         ({"session_id": "x" * 1025}, "session_id:"),

@@ -342,8 +342,8 @@ async def test_values_that_json_cannot_say_are_rendered_as_text(viewer: Viewer, 
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"cursor": "x"}, "cursor: it is none that a page ended with"),
-        ({"cursor": "eyJvIjoiYSIsInAiOnsieCI6LTF9fQ"}, "cursor: it is none"),
+        ({"cursor": "x"}, "cursor: no page ended with it"),
+        ({"cursor": "eyJvIjoiYSIsInAiOnsieCI6LTF9fQ"}, "cursor: no page ended with it"),
         ({"cursor": "eyJvIjoiZCIsInAiOnt9fQ"}, "cursor: it belongs to a page of the other order"),
         ({"limit": "201"}, "limit:"),
         ({"order": "sideways"}, "order:"),

@@ -23,7 +23,7 @@ router = APIRouter(responses=ERRORS)
 async def chat(body: ChatRequest, services: Ready) -> EventStream:
     """Say something, and follow the reply.
 
-    The reply is made and stored to its end whoever is listening. A connection that was lost is taken up again at
+    The reply is made and stored to its end with or without listeners. A connection that was lost is taken up again at
     `/api/sessions/{session_id}/turn`.
     """
     try:

@@ -8,7 +8,7 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 
 /**
- * Follow a reply to its end. The server makes it whoever is listening, so a lost connection is taken up again.
+ * Follow a reply to its end. The server makes it with or without listeners, so a lost connection is taken up again.
  *
  * @param {object} options
  * @param {string} options.sessionId
@@ -17,7 +17,7 @@ const LONGEST_RETRY_MS = 10_000;
  * @param {(kind: string, data: object) => void} options.onEvent
  * @param {(state: "open"|"lost", retryNow?: () => void) => void} options.onState
  * @returns {Promise<"done"|"gone"|"left">} `done`: its end was seen; `gone`: the server knows of no such reply (any
- *   more), the history tells what became of it; `left`: nobody listens any more
+ *   more), the history tells what became of it; `left`: the page no longer listens
  * @throws {ApiError} the server refused the message
  */
 export async function followReply({ sessionId, message, signal, onEvent, onState }) {

@@ -5,7 +5,7 @@ import { icon } from "./icons.js";
 import DOMPurify from "./vendor/dompurify/purify.js";
 import MarkdownIt from "./vendor/markdown-it/markdown-it.js";
 
-/** Longer texts are shown as they are: parsing them would hold up the page, and nobody reads them formatted. */
+/** Longer texts are shown as they are: parsing them would hold up the page, and no reader wants them formatted. */
 const LONGEST = 100_000;
 
 const LINK = /^(?:https?:\/\/|mailto:)/i;
