@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pymongo.errors import ExecutionTimeout, OperationFailure
@@ -16,7 +16,8 @@ from ..schema import values
 from ..schema.messages import bson_date
 from ..schema.names import metadata_path
 from ..web import invalid
-from ..web.plain import storable_text
+from ..web.plain import Plain, findable_text, is_uuid, storable_text
+from . import sought
 from .search_schemas import FieldType, MetadataField
 
 APPLICATION_NAME = "application_name"
@@ -24,6 +25,7 @@ APPLICATION_NAME = "application_name"
 _FRESH_S = 30.0
 """Seconds that fields and their values are remembered."""
 
+_COUNTED = 1_000
 _DISTINCT_MS = 2_000
 _LOOK_MS = 2_000
 _LONGEST_FILTERS = 16 * 1024
@@ -73,16 +75,23 @@ class FieldCatalog:
             offered = await self._values(path)
             if offered is not None:
                 return MetadataField(field=name, type="enum", values=offered)
-        return MetadataField(field=name, type=await self._type(path))
+        counts = await self._counts(path)
+        # One odd value among many is no reason to show all of them in another way; it can be found all the same.
+        most: FieldType = max(counts, key=lambda kind: counts[kind], default="string")
+        return MetadataField(field=name, type=most, types=tuple(counts))
 
-    async def _type(self, path: str) -> FieldType:
-        """Return the type that all values have; a string when there are several."""
-        present: list[FieldType] = []
+    async def _counts(self, path: str) -> dict[FieldType, int]:
+        """Return how many values there are of each type that occurs, up to as many as tell which are most."""
+        counts: dict[FieldType, int] = {}
         for name, bson_type in _BSON_TYPES:
             query = {path: {"$type": bson_type}}
-            if await self._collection.find_one(query, {"_id": 0, path: 1}, max_time_ms=_LOOK_MS):
-                present.append(name)
-        return present[0] if len(present) == 1 else "string"
+            try:
+                count = await self._collection.count_documents(query, limit=_COUNTED, maxTimeMS=_LOOK_MS)
+            except OperationFailure:
+                continue  # too slow, or not allowed: the field can be filtered by all the same
+            if count:
+                counts[name] = count
+        return counts
 
     async def _values(self, path: str) -> list[str | int | float | bool] | None:
         """Return the distinct values, None when there are too many or some that are not plain."""
@@ -95,10 +104,18 @@ class FieldCatalog:
             groups = await self._collection.aggregate(pipeline, maxTimeMS=_DISTINCT_MS).to_list(None)
         except (ExecutionTimeout, OperationFailure):
             return None
-        found = [values.decode(group["_id"]) for group in groups if group["_id"] is not None]
-        if len(found) > self._enum_max_values or not all(isinstance(item, str | int | float) for item in found):
+        found: dict[tuple[type, Any], str | int | float | bool] = {}
+        for group in groups:
+            value = values.decode(group["_id"])
+            if value is None:
+                continue
+            shown = Plain(utf8=findable_text).value(value)
+            if not isinstance(shown, str | int | float) or (isinstance(value, bytes) and not is_uuid(value)):
+                return None
+            found[type(shown), shown] = shown
+        if len(found) > self._enum_max_values:
             return None
-        return sorted(found, key=lambda item: (isinstance(item, str), item))
+        return sorted(found.values(), key=lambda item: (isinstance(item, str), item))
 
 
 def _filterable(index: Mapping[str, Any]) -> str | None:
@@ -162,10 +179,22 @@ def _path(name: str) -> str:
 
 
 def _condition(field: MetadataField, value: str | int | float | bool) -> dict[str, Any]:
-    if field.type == "date" and isinstance(value, str):
+    if field.types == ("date",) and isinstance(value, str):
         start, end = parse_moment("filters", value)
         return {"$gte": start, "$lt": end} if end is not None else {"$eq": start}
-    return {"$eq": values.encode(value, where=field.field)}
+    if "date" in field.types and isinstance(value, str) and _is_day(value):
+        start, end = parse_moment("filters", value)
+        return {"$gte": start, "$lt": end}
+    # Where all values are numbers, or booleans, a text that says one is another value.
+    of_one_kind = field.types in (("number",), ("boolean",))
+    return sought.condition(value, where=field.field, beyond_json_only=of_one_kind)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text.strip()))
+    except ValueError:
+        return False
 
 
 def _range(field: MetadataField, limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +208,10 @@ def _range(field: MetadataField, limits: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(limit, bool) or not isinstance(limit, str | int | float):
             raise invalid("filters", f"the {name} of {shown!r} must be a number, a date or text")
         if field.type == "number" and isinstance(limit, str):
-            raise invalid("filters", f"the {name} of {shown!r} must be a number")
+            # As text, since JavaScript's numbers have 53 bits.
+            limit = sought.number(limit)
+            if limit is None:
+                raise invalid("filters", f"the {name} of {shown!r} must be a number")
         if field.type == "date":
             moment, next_day = parse_moment("filters", str(limit))
             # A whole day is included.

@@ -9,7 +9,7 @@ from ..schema import values
 from ..schema.agents import StoredAgent
 from ..schema.messages import read_date
 from ..schema.names import decode_name
-from ..web.plain import Plain, count_or_none, number_or_none, storable_text, text_or_none
+from ..web.plain import Plain, count_or_none, findable_text, number_or_none, storable_text, text_or_none
 from .reading import StoredHead
 from .schemas import AgentSummary, Counts, SessionHead, ToolTotals, UsageTotals
 from .search_schemas import Ratings, SessionCard
@@ -106,7 +106,9 @@ def metadata_shown(document: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, Mapping):
         return {"(not a document)": Plain().value(metadata)}
-    shown: dict[str, Any] = Plain().value({key: values.decode(value) for key, value in metadata.items()})
+    shown: dict[str, Any] = Plain(utf8=findable_text).value(
+        {key: values.decode(value) for key, value in metadata.items()}
+    )
     return shown
 
 

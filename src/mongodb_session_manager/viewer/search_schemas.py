@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from .answer import Answer, Moment
 
 FieldType = Literal["string", "number", "boolean", "date", "enum"]
@@ -12,11 +14,16 @@ FieldType = Literal["string", "number", "boolean", "date", "enum"]
 class MetadataField(Answer):
     """A metadata field that sessions can be filtered by.
 
-    `values` are given for the type `enum` only.
+    `type` is the one that most of the values have. `values` are given for the type `enum` only; a text among them
+    stands for whatever the API shows as this text.
+
+    Attributes:
+        types: All types that occur; for the server only.
     """
 
     field: str
     type: FieldType
+    types: tuple[FieldType, ...] = Field(default=(), exclude=True)
     values: list[str | int | float | bool] | None = None
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
+
+from bson.binary import Binary
 
 from ..schema.names import RESERVED_KEY
 
@@ -26,15 +29,24 @@ class Plain:
         cut: Whether anything was left out because of its size.
     """
 
-    def __init__(self, *, whole: bool = False, characters: int = SHOWN_CHARACTERS) -> None:
-        """Shorten what is long, texts to so many characters, unless the whole value is wanted."""
+    def __init__(
+        self, *, whole: bool = False, characters: int = SHOWN_CHARACTERS, utf8: Callable[[str], str] | None = None
+    ) -> None:
+        """Shorten what is long, texts to so many characters, unless the whole value is wanted.
+
+        Args:
+            whole: Leave nothing out.
+            characters: Most characters of one text.
+            utf8: Makes texts such as UTF-8 can say; None for `storable_text`.
+        """
+        self._utf8 = utf8 or storable_text
         self._characters = None if whole else characters
         self._items = None if whole else SHOWN_ITEMS
         self.cut = False
 
     def text(self, value: object) -> tuple[str, int]:
         """Return a text, and how many of its characters are left out."""
-        text = storable_text(value if isinstance(value, str) else str(value))
+        text = self._utf8(value if isinstance(value, str) else str(value))
         if self._characters is None or len(text) <= self._characters:
             return text, 0
         self.cut = True
@@ -53,7 +65,7 @@ class Plain:
             case float():
                 return value if math.isfinite(value) else str(value)
             case bytes() | bytearray():
-                return f"({len(value)} bytes)"
+                return str(UUID(bytes=bytes(value))) if is_uuid(value) else f"({len(value)} bytes)"
             case datetime():
                 return utc_text(value)
             case Mapping():
@@ -107,6 +119,16 @@ def utc_text(moment: datetime) -> str:
 def storable_text(text: str) -> str:
     """Return the text without lone surrogates, which UTF-8 cannot say."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def findable_text(text: str) -> str:
+    """Return the text with lone surrogates as escapes, a backslash, `u` and four digits, so that it can be sought."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_uuid(value: object) -> bool:
+    """Tell whether a value is a UUID as BSON has it."""
+    return isinstance(value, Binary) and value.subtype in (3, 4) and len(value) == 16
 
 
 def offloaded_size(value: object) -> int | None:
