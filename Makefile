@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-all test-versions lint types format docs bench bench-growth \
+.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs bench bench-growth \
 	bench-hooks bench-viewer bench-peers bench-import dist clean
 
 help: ## list the verbs
@@ -46,11 +46,17 @@ test-all: $(STAMP) ## all tests; a skipped test is a failure
 test-versions: $(STAMP) ## the tests on the lowest and on the newest Strands, PyMongo and Motor that are supported
 	$(BIN)/python .ci/versions.py $(ARGS)
 
-lint: $(STAMP) ## check style, formatting and workflow files
+lint: $(STAMP) ## check style, formatting, workflow files, issue forms and compose.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory lint-files
+
+lint-files: $(STAMP)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 types: $(STAMP) ## check types
 	$(BIN)/mypy $(CODE)

@@ -1,0 +1,91 @@
+"""Files that other tools read: they name what there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from mongodb_session_manager.playground.settings import PlaygroundSettings
+from mongodb_session_manager.viewer.settings import ViewerSettings
+from tests.docs.blocks import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+APPS = {name: service for name, service in COMPOSE["services"].items() if name != "mongodb"}
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no `.env` here
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_composed_service_runs_what_there_is(name: str) -> None:
+    program, *rest = APPS[name]["command"]
+
+    assert program == "python"
+    if rest[0] == "-m":
+        assert importlib.util.find_spec(f"{rest[1]}.__main__")
+    else:
+        assert (ROOT / rest[0]).is_file()
+    assert set(re.findall(r"\[([\w,]+)\]", APPS[name]["build"]["dockerfile_inline"])) == {"fastapi,playground,viewer"}
+
+
+@pytest.mark.parametrize(("name", "settings"), [("viewer", ViewerSettings), ("playground", PlaygroundSettings)])
+def test_composed_apps_take_their_settings(name: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in APPS[name]["environment"].items():
+        monkeypatch.setenv(variable, value)
+
+    found = settings()
+
+    given = getattr(found, "mongodb_connection_string", None) or found.connection_string
+    assert given.get_secret_value() == "mongodb://localhost:27017/?replicaSet=rs0"
+    assert (found.database_name, found.collection_name) == ("examples", "sessions")
+
+
+def test_the_composed_example_takes_its_settings() -> None:
+    source = (ROOT / "examples" / "_shared.py").read_text()
+
+    assert all(f'"{variable}"' in source for variable in APPS["example"]["environment"])
+
+
+def test_hooks_before_a_commit_run_the_tools_of_make() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    for hook in hooks:
+        program, *rest = hook["entry"].split()
+        known = f"\n{rest[0]}:" if program == "make" else f"$(BIN)/{Path(program).name} {rest[0]}"
+        assert known in MAKEFILE, hook["id"]
+    assert {hook["id"] for hook in hooks} >= {"ruff-check", "ruff-format", "mypy"}
+
+
+def test_the_workflow_runs_every_python_that_is_promised_with_both_ends() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())["jobs"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = [name.rpartition(":: ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
+
+    matrix = jobs["tests"]["strategy"]["matrix"]
+
+    assert (matrix["python"], matrix["versions"]) == (promised, ["lowest", "newest"])
+    verbs = {verb for job in jobs.values() for step in job["steps"] for verb in _make(step.get("run", ""))}
+    assert {"lint", "types", "docs", "test-browser", "dist"} <= verbs
+    assert all(f"\n{verb}:" in MAKEFILE for verb in verbs)
+
+
+def _make(command: str) -> list[str]:
+    return command.removeprefix("make ").split() if command.startswith("make ") else []
+
+
+def test_every_dependency_has_a_lowest_version_to_test() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert all(re.match(r"[\w.-]+>=\d", dependency) for dependency in project["dependencies"])
+    assert project["requires-python"] == ">=3.11"
+    assert project["authors"]
+    assert {"Documentation", "Repository", "Issues", "Changelog"} <= project["urls"].keys()
