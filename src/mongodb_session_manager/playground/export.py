@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pydantic_core
 
+from ..web.exported import code, fenced, inline, one_line, quoted
 from .blocks import json_text
 from .conversations import Conversations
 from .schemas import ChatMessage, Conversation
@@ -21,7 +22,6 @@ MEDIA_TYPES: dict[Format, str] = {
 _ENDINGS: dict[Format, str] = {"markdown": "md", "json": "json"}
 _PAGE = 50
 _AUTHORS = {"user": "You", "assistant": "Assistant"}
-_FENCES = re.compile(r"`{3,}")
 
 
 def file_name(session_id: str, format_: Format) -> str:
@@ -51,21 +51,21 @@ async def _messages(conversations: Conversations, head: Conversation) -> AsyncIt
 
 async def _as_json(head: Conversation, messages: AsyncIterator[ChatMessage]) -> AsyncIterator[str]:
     left_out = {"messages", "first", "turn", "viewer_url"}
-    facts = pydantic_core.to_json(head.model_dump(mode="json", exclude=left_out), indent=2).decode()
+    facts = one_line(pydantic_core.to_json(head.model_dump(mode="json", exclude=left_out), indent=2).decode())
     yield f'{facts.rstrip().removesuffix("}").rstrip()},\n  "messages": ['
     separator = "\n"
     async for message in messages:
-        yield separator + message.model_dump_json()
+        yield separator + one_line(message.model_dump_json())
         separator = ",\n"
     yield "\n  ]\n}\n"
 
 
 async def _as_markdown(head: Conversation, messages: AsyncIterator[ChatMessage]) -> AsyncIterator[str]:
-    yield f"# {_line(head.title) or 'Conversation'}\n\n"
+    yield f"# {inline(head.title) or 'Conversation'}\n\n"
     facts = [("Session", head.session_id), ("Model", head.model), ("Created", head.created_at)]
-    yield "\n".join(f"- {name}: {_line(str(value))}" for name, value in facts if value is not None) + "\n"
+    yield "\n".join(f"- {name}: {inline(str(value))}" for name, value in facts if value is not None) + "\n"
     async for message in messages:
-        yield f"\n## {_AUTHORS.get(message.role, _line(message.role))} · {message.created_at}\n"
+        yield f"\n## {_AUTHORS.get(message.role, inline(message.role))} · {message.created_at}\n"
         for part in _parts(message):
             yield f"\n{part}\n"
 
@@ -80,25 +80,15 @@ def _parts(message: ChatMessage) -> Iterator[str]:
 def _part(block: dict[str, Any]) -> str:
     match block["type"]:
         case "text":
-            return str(block["text"])
+            return quoted(str(block["text"])).rstrip("\n")
         case "tool_call":
-            return f"Tool `{_line(block['name'])}`\n\n{_fenced(json_text(block['input']), 'json')}"
+            return f"Tool {code(block['name'])}\n\n{fenced(one_line(json_text(block['input'])), 'json')}".rstrip("\n")
         case "tool_result":
-            return f"Result ({block['status']})\n\n{_fenced(block['content'])}"
+            return f"Result ({inline(str(block['status']))})\n\n{fenced(block['content'])}".rstrip("\n")
         case "reasoning":
-            return "\n".join(f"> {line}" for line in str(block["text"]).splitlines())
+            return "Reasoning\n\n" + quoted(str(block["text"])).rstrip("\n")
         case "image":
-            return f"[image, {_line(block['format'])}]"
+            return f"[image, {inline(block['format'])}]"
         case "document":
-            return f"[document: {_line(block['name'])}, {_line(block['format'])}]"
-    return f"[{_line(block.get('kind', 'content'))}]"
-
-
-def _fenced(text: str, language: str = "") -> str:
-    """Return a code block whose fence is longer than any in the text."""
-    fence = "`" * max([2, *(len(found) for found in _FENCES.findall(text))])
-    return f"{fence}`{language}\n{text}\n{fence}`"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+            return f"[document: {inline(block['name'])}, {inline(block['format'])}]"
+    return f"[{inline(block.get('kind', 'content'))}]"

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
+from ..web.exported import fenced, inline, one_line, quoted
 from ..web.plain import utc_text
 from .block_schemas import Block, ImageBlock, JsonBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
 from .database import Database, time_limit
@@ -66,23 +67,23 @@ async def _items(database: Database, session_id: str, page: Page) -> AsyncIterat
 
 
 async def _as_json(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
-    fields = head.model_dump_json()
+    fields = one_line(head.model_dump_json())
     yield fields.removesuffix("}") + ',"timeline":['
     separator = "\n"
     async for item in items:
-        yield separator + item.model_dump_json()
+        yield separator + one_line(item.model_dump_json())
         separator = ",\n"
     yield "\n]}\n"
 
 
 async def _as_lines(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
-    yield json.dumps({"type": "session", **head.model_dump(mode="json")}, ensure_ascii=False) + "\n"
+    yield one_line(json.dumps({"type": "session", **head.model_dump(mode="json")}, ensure_ascii=False)) + "\n"
     async for item in items:
-        yield item.model_dump_json() + "\n"
+        yield one_line(item.model_dump_json()) + "\n"
 
 
 async def _as_markdown(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:
-    yield f"# Session {_inline(head.session_id)}\n\n"
+    yield f"# Session {inline(head.session_id)}\n\n"
     for name, value in (
         ("Application", head.application_name),
         ("Created", utc_text(head.created_at) if head.created_at else None),
@@ -90,9 +91,9 @@ async def _as_markdown(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIt
         ("Agents", ", ".join(agent.agent_id for agent in head.agents_summary)),
     ):
         if value:
-            yield f"- {name}: {_inline(value)}\n"
+            yield f"- {name}: {inline(value)}\n"
     if head.metadata:
-        yield f"\n## Metadata\n\n{_fenced(head.metadata)}"
+        yield f"\n## Metadata\n\n{_json_block(head.metadata)}"
     yield "\n## Conversation\n"
     async for item in items:
         yield "".join(_markdown(item))
@@ -103,52 +104,44 @@ def _markdown(item: Item) -> Iterator[str]:
     match item:
         case MessageItem():
             redacted = " · redacted" if item.redacted else ""
-            yield f"\n### {_inline(item.role)} ({_inline(item.agent_id)}){when}{redacted}\n\n"
+            yield f"\n### {inline(item.role)} ({inline(item.agent_id)}){when}{redacted}\n\n"
             if item.problem:
-                yield f"> {_inline(item.problem)}\n\n"
+                yield f"> {inline(item.problem)}\n\n"
             for block in item.content:
                 yield from _block(block)
         case FeedbackItem():
-            yield f"\n### Feedback{when}\n\nRating: {_inline(str(item.rating))}\n\n"
+            yield f"\n### Feedback{when}\n\nRating: {inline(str(item.rating))}\n\n"
             if item.comment:
-                yield f"{item.comment}\n\n"
+                yield quoted(item.comment)
             if item.extra:
-                yield _fenced(item.extra)
+                yield _json_block(item.extra)
         case GuardrailItem():
-            yield f"\n### Guardrail{when}\n\n{_inline(item.action or 'unknown action')}\n\n"
+            yield f"\n### Guardrail{when}\n\n{inline(item.action or 'unknown action')}\n\n"
             if item.policies_triggered:
-                yield _fenced(item.policies_triggered)
+                yield _json_block(item.policies_triggered)
         case ErrorItem():
-            yield f"\n### Failed turn{when}\n\n{_inline(item.error)}\n\n"
+            yield f"\n### Failed turn{when}\n\n{inline(item.error)}\n\n"
 
 
 def _block(block: Block) -> Iterator[str]:
     match block:
         case TextBlock():
-            yield f"{block.text}\n\n"
+            yield quoted(block.text)
         case ToolUseBlock():
-            yield f"Call of {_inline(block.name)}:\n\n{_fenced(block.input)}\n"
+            yield f"Call of {inline(block.name)}:\n\n{_json_block(block.input)}\n"
         case ToolResultBlock():
-            yield f"Result ({_inline(block.status)}):\n\n"
+            yield f"Result ({inline(block.status)}):\n\n"
             for part in block.content:
                 yield from _block(part)
         case ReasoningBlock():
-            yield "".join(f"> {line}\n" for line in (block.text or "(hidden)").splitlines()) + "\n"
+            yield "Reasoning:\n\n" + quoted(block.text or "(hidden)")
         case JsonBlock():
-            yield _fenced(block.value) + "\n"
+            yield _json_block(block.value) + "\n"
         case ImageBlock():
-            yield f"(image, {_inline(block.format)}, {block.size or 'unknown number of'} bytes)\n\n"
+            yield f"(image, {inline(block.format)}, {block.size or 'unknown number of'} bytes)\n\n"
         case _:
-            yield _fenced(block.model_dump(mode="json")) + "\n"
+            yield _json_block(block.model_dump(mode="json")) + "\n"
 
 
-def _inline(text: str) -> str:
-    """Return a text as one line of Markdown that formats nothing."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
-
-
-def _fenced(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}json\n{text}\n{fence}\n"
+def _json_block(value: Any) -> str:
+    return fenced(one_line(json.dumps(value, ensure_ascii=False, indent=2)), "json")

@@ -62,7 +62,7 @@ async def test_markdown_reads_like_a_conversation(viewer: Viewer, sessions: Sess
     assert "### user (\\<b\\>agent\\</b\\>)" in text
     # The fence is longer than any inside it.
     assert "````json\n" in text
-    assert "Result (error):\n\nno\n" in text
+    assert "Result (error):\n\n> no\n" in text
 
 
 async def test_a_file_is_written_while_the_session_is_read(

@@ -333,7 +333,7 @@ async def test_values_that_json_cannot_say_are_rendered_as_text(viewer: Viewer, 
         "big": str(2**62),
         "bytes": "(4 bytes)",
         "date": "2026-03-01T12:00:00.000Z",
-        "surrogate": "a?b",
+        "surrogate": "a\\ud800b",
         "n": 5,
     }
     assert "…" in json.dumps(metadata["deep"], ensure_ascii=False)
