@@ -13,7 +13,7 @@ from strands.types.session import SessionAgent
 
 from ..errors import CorruptMessageError, SessionStoreError
 from . import values
-from .messages import flatten_message, iso_date, parse_date, read_date, set_aside, stable_tracking_id
+from .messages import encode_content, flatten_message, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .names import decode_name, encode_name
 from .payloads import MissingPayloadError, restore
 
@@ -266,7 +266,7 @@ def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[
             messages.append(_reencoded(message, stable_tracking_id(session_id, agent.agent_id, message["message_id"])))
     data = {**agent.data, "agent_id": values.encode(agent.agent_id)}
     for name, state in zip(STATE_FIELDS, agent.states(), strict=True):
-        data[name] = values.encode(state, where=name)
+        data[name] = values.encode(state, where=name, foreign=True)
     data.setdefault("model", None)
     data.setdefault("system_prompt", None)
     for name in ("created_at", "updated_at"):
@@ -291,10 +291,11 @@ def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[
 def _reencoded(message: dict[str, Any], tracking_id: str) -> dict[str, Any]:
     for key in ("content", "metadata", "extra"):
         if key in message:
-            message[key] = values.encode(values.decode(message[key]), where=key)
+            value = values.decode(message[key])
+            message[key] = encode_content(value) if key == "content" else values.encode(value, where=key, foreign=True)
     if "redact_message" in message:
         redact = message["redact_message"]
-        message["redact_message"] = {**redact, "content": values.encode(values.decode(redact["content"]))}
+        message["redact_message"] = {**redact, "content": encode_content(values.decode(redact["content"]))}
     # Strands gives an id to each message that has none when the agent is next invoked; a resumed one needs the same.
     if not message.get("tracking_id"):
         message["tracking_id"] = tracking_id

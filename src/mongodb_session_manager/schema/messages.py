@@ -31,6 +31,7 @@ needs room, too."""
 
 _FLAT_METRICS = frozenset({"latency_ms", "input_tokens", "output_tokens"})
 _STRANDS_KEYS = ("role", "content", "tracking_id", "metadata")
+_TOOL_BLOCKS = frozenset({"toolUse", "toolResult"})
 _OUTSIDE_NESTED = (*_STRANDS_KEYS, "extra", "window_content", "payloads", "legacy")
 _OUTSIDE_FLAT = ("extra", "window_content", "payloads", "legacy")
 
@@ -50,11 +51,11 @@ def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[s
     extra: dict[str, Any] = {}
     for key, value in message.items():
         if key in _STRANDS_KEYS:
-            document[key] = values.encode(_blocks(value) if key == "content" else value, where=key)
+            document[key] = encode_content(value) if key == "content" else values.encode(value, where=key, foreign=True)
         else:
             extra[key] = value
     if extra:
-        document["extra"] = values.encode(extra, where="message")
+        document["extra"] = values.encode(extra, where="message", foreign=True)
     taken = payloads.take(document)
     size_bytes = len(bson.encode(document))
     if size_bytes > MESSAGE_LIMIT_BYTES and taken.take_rest():
@@ -64,6 +65,29 @@ def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[s
     if found := taken.named():
         document["payloads"] = sorted(found)
     return document, found
+
+
+def encode_content(content: Any) -> Any:
+    """Return the content of a message as it is stored, a fresh structure.
+
+    What tools say, and models to tools, may be anything that Strands' own session managers take, deep nesting and
+    instances of dataclasses included; the other kinds of blocks are Strands' own.
+
+    Raises:
+        TypeError: A value cannot be stored; the error says where it sits.
+        ValueError: It is nested too deeply.
+    """
+    blocks = _blocks(content)
+    if type(blocks) is not list:
+        return values.encode(blocks, where="content")
+    return [
+        values.encode(block, where=f"content[{position}]", max_depth=values.MAX_DEPTH - 1, foreign=_is_of_a_tool(block))
+        for position, block in enumerate(blocks)
+    ]
+
+
+def _is_of_a_tool(block: object) -> bool:
+    return isinstance(block, Mapping) and not _TOOL_BLOCKS.isdisjoint(block)
 
 
 def placeholder(message: Mapping[str, Any], reason: str) -> dict[str, Any]:

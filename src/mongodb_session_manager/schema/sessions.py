@@ -234,7 +234,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
         "feedbacks": [dated(item, "created_at") for item in feedbacks],
         "guardrail_events": [dated(item, "timestamp") for item in events],
         "multi_agents": {
-            encode_name(decode_name(key)): values.encode(values.decode(state), where="multi-agent state")
+            encode_name(decode_name(key)): values.encode(values.decode(state), where="multi-agent state", foreign=True)
             for key, state in graphs.items()
         },
         "agents": agents,

@@ -6,6 +6,9 @@ What BSON holds is stored as it is, so that users can query it. Anything else is
 - `{"__bson__": "keys", ...}`: an object of which some key is no field name; its keys are escaped, its values are where
   they would be without the mark;
 - `{"__bson__": "pairs", "value": [[key, value], ...]}`: a dict of which some key is no string;
+- `{"__bson__": "dataclass", "name": "Weather", "value": {...}}`: the fields of a dataclass's instance, read back as a
+  dict, and `{"__bson__": "deep", "value": [...]}`: a value nested deeper than BSON allows, flat (`nested`). Only where
+  that is asked for;
 - `{"__bson__": "payload", ...}` and `{"__bson__": "packed", ...}`: what is stored outside the document. Neither written
   nor read here, but by `payloads`, between `encode` and the document.
 
@@ -18,6 +21,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -36,6 +40,7 @@ from bson.objectid import ObjectId
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
+from . import nested
 from .names import RESERVED_KEY, decode_name, encode_name
 
 MAX_DEPTH = 150
@@ -46,13 +51,27 @@ _ESCAPED_MARK = f"%{RESERVED_KEY}"  # `encode_name` never writes a `%` before a 
 _FIELD_NAME = re.compile("[^$.\x00\ud800-\udfff][^.\x00\ud800-\udfff]*").fullmatch
 _INT64 = 1 << 63
 
+_ROOM_OF_ITEM = 2
+_ROOM_OF_FLAT = nested.LEVELS + 1 + _ROOM_OF_ITEM
+"""Levels of nesting of what is flat: its nodes in a mark, and what one item takes, such as a marked date."""
+
+_DEEPEST_STEP = 3
+"""Most levels of nesting between a container and what lies in it: in pairs."""
+
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _NATIVE = (ObjectId, Decimal128, Int64, Binary, Regex, Timestamp, DatetimeMS, MinKey, MaxKey)
 _TOO_DEEP = "nested too deeply to be stored, or inside itself"
 _LEGACY_BYTES = frozenset({"__bytes_encoded__", "data"})
 
 
-def encode(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH, native_dates: bool = False) -> Any:
+def encode(
+    value: Any,
+    *,
+    where: str = "value",
+    max_depth: int = MAX_DEPTH,
+    native_dates: bool = False,
+    foreign: bool = False,
+) -> Any:
     """Return a fresh copy of the value that BSON can hold and that `decode` turns into an equal value.
 
     Bytes-like objects become bytes, and subclasses of plain types (enums among them) the plain value.
@@ -63,13 +82,19 @@ def encode(value: Any, *, where: str = "value", max_depth: int = MAX_DEPTH, nati
         max_depth: Most levels of nesting in the encoded form, where a mark takes a level of its own.
         native_dates: Store every datetime as a BSON date, which is UTC in milliseconds. A naive one is taken as UTC.
             Without it a datetime that BSON would change is marked.
+        foreign: The value comes from code that does not know of its storage, such as a tool: take whatever Strands' own
+            session managers take. That is instances of dataclasses, and up to `nested.MAX_DEPTH` levels.
 
     Raises:
         TypeError: A value of another type. The message says where it sits, not what it holds.
         ValueError: Nested deeper than `max_depth`, or cyclic, or a date that UTC cannot express.
     """
     try:
-        return _Encoder(native_dates).encode(value, max_depth)
+        return _Encoder(native_dates, foreign).encode(value, max_depth)
+    except _TooDeepError as refusal:
+        if foreign and max_depth >= _ROOM_OF_FLAT + _DEEPEST_STEP:
+            return _encode_deep(value, where, max_depth, native_dates)
+        raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
     except _UnstorableError as refusal:
         raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
     except RecursionError:  # an ordinary value, met by a caller that has used up Python's stack itself
@@ -127,14 +152,28 @@ class _UnstorableError(Exception):
         return "".join(_path_part(key) for key in reversed(self.keys))
 
 
-class _Encoder:
-    """One walk over a value; `room` is how many levels of nesting are left below."""
+class _TooDeepError(_UnstorableError):
+    """There is no level of nesting left."""
 
-    def __init__(self, native_dates: bool) -> None:
+    def __init__(self) -> None:
+        super().__init__(ValueError, _TOO_DEEP)
+
+
+class _Encoder:
+    """One walk over a value; `room` is how many levels of nesting are left below.
+
+    With `flattens`, what would need more room than there is becomes flat.
+    """
+
+    def __init__(self, native_dates: bool, foreign: bool, *, flattens: bool = False) -> None:
         self._native_dates = native_dates
+        self._foreign = foreign
+        self._flattens = flattens
 
     def encode(self, value: Any, room: int) -> Any:
         kind = type(value)
+        if self._flattens and room < _ROOM_OF_FLAT + _DEEPEST_STEP and nested.is_container(value):
+            return self._flat(value, room)
         if kind is str:
             return value if value.isascii() else _encode_text(value, room)
         if kind is dict:
@@ -223,13 +262,34 @@ class _Encoder:
                 return float(value)
             case bytes():
                 return bytes(value)
+            case _ if self._foreign and is_dataclass(value) and not isinstance(value, type):
+                name, fields = nested.dataclass_fields(value)
+                return _marked("dataclass", self._object(fields, room - 1), room) | {"name": name}
             case _:
                 return _encode_rare(value, room)
+
+    def _flat(self, value: Any, room: int) -> dict[str, Any]:
+        """Return a value of any depth in `_ROOM_OF_FLAT` levels."""
+        plain = _Encoder(self._native_dates, foreign=False)
+        try:
+            nodes = nested.flatten(value, lambda item: plain.encode(item, room - _ROOM_OF_FLAT + _ROOM_OF_ITEM))
+        except nested.TooDeepError:
+            raise _TooDeepError from None
+        return _marked("deep", nodes, room)
+
+
+def _encode_deep(value: Any, where: str, max_depth: int, native_dates: bool) -> Any:
+    try:
+        return _Encoder(native_dates, foreign=True, flattens=True).encode(value, max_depth)
+    except _UnstorableError as refusal:
+        raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: {_TOO_DEEP}") from None
 
 
 def _check_room(room: int) -> None:
     if room < 1:
-        raise _UnstorableError(ValueError, _TOO_DEEP)
+        raise _TooDeepError
 
 
 def _check_distinct(keys: list[Any]) -> None:
@@ -349,7 +409,7 @@ def _decode_datetime(value: dict[str, Any]) -> datetime:
         return moment
 
 
-_MARK_FIELDS = frozenset({_MARK, "value", "zone", "fold"})
+_MARK_FIELDS = frozenset({_MARK, "value", "zone", "fold", "name"})
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "int": lambda marked: int(marked["value"], 16),
     "str": lambda marked: str(marked["value"], "utf-8", "surrogatepass"),
@@ -359,4 +419,6 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "date": lambda marked: date.fromisoformat(marked["value"]),
     "decimal": lambda marked: Decimal(marked["value"]),
     "uuid": lambda marked: UUID(marked["value"]),
+    "dataclass": lambda marked: decode(marked["value"]),
+    "deep": lambda marked: nested.rebuild(marked["value"], decode),
 }

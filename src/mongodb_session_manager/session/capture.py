@@ -14,7 +14,7 @@ from strands.types.session import SessionAgent
 
 from ..schema import values
 from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, digest
-from ..schema.messages import has_tool_result, normalized, stable_tracking_id, text_of
+from ..schema.messages import encode_content, has_tool_result, normalized, stable_tracking_id, text_of
 from ..schema.metrics import UsageMeter, message_metrics
 from ..store.batches import Record
 from .journal import AgentJournal, Journal, looks_as_seen
@@ -92,7 +92,7 @@ class LiveAgent:
             fingerprint = digest(value)
             if self._config.get(name) != fingerprint:
                 self._config[name] = fingerprint
-                self.journal.fields[f"agent_data.{name}"] = values.encode(value, where=name)
+                self.journal.fields[f"agent_data.{name}"] = values.encode(value, where=name, foreign=True)
                 self.journal.fields[f"agent_data.captured.{name}"] = fingerprint
                 self.journal.dirty = True
 
@@ -153,10 +153,12 @@ class LiveAgent:
         if copied and record.session_message.redact_message is not None:
             return  # What was redacted must not come back out of a copy of it.
         if record.content is not before[0] and not (copied and record.content == before[0]):
-            self.journal.change(record, {"window_content": values.encode(message["content"], where="content")})
+            self.journal.change(record, {"window_content": encode_content(message["content"])})
         if record.custom != before[1]:
             if "metadata" in message:
-                self.journal.change(record, {"metadata": values.encode(message["metadata"], where="metadata")})
+                self.journal.change(
+                    record, {"metadata": values.encode(message["metadata"], where="metadata", foreign=True)}
+                )
             else:
                 self.journal.change(record, {}, removed=["metadata"])
 

@@ -81,7 +81,7 @@ class AgentJournal:
 
     def capture(self, path: str, value: Any) -> None:
         """Note the present value of a field; it is written when its encoded form differs from the last one."""
-        encoded = values.encode(value, where=f"agent {self.agent_id!r} {path.rpartition('.')[2]}")
+        encoded = values.encode(value, where=f"agent {self.agent_id!r} {path.rpartition('.')[2]}", foreign=True)
         encoded, payloads = offload_state(encoded)
         fingerprint = _fingerprint(encoded)
         if self._captured.get(path) != fingerprint:
@@ -490,7 +490,7 @@ class Journal(SessionRepository):
 
     def update_multi_agent(self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any) -> None:
         """Queue the state of a graph or swarm where it changed."""
-        encoded = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}")
+        encoded = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}", foreign=True)
         encoded, payloads = offload_state(encoded)
         fingerprint = _fingerprint(encoded)
         with self.lock:

@@ -517,7 +517,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}")
+        state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}", foreign=True)
         state, payloads = offload_state(state)
         path = f"multi_agents.{_graph_key(multi_agent.id)}"
         released = await self._writer.referred_to(session_id, [path])
@@ -770,7 +770,7 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
     payloads: dict[str, bytes] = {}
     for name in STATE_FIELDS:
         where = f"agent {session_agent.agent_id!r} {name}"
-        encoded = values.encode(getattr(session_agent, name), where=where)
+        encoded = values.encode(getattr(session_agent, name), where=where, foreign=True)
         fields[f"agent_data.{name}"], found = offload_state(encoded)
         payloads |= found
     return fields, payloads
