@@ -326,13 +326,14 @@ ARGUMENTS: Document = {
     "metadata_keys": ["a"],
     "multi_agent": _Graph("g", {}),
     "multi_agent_id": "g",
+    "new_session_id": "s-2",
     "prompt_metadata": {"version": 1},
     "session_agent": an_agent("a"),
     "session_message": said({"text": "hi"}),
 }
 
 
-OF_ALL_AGENTS_WITHOUT_ONE = ("get_metrics_summary", "messages_pipeline")
+OF_ALL_AGENTS_WITHOUT_ONE = ("fork_session", "get_metrics_summary", "messages_pipeline")
 
 
 def operations_by_session_id() -> list[str]:
@@ -371,7 +372,8 @@ async def test_what_is_no_agent_id_never_reaches_a_query(store: Store, agent_id:
             await getattr(repository, name)(**arguments)
     for name in OF_ALL_AGENTS_WITHOUT_ONE if agent_id is not None else ():
         async with store.refusing(InvalidNameError, "agent id"):
-            await getattr(repository, name)(session_id, agent_id)
+            others = {"new_session_id": "s-2"} if name == "fork_session" else {}
+            await getattr(repository, name)(session_id=session_id, agent_id=agent_id, **others)
     for agent_operation in (repository.create_agent, repository.update_agent):
         async with store.refusing(InvalidNameError, "agent id"):
             await agent_operation(session_id, an_agent(agent_id))

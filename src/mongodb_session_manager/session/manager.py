@@ -18,8 +18,8 @@ from .. import hooks, runtime
 from ..client import ClientHandle
 from ..schema.names import check_agent_id, check_session_id
 from ..store import AsyncMongoDBSessionRepository
+from ..store.indexes import check_expiry, index_specs
 from ..store.indexes import ensure_indexes as make_indexes
-from ..store.indexes import index_specs
 from ..store.lease import Turn
 from ..store.store import SessionStore
 from .conversations import Conversations
@@ -31,6 +31,9 @@ from .turns import Turns
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
     from strands.types.agent import LocalAgent
+
+_LONGEST_TTL_S = 1_000 * 366 * 86_400
+"""What is added to a date has to give a date; what belongs to a session expires two lifetimes ahead."""
 
 FlushOn = Literal["message", "invocation"]
 Hooks = Callable[..., Any] | Sequence[Callable[..., Any]] | None
@@ -111,6 +114,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         self._flush_on = flush_on
         self._metadata_fields = tuple(metadata_fields or ())
         self._ensure_indexes = ensure_indexes
+        self._wants_expiry = ttl_s is not None
         handle = _handle(connection_string, client, options)
         self._store = SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s)
         lifetime = SessionLifetime(
@@ -141,6 +145,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Raises:
             PyMongoError: The server cannot be reached.
             SessionClosedError: The manager was closed.
+            SessionStoreError: An index of the collection keeps sessions from expiring as `ttl` asks for.
             ValueError: The client's writes are not acknowledged (`w=0`).
         """
         self._check_not_closed()
@@ -151,6 +156,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 "the client's write concern is w=0, so nobody would know what is stored; use w=1 or majority"
             )
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
+        if self._wants_expiry:
+            await check_expiry(self._store.handle, self._store.database_name, self._store.collection_name)
         if not await self._lifetime.open(names):
             return self  # Opened by another task meanwhile; that one's view is in use.
         if self._ensure_indexes:
@@ -347,8 +354,8 @@ def _seconds(ttl: timedelta | float | None) -> float | None:
     if isinstance(ttl, bool) or not isinstance(ttl, timedelta | int | float):
         raise TypeError(f"ttl must be a timedelta or a number of seconds, not {type(ttl).__name__}")
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"ttl must be more than 0 seconds, got {ttl!r}")
+    if not 0 < seconds <= _LONGEST_TTL_S:
+        raise ValueError(f"ttl must be more than 0 seconds and at most 1,000 years, got {ttl!r}")
     return seconds
 
 

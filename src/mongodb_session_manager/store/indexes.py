@@ -7,13 +7,14 @@ import concurrent.futures
 import contextvars
 import logging
 import threading
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ..client import ClientHandle, Collection
+from ..errors import SessionStoreError
 from ..runtime import portal
 from ..schema.names import metadata_path
 from .children import child_index_specs
@@ -28,7 +29,10 @@ FINISH_WAIT_S = 2.0
 _UNAUTHORIZED = 13
 _EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
 
+_EXPIRY_NAME = "expires_at_1"
+
 _lock = threading.Lock()
+_expires: set[Hashable] = set()
 _known: set[Hashable] = set()
 _running: dict[IndexWork, Hashable] = {}
 
@@ -98,6 +102,58 @@ def ensure_indexes(
     _running[work] = handle.identity
     work.add_done_callback(_ended)
     return work
+
+
+class _ExpiryIndexError(SessionStoreError, ValueError):
+    """An index stands where the one has to be that lets sessions expire."""
+
+
+async def check_expiry(handle: ClientHandle, database: str, collection: str) -> None:
+    """Check that no index keeps sessions, and what belongs to them, from expiring; once per process and collection.
+
+    The server keeps one index of a kind on a field: one on `expires_at` under other options keeps out the one that this
+    library makes. Nothing is checked where the indexes cannot be read.
+
+    Raises:
+        SessionStoreError: There is such an index; the message says how to drop it.
+    """
+    key = (handle.identity, database, collection)
+    with _lock:
+        if key in _expires:
+            return
+    for name in (collection, *(f"{collection}{suffix}" for suffix in child_index_specs())):
+        try:
+            information = await handle.collection(database, name).index_information()
+        except PyMongoError as error:
+            # Without the privilege it stays unknown; without the server, whoever opens a session hears of that anyway.
+            if getattr(error, "code", None) == _UNAUTHORIZED:
+                break
+            return
+        if (obstacle := _obstacle(information)) is not None:
+            raise _ExpiryIndexError(
+                f"sessions cannot expire as ttl asks for: in the collection {name!r} the index {obstacle!r} takes the "
+                "place of the one on 'expires_at' that lets them. "
+                f"Drop it, db.getCollection({name!r}).dropIndex({obstacle!r}); the index to have "
+                "instead is {expires_at: 1} with expireAfterSeconds: 0, which is made when a session is opened"
+            )
+    with _lock:
+        _expires.add(key)
+
+
+def _obstacle(information: Mapping[str, Any]) -> str | None:
+    """Return the name of an index that stands in the way of expiry; None when sessions expire, or can."""
+    named: str | None = None
+    for name, index in information.items():
+        fields = [field for field, _ in index["key"]]
+        if fields == ["expires_at"] and index.get("expireAfterSeconds") == 0 and not _is_partial(index):
+            return None
+        if fields == ["expires_at"] or name == _EXPIRY_NAME:
+            named = name
+    return named
+
+
+def _is_partial(index: Mapping[str, Any]) -> bool:
+    return bool(index.get("partialFilterExpression"))
 
 
 async def settle(handle: ClientHandle) -> None:
