@@ -49,18 +49,15 @@ async def test_who_asks_for_expiry_hears_what_to_drop(
     collection = mongo_client[database_name][f"sessions{suffix}"]
     name = collection.create_index(keys, **options)
 
+    drop = f"getCollection('sessions{suffix}').dropIndex('{name}')"
     for ensure_indexes in (True, False):
         opening = manager(mongo_uri, database_name, ttl=60, ensure_indexes=ensure_indexes)
-        with pytest.raises(SessionStoreError, match="expires_at") as raised:
+        with pytest.raises(SessionStoreError, match=re.escape(drop)):
             async with opening:
                 pytest.fail("open")
-        assert f"getCollection('sessions{suffix}').dropIndex('{name}')" in str(raised.value)
-        assert mongo_uri not in str(raised.value)
     assert mongo_client[database_name]["sessions"].find_one({}) is None
 
-    command = re.search(r"dropIndex\('(.*?)'\)", str(raised.value))
-    assert command is not None
-    collection.drop_index(command[1])
+    collection.drop_index(name)
     async with manager(mongo_uri, database_name, ttl=60):
         pass
 

@@ -330,6 +330,7 @@ ARGUMENTS: Document = {
     "prompt_metadata": {"version": 1},
     "session_agent": an_agent("a"),
     "session_message": said({"text": "hi"}),
+    "title": "hello",
 }
 
 
