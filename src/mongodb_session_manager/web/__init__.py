@@ -8,12 +8,12 @@ install_security(app, Policy(open_to_loopback_only=True))
 ```
 """
 
+from ..flags import read_settings, run_command, settings_command, settings_problems
 from .attempts import AttemptLimiter, TargetLimiter
 from .binding import check_binding, is_loopback
 from .databases import mongodb_server
 from .errors import ApiError, ErrorBody, install_errors, invalid
 from .event_streams import EventStream, ServerSentEvent, Stopping, event_frame
-from .flags import read_settings, run_command, settings_command, settings_problems
 from .inputs import Input
 from .pages import install_pages
 from .security import Policy, install_security, parse_hosts, parse_origins

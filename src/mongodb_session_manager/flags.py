@@ -1,10 +1,9 @@
-"""Settings of an app as flags of its command line: one flag for each, over the environment and `.env`."""
+"""Settings of a program as flags of its command line: one flag for each, over the environment and `.env`."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -15,7 +14,7 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from ..extras import needs
+from .extras import needs
 
 with needs("cli"):
     import typer
@@ -71,17 +70,24 @@ def settings_command(settings: type[S], start: Callable[[S], None], *, title: st
         start: Starts the app; what it raises as `SystemExit` ends the program.
         title: Names the app in errors, such as `the viewer`.
     """
-    flags = flags_of(settings)
 
     def command(**given: str | bool | None) -> None:
         chosen = {name: value for name, value in given.items() if value is not None}
         start(read_settings(settings, chosen, title=title))
 
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(name, flag) for name, flag in flags.items()], return_annotation=None
-    )
-    command.__annotations__ = {name: _option(flag) for name, flag in flags.items()} | {"return": None}
+    return with_parameters(command, flag_parameters(settings))
+
+
+def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """Give a function that takes keywords the parameters that Typer is to see."""
+    command.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
     return command
+
+
+def flag_parameters(settings: type[BaseSettings]) -> list[inspect.Parameter]:
+    """Return the flags of a settings class as parameters of a command for Typer."""
+    return [_parameter(name, flag) for name, flag in flags_of(settings).items()]
 
 
 def read_settings(settings: type[S], given: Mapping[str, Any], *, title: str) -> S:
@@ -93,7 +99,7 @@ def read_settings(settings: type[S], given: Mapping[str, Any], *, title: str) ->
     try:
         return settings(**dict(given))
     except ValidationError as error:
-        sys.exit(f"{title} cannot start: {settings_problems(error, settings, given)}")
+        raise SystemExit(f"{title} cannot start: {settings_problems(error, settings, given)}") from None
 
 
 def settings_problems(

@@ -1,0 +1,1 @@
+"""The command line `mongodb-session-manager`: looking at, moving and keeping up stored sessions."""

@@ -1,0 +1,207 @@
+"""How a command is made: its own arguments, those that all have, one way to fail, and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+
+from ..client import ClientHandle
+from ..client.advice import AUTHENTICATION_CODES, advice
+from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
+from ..flags import flag_parameters, read_settings, with_parameters
+from ..store import AsyncMongoDBSessionRepository
+from .output import Output
+
+FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 130
+"""Exit codes, besides 0: it could not be done; the command line is wrong; no such session; no server; Ctrl+C."""
+
+PROGRAM = "mongodb-session-manager"
+
+
+class Target(BaseSettings):
+    """Where the sessions are.
+
+    Attributes:
+        connection_string: `MONGODB_CONNECTION_STRING`: MongoDB server.
+        database_name: `DATABASE_NAME`: database of the sessions.
+        collection_name: `COLLECTION_NAME`: collection of the sessions.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    connection_string: SecretStr | None = Field(default=None, validation_alias="MONGODB_CONNECTION_STRING")
+    database_name: str = Field(default="examples", min_length=1, validation_alias="DATABASE_NAME")
+    collection_name: str = Field(default="sessions", min_length=1, validation_alias="COLLECTION_NAME")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command gets besides its own arguments.
+
+    Attributes:
+        target: Where the sessions are.
+        out: Where to print.
+    """
+
+    target: Target
+    out: Output
+
+    @property
+    def uri(self) -> str:
+        """The connection string.
+
+        Raises:
+            typer.Exit: There is none; 2.
+        """
+        given = self.target.connection_string
+        if given is None or not given.get_secret_value():
+            self.out.failed(
+                "no MongoDB server: give --connection-string mongodb://..., or set MONGODB_CONNECTION_STRING in the "
+                "environment or in a file .env"
+            )
+            raise typer.Exit(USAGE)
+        return given.get_secret_value()
+
+    @property
+    def place(self) -> str:
+        """Database and collection, for people."""
+        return f"{self.target.database_name}.{self.target.collection_name}"
+
+    def handle(self, **options: Any) -> ClientHandle:
+        """Return a client of the server; close it."""
+        return ClientHandle(self.uri, options={"minPoolSize": 0, "appname": PROGRAM, **options})
+
+    @asynccontextmanager
+    async def repository(self) -> AsyncIterator[AsyncMongoDBSessionRepository]:
+        """Give the sessions, by their ids."""
+        async with AsyncMongoDBSessionRepository(
+            self.uri,
+            self.target.database_name,
+            self.target.collection_name,
+            minPoolSize=0,
+            appname=PROGRAM,
+            write_deadline_s=5,
+        ) as repository:
+            yield repository
+
+
+Command = Callable[..., Coroutine[Any, Any, None]]
+
+
+def add(app: typer.Typer, name: str, function: Command, *, example: str = "", panel: str | None = None) -> None:
+    """Add a command: a coroutine function that takes a `Context`, then its own arguments as Typer takes them.
+
+    Every command also has the flags of `Target`, and `--json`. Its help is the docstring's first paragraph.
+
+    Args:
+        app: Where to add it.
+        name: What users type.
+        function: The command.
+        example: A command line, without the program's name.
+        panel: Heading in the list of commands.
+    """
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    option = typer.Option("--json", help="Print JSON, for programs.", show_default=False)
+    as_json = inspect.Parameter("as_json", _KEYWORD, default=False, annotation=Annotated[bool, option])
+    target = flag_parameters(Target)
+
+    def command(**given: Any) -> None:
+        out = Output(as_json=given.pop("as_json"))
+        chosen = {name: given.pop(name) for name in Target.model_fields}
+        settings = read_settings(
+            Target, {name: value for name, value in chosen.items() if value is not None}, title=PROGRAM
+        )
+        context = Context(settings, out)
+        run(lambda: function(context, **given), context)
+
+    text = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
+    if example:
+        text += f"\n\nExample: [bold]{PROGRAM} {example}[/bold]"
+    app.command(name, help=text, rich_help_panel=panel)(with_parameters(command, [*own, *target, as_json]))
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    """Run a command to its end.
+
+    Raises:
+        typer.Exit: It failed; one line on standard error says why.
+    """
+    out = context.out
+    # The library's warnings are told once, as errors of the command.
+    logging.getLogger("mongodb_session_manager").setLevel(logging.ERROR)
+    try:
+        asyncio.run(work())
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whatever read the output has seen enough; Python would complain again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except (SessionNotFoundError, AgentNotFoundError, MessageNotFoundError) as error:
+        out.failed(str(error), kind=type(error).__name__)
+        raise typer.Exit(NOT_FOUND) from None
+    except PyMongoError as error:
+        out.failed(_database_problem(error, context), kind=type(error).__name__)
+        raise typer.Exit(UNREACHABLE if _is_away(error) else FAILED) from None
+    except (SessionStoreError, ValueError, TypeError, OSError) as error:
+        out.failed(str(error), kind=type(error).__name__)
+        raise typer.Exit(FAILED) from None
+
+
+def _is_away(error: PyMongoError) -> bool:
+    return isinstance(error, AutoReconnect) or getattr(error, "code", None) in AUTHENTICATION_CODES
+
+
+def _database_problem(error: PyMongoError, context: Context) -> str:
+    said = advice(error, context.uri)
+    if said is not None:
+        return said
+    if isinstance(error, OperationFailure):
+        # What the server says names commands and collections, and no content.
+        details = error.details or {}
+        return f"MongoDB refused it: {details.get('codeName') or type(error).__name__} ({error.code})"
+    return f"{type(error).__name__}: {error}"
+
+
+_SPAN = re.compile(r"(\d+)\s*(s|m|h|d|w)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment(text: str) -> datetime:
+    """Return a moment that a user named: how long ago (`30d`, `12h`), or a date (`2026-01-31`, UTC).
+
+    Raises:
+        typer.BadParameter: Neither.
+    """
+    if span := _SPAN.fullmatch(text.strip()):
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+        except OverflowError:
+            raise typer.BadParameter(f"{text!r} is too long ago") from None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time span such as 30d, 12h or 90m, nor a date such as 2026-01-31"
+        ) from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

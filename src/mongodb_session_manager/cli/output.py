@@ -1,0 +1,204 @@
+"""What commands print: tables for people, tab-separated lines for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+Row = Sequence[object]
+
+
+class Output:
+    """Prints results to standard output, and everything else to standard error.
+
+    On a terminal tables fit its width. In a pipe they are lines with tabs, whole. With `--json` there is one document
+    and nothing else. Stored text never reaches a terminal with its control characters.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        """Print as JSON, or for people."""
+        self.as_json = as_json
+        self._console = Console(highlight=False)
+        self._errors = Console(stderr=True, highlight=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads the results."""
+        return self._console.is_terminal and not self.as_json
+
+    def document(self, value: Any) -> None:
+        """Print one JSON document; without `--json` nothing."""
+        if self.as_json:
+            sys.stdout.write(json_text(value) + "\n")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Row], *, wide: str = "") -> None:
+        """Print a table; with `--json` nothing.
+
+        Args:
+            columns: Their titles.
+            rows: Their cells.
+            wide: The column that gives way when the terminal is narrow.
+        """
+        if self.as_json:
+            return
+        if not self.is_terminal:
+            for row in [columns, *rows]:
+                self.line("\t".join(shown(cell) for cell in row))
+            return
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+        for column in columns:
+            # The first one holds what a person copies, so it is folded and never cut.
+            folds = column == columns[0] and column != wide
+            table.add_column(column, overflow="fold" if folds else "ellipsis", no_wrap=not folds)
+        for row in rows:
+            table.add_row(*(Text(shown(cell)) for cell in row))
+        self._console.print(table)
+
+    def fields(self, values: Mapping[str, object]) -> None:
+        """Print names and values; with `--json` nothing."""
+        if self.as_json:
+            return
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            self.line(f"{name}\t{shown(value)}" if not self.is_terminal else f"{name:<{width}}  {shown(value)}")
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Print a line as it is; with `--json` nothing. Stored text has to pass `shown` first."""
+        if self.as_json:
+            return
+        if self.is_terminal:
+            self._console.print(Text(text, style=style or ""), soft_wrap=False)
+        else:
+            sys.stdout.write(text + "\n")
+
+    def text(self, text: str) -> None:
+        """Print a piece of a longer text, without a line break of its own; raw, but for terminals."""
+        sys.stdout.write(shown(text, lines=True) if self._console.is_terminal else text)
+
+    def note(self, text: str) -> None:
+        """Say something that is not part of the result."""
+        if not self.as_json:
+            self._errors.print(Text(text, style="dim"), soft_wrap=not self._errors.is_terminal)
+
+    def failed(self, message: str, **details: Any) -> None:
+        """Say why the command failed."""
+        if self.as_json:
+            sys.stderr.write(json_text({"error": {"message": message, **details}}) + "\n")
+        else:
+            self._errors.print(Text(f"error: {shown(message, lines=True)}", style="red"), soft_wrap=True)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Go on when the user agrees, or has agreed with `--yes`.
+
+        Raises:
+            typer.Exit: The user does not agree; 1. There is no terminal to ask on; 2.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            self.failed(f"{question} There is no terminal to ask on: repeat with --yes, or only look with --dry-run.")
+            raise typer.Exit(2)
+        if not typer.confirm(question, default=False, err=True):
+            self.note("Nothing was changed.")
+            raise typer.Exit(1)
+
+    @contextmanager
+    def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
+        """Show how far something long has come, on a terminal; `progress.advance(progress.task_ids[0])`."""
+        columns = [SpinnerColumn(), TextColumn("{task.description}")]
+        bar = [BarColumn(), MofNCompleteColumn()] if total is not None else []
+        with Progress(
+            *columns,
+            *bar,
+            TimeElapsedColumn(),
+            console=self._errors,
+            transient=True,
+            disable=self.as_json or not self._errors.is_terminal,
+        ) as progress:
+            progress.add_task(what, total=total)
+            yield progress
+
+
+def advance(progress: Progress) -> None:
+    """Count one more as done."""
+    progress.advance(progress.task_ids[0])
+
+
+def shown(value: object, *, lines: bool = False) -> str:
+    """Return a value as text for a terminal: without control characters, and in one line unless `lines`.
+
+    Stored text may hold escape sequences that would move the cursor, and marks that turn the direction of text.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return utc(value)
+    if isinstance(value, Mapping | list | tuple):
+        return shown(json_text(value))
+    text = str(value)
+    keep = "\n\t" if lines else ""
+    return "".join(letter if letter in keep or not _hides(letter) else _escaped(letter) for letter in text)
+
+
+def _hides(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(letter: str) -> str:
+    if letter in "\n\r\t":
+        return " "
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+
+
+def when(date: str | datetime | None) -> str:
+    """Return a date, or a text that may be an ISO date, as dates are shown."""
+    if isinstance(date, str):
+        try:
+            date = datetime.fromisoformat(date)
+        except ValueError:
+            return shown(date)
+    return "" if date is None else utc(date)
+
+
+def utc(moment: datetime) -> str:
+    """Return a date in UTC, to the second."""
+    return moment.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z"
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON: dates as ISO text with `Z`, bytes in base64, what JSON does not know as text."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case bytes():
+            return base64.b64encode(value).decode()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case str() | bool() | int() | float() | None:
+            return value
+        case _:
+            return str(value)

@@ -1,0 +1,45 @@
+"""What to try when MongoDB cannot be used: which host, and what mostly is the reason. Never a user or a password."""
+
+from __future__ import annotations
+
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+
+AUTHENTICATION_CODES = frozenset({18, 8000})
+"""Server codes for a user or password that does not fit; 8000 is Atlas' own."""
+
+UNAUTHORIZED = 13
+
+
+def hosts_of(connection_string: str) -> str:
+    """Return the hosts that a connection string names, for people; without anything secret."""
+    scheme, _, rest = connection_string.partition("://")
+    authority = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return f"{authority} (DNS seed list)" if scheme == "mongodb+srv" else authority or "the server"
+
+
+def advice(error: PyMongoError, connection_string: str) -> str | None:
+    """Return one sentence on where an error comes from and what to try; None where nothing is known."""
+    return advice_for(error, hosts_of(connection_string))
+
+
+def advice_for(error: PyMongoError, hosts: str) -> str | None:
+    """Return what `advice` does, for hosts that are known."""
+    code = getattr(error, "code", None)
+    if isinstance(error, OperationFailure):
+        if code in AUTHENTICATION_CODES:
+            return (
+                f"MongoDB at {hosts} does not accept the user name or the password; check both, percent-encode special "
+                "characters in them, and check authSource (the database in which the user was made, mostly admin)"
+            )
+        if code == UNAUTHORIZED:
+            return (
+                f"the MongoDB user may not do this at {hosts}; it needs the role readWrite on the database of the "
+                "sessions"
+            )
+        return None
+    if isinstance(error, AutoReconnect):
+        return (
+            f"MongoDB does not answer at {hosts}; check that it runs, that the address in the connection string "
+            "is right, that TLS is on or off on both sides, and that no firewall or IP access list is in between"
+        )
+    return None
