@@ -12,12 +12,12 @@ import pytest
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mongodb_session_manager.flags import flags_of
 from mongodb_session_manager.playground import __main__ as playground
 from mongodb_session_manager.playground.settings import PlaygroundSettings
 from mongodb_session_manager.viewer import __main__ as viewer
 from mongodb_session_manager.viewer.settings import ViewerSettings
 from mongodb_session_manager.web import run_command, settings_command
-from mongodb_session_manager.flags import flags_of
 
 pytestmark = pytest.mark.timeout(60)
 

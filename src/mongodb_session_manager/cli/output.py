@@ -43,7 +43,7 @@ class Output:
     def document(self, value: Any) -> None:
         """Print one JSON document; without `--json` nothing."""
         if self.as_json:
-            sys.stdout.write(json_text(value) + "\n")
+            _write(json_text(value) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Row], *, wide: str = "") -> None:
         """Print a table; with `--json` nothing.
@@ -63,7 +63,12 @@ class Output:
         for column in columns:
             # The first one holds what a person copies, so it is folded and never cut.
             folds = column == columns[0] and column != wide
-            table.add_column(column, overflow="fold" if folds else "ellipsis", no_wrap=not folds)
+            table.add_column(
+                column,
+                overflow="fold" if folds else "ellipsis",
+                no_wrap=not folds,
+                min_width=min(16, max(len(shown(row[0])) for row in rows)) if folds and rows else None,
+            )
         for row in rows:
             table.add_row(*(Text(shown(cell)) for cell in row))
         self._console.print(table)
@@ -83,11 +88,11 @@ class Output:
         if self.is_terminal:
             self._console.print(Text(text, style=style or ""), soft_wrap=False)
         else:
-            sys.stdout.write(text + "\n")
+            _write(text + "\n")
 
     def text(self, text: str) -> None:
         """Print a piece of a longer text, without a line break of its own; raw, but for terminals."""
-        sys.stdout.write(shown(text, lines=True) if self._console.is_terminal else text)
+        _write(shown(text, lines=True) if self._console.is_terminal else text)
 
     def note(self, text: str) -> None:
         """Say something that is not part of the result."""
@@ -109,7 +114,7 @@ class Output:
         """
         if yes:
             return
-        if not sys.stdin.isatty():
+        if not can_ask():
             self.failed(f"{question} There is no terminal to ask on: repeat with --yes, or only look with --dry-run.")
             raise typer.Exit(2)
         if not typer.confirm(question, default=False, err=True):
@@ -131,6 +136,16 @@ class Output:
         ) as progress:
             progress.add_task(what, total=total)
             yield progress
+
+
+def _write(text: str) -> None:
+    # Half a surrogate pair cannot be encoded; in JSON its escape is the same letter.
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def can_ask() -> bool:
+    """Tell whether there is a person to ask."""
+    return sys.stdin.isatty()
 
 
 def advance(progress: Progress) -> None:

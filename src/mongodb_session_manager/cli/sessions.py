@@ -61,7 +61,7 @@ async def list_(
                 break
     out = context.out
     out.document({"sessions": found, "next_cursor": cursor})
-    columns = ("session", "title", "application", "updated", "agents", "messages", "feedback")
+    columns = ("session", "title", "app", "updated", "agents", "messages", "feedback")
     rows = [
         (
             entry["session_id"],

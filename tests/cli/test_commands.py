@@ -1,0 +1,251 @@
+"""What all commands have in common, and those that look after a collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from mongodb_session_manager import MongoDBSessionRepository
+from tests.cli.conftest import Fill, Run
+from tests.fixtures.sessions import COLLECTION, Sessions
+
+PROGRAM = [sys.executable, "-m", "mongodb_session_manager"]
+GROUPS = [[], ["sessions"]]
+COMMANDS = [
+    *(["sessions", name] for name in ("list", "show", "tail", "export", "delete", "fork")),
+    *([name] for name in ("stats", "indexes", "repair", "sweep", "shard", "doctor", "demo", "viewer", "playground")),
+]
+READING = [["sessions", "list"], ["stats"], ["indexes"], ["repair", "--all"], ["sweep"], ["doctor"]]
+
+
+@pytest.mark.parametrize("command", GROUPS + COMMANDS, ids=lambda command: "-".join(command) or "all")
+def test_help_fits_80_columns_and_shows_an_example(run: Run, command: list[str]) -> None:
+    ended = run(*command, "--help", terminal=80)
+
+    assert ended.code == 0
+    assert max(map(len, ended.plain.splitlines())) <= 80
+    if command != ["sessions"]:
+        assert "Example: mongodb-session-manager" in " ".join(ended.plain.split())
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in (["viewer"], ["playground"])], ids="-".join)
+def test_every_command_speaks_json(run: Run, command: list[str]) -> None:
+    assert "--json" in run(*command, "--help").plain
+
+
+@pytest.mark.parametrize("command", READING, ids="-".join)
+def test_a_server_that_is_away_is_one_line_and_4(run: Run, command: list[str]) -> None:
+    uri = "mongodb://ada:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100"
+
+    ended = run(*command, *(["--timeout", "0.1"] if command == ["doctor"] else []), MONGODB_CONNECTION_STRING=uri)
+
+    assert ended.code == 4
+    assert "127.0.0.1:1" in ended.out + ended.err
+    assert "hunter2" not in ended.out + ended.err
+    assert len(ended.err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("command", READING, ids="-".join)
+def test_without_a_connection_string_it_says_how_to_give_one(run: Run, command: list[str]) -> None:
+    ended = run(*command, MONGODB_CONNECTION_STRING="")
+
+    assert ended.code == 2
+    assert "--connection-string" in ended.err
+    assert "MONGODB_CONNECTION_STRING" in ended.err
+
+
+def test_flags_win_over_the_environment_and_that_over_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABASE_NAME=from_file\n")
+
+    from_file = run("shard", DATABASE_NAME="").out
+    from_flag = run("shard", "--database-name", "from_flag").out
+
+    assert 'sh.shardCollection("from_file.sessions", { _id: "hashed" })' in from_file
+    assert 'sh.enableSharding("from_flag")' in from_flag
+
+
+def test_stats_count_what_is_stored(run: Run, fill: Fill) -> None:
+    fill("s-1", "s-2")
+
+    found = run("stats", "--json").json
+
+    assert (found["sessions"], found["active_1d"]) == (2, 2)
+    assert [entry["documents"] for entry in found["collections"]] == [2, 0, 0]
+    assert "MongoDB" in run("stats", terminal=80).plain
+
+
+def test_indexes_are_shown_made_and_checked(run: Run, fill: Fill) -> None:
+    fill("s-1")
+    options = ["--metadata-field", "priority"]
+
+    before = run("indexes", *options, "--json")
+    made = run("indexes", *options, "--create")
+    after = run("indexes", *options, "--json")
+
+    assert (before.code, made.code, after.code) == (1, 0, 0)
+    assert {entry["state"] for entry in before.json["indexes"]} == {"missing"}
+    assert {entry["state"] for entry in after.json["indexes"]} == {"ok"}
+    assert any("metadata.priority" in entry["keys"] for entry in after.json["indexes"])
+
+
+def broken_session(sessions: Sessions, session_id: str) -> None:
+    content: list[tuple[Any, Any]] = [
+        ("user", [{"text": "one"}]),
+        ("assistant", [{"toolUse": {"toolUseId": "t-1", "name": "add", "input": {}}}]),
+        ("user", [{"text": "two"}]),
+    ]
+    with MongoDBSessionRepository(sessions.uri, sessions.database_name, COLLECTION) as repository:
+        repository.create_session(Session(session_id=session_id, session_type=SessionType.AGENT))
+        state = {"__name__": "SlidingWindowConversationManager", "removed_message_count": 0}
+        agent = SessionAgent(agent_id="a", state={}, conversation_manager_state=state)
+        repository.create_agent(session_id, agent)
+        for number, (role, blocks) in enumerate(content):
+            repository.create_message(session_id, "a", SessionMessage({"role": role, "content": blocks}, number))
+
+
+def test_repair_says_what_is_broken_and_repairs_it(run: Run, fill: Fill, sessions: Sessions) -> None:
+    fill("whole")
+    broken_session(sessions, "broken")
+
+    looked = run("repair", "--all", "--dry-run", "--json")
+    unasked = run("repair", "broken")
+    repaired = run("repair", "--all", "--yes", "--json")
+    after = run("repair", "broken")
+
+    assert (looked.code, unasked.code, repaired.code, after.code) == (1, 2, 0, 0)
+    assert [report["session_id"] for report in looked.json["broken"]] == ["broken"]
+    assert looked.json["looked_at"] == 2
+    assert repaired.json["repaired"] == 1
+
+
+def test_sweep_counts_and_removes_what_no_session_uses(run: Run, fill: Fill, sessions: Sessions) -> None:
+    fill("s-1")
+    segments = sessions.raw.database[f"{COLLECTION}_segments"]
+    segments.insert_one(orphan())
+
+    looked = run("sweep", "--dry-run", "--json").json
+    unasked = run("sweep").code
+    swept = run("sweep", "--yes", "--json").json
+
+    assert looked["unused"] == swept["unused"] == swept["removed"] == {"segments": 1, "payloads": 0}
+    assert unasked == 2
+    assert segments.count_documents({}) == 0
+
+
+def orphan() -> dict[str, Any]:
+    """Return a segment of a session that is gone."""
+    from datetime import UTC, datetime
+
+    return {
+        "_id": "gone:1:a:0:t",
+        "session_id": "gone",
+        "incarnation": "1",
+        "agent": "a",
+        "list": None,
+        "archive": None,
+        "start": 0,
+        "token": "t",
+        "committed": True,
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+
+
+def program(sessions: Sessions, tmp_path: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    variables = {
+        "MONGODB_CONNECTION_STRING": sessions.uri,
+        "DATABASE_NAME": sessions.database_name,
+        "COLLECTION_NAME": COLLECTION,
+    }
+    environment = os.environ | variables | options.pop("variables", {})
+    return subprocess.Popen([*PROGRAM, *arguments], env=environment, cwd=tmp_path, **options)
+
+
+def test_on_a_real_terminal_of_80_columns(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
+    fill("s-1")
+    ours, theirs = pty.openpty()
+    try:
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = program(sessions, tmp_path, "sessions", "list", stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        said = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                said += chunk
+        except OSError:
+            pass  # the other end is closed
+        assert process.wait(60) == 0
+    finally:
+        os.close(ours)
+
+    assert b"s-1" in said
+    assert b"\x1b[" in said
+
+
+def test_following_ends_with_ctrl_c(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
+    fill("s-1", said="first")
+    process = program(
+        sessions, tmp_path, "sessions", "tail", "s-1", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        fill("s-1", said="second")
+        lines += [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert [line["message_id"] for line in lines] == [0, 1, 2, 3]
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
+    fill("s-1", said="x" * 500_000)
+    process = program(sessions, tmp_path, "sessions", "export", "s-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+
+    assert process.wait(60) == 0
+    assert errors == b""
+
+
+def test_the_demo_goes_on_with_what_was_killed(run: Run, sessions: Sessions) -> None:
+    ended = run("demo", "--json")
+
+    assert ended.code == 0
+    assert ended.json["remembered"] is True
+    assert len(sessions.texts("assistant", ended.json["session_id"])) == 4
+
+
+def test_version_and_completion(run: Run) -> None:
+    assert run("--version").out.startswith("mongodb-session-manager ")
+    assert "--install-completion" in run("--help").plain
+
+
+def test_without_its_extra_the_program_says_what_to_install(tmp_path: Path) -> None:
+    block = "import sys; sys.modules['typer'] = None; from mongodb_session_manager.__main__ import main; main()"
+
+    ended = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert "mongodb-session-manager[cli]" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
