@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.rich_utils  # reads FORCE_COLOR when it is imported, which is not to be inside of a test  # noqa: F401
 from typer.testing import CliRunner
 
 from mongodb_session_manager.cli.app import create

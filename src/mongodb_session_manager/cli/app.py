@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -69,4 +70,6 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             # What an encoding does not know, such as half a surrogate pair, must not end the command.
             stream.reconfigure(errors="backslashreplace")
+    # What the library warns of is told once, as the error of the command.
+    logging.getLogger("mongodb_session_manager").addHandler(logging.NullHandler())
     create()(args=None if arguments is None else list(arguments), prog_name=PROGRAM)

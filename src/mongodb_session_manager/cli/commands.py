@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import re
 import sys
@@ -147,8 +146,6 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
         typer.Exit: It failed; one line on standard error says why.
     """
     out = context.out
-    # The library's warnings are told once, as errors of the command.
-    logging.getLogger("mongodb_session_manager").setLevel(logging.ERROR)
     try:
         asyncio.run(work())
     except KeyboardInterrupt:
