@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import SessionNotFoundError
 from ..schema.agents import StoredAgent, find_agents, usage_of_messages
-from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, committed, segments_of
 from ..schema.messages import read_date
 from ..schema.sessions import StoredSession
 from ..store.batches import Document
@@ -156,6 +156,32 @@ class SessionReader:
                 found[entry.key] = [*sealed, *tails[entry.key]]
             if entry.key not in found:
                 raise ListMovedError from None
+        return found
+
+    async def weights(
+        self, head: StoredHead, ranges: Mapping[str, tuple[int, int]]
+    ) -> dict[str, list[tuple[range, int]]]:
+        """Return what reading sealed items takes: bytes of each segment that the ranges touch, and its positions.
+
+        Args:
+            head: The session.
+            ranges: The positions, by key of the list.
+        """
+        found: dict[str, list[tuple[range, int]]] = {}
+        for entry in head.lists:
+            start, stop = ranges.get(entry.key, (0, 0))
+            stop = min(stop, entry.archive.count)
+            if entry.held is not None or start >= stop:
+                continue
+            query = {
+                **segments_of(head.session_id, head.document["incarnation"], entry.entry, entry.archive),
+                **committed(entry.archive),
+                "start": {"$lt": stop},
+                "end": {"$gt": start},
+            }
+            fields = {"start": 1, "end": 1, "bytes": {"$bsonSize": "$$ROOT"}}
+            segments = await self._history.segments.aggregate([{"$match": query}, {"$project": fields}])
+            found[entry.key] = [(range(part["start"], part["end"]), part["bytes"]) for part in segments]
         return found
 
     async def _tails(
