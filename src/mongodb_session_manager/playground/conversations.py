@@ -15,7 +15,7 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 
-from ..web.plain import storable_text
+from ..web.plain import storable_text, text_or_none
 from .agents import Agents
 from .attachments import file_of
 from .blocks import plain
@@ -25,9 +25,11 @@ from .schemas import (
     Conversation,
     ConversationPage,
     ConversationSummary,
+    FoundConversation,
+    FoundPage,
     Metrics,
 )
-from .search import found_sessions
+from .search import find_sessions
 from .tuning import Tuning, tuning_of, with_tuning
 from .turns import Turns
 
@@ -83,10 +85,18 @@ class Conversations:
         )
         return ConversationPage(sessions=await self._summaries(found["sessions"]), next_cursor=found["next_cursor"])
 
-    async def search(self, text: str, limit: int) -> ConversationPage:
+    async def search(self, text: str, limit: int, cursor: str | None) -> FoundPage:
         """Return the newest conversations in whose title or messages a text occurs, in capitals or not."""
-        found = await found_sessions(self._repository, text, self._application_name, limit=limit)
-        return ConversationPage(sessions=await self._summaries(found), next_cursor=None)
+        found = await find_sessions(self._repository, text, self._application_name, limit=limit, cursor=cursor)
+        summaries = zip(await self._summaries(found.sessions), found.sessions, strict=True)
+        return FoundPage(
+            sessions=[
+                FoundConversation(**dict(summary), excerpt=text_or_none(session["excerpt"]))
+                for summary, session in summaries
+            ],
+            next_cursor=found.next_cursor,
+            searched_until=found.searched_until,
+        )
 
     async def _summaries(self, found: list[dict[str, Any]]) -> list[ConversationSummary]:
         query = {"_id": {"$in": [session["session_id"] for session in found]}}

@@ -178,6 +178,24 @@ class ConversationPage(BaseModel):
     next_cursor: str | None
 
 
+class FoundConversation(ConversationSummary):
+    """A conversation that a search found; `excerpt` is what was said there, None when only the title says it."""
+
+    excerpt: str | None
+
+
+class FoundPage(BaseModel):
+    """What a search found, newest first.
+
+    Attributes:
+        searched_until: How far back it looked in its time; None when it looked through all.
+    """
+
+    sessions: list[FoundConversation]
+    next_cursor: str | None
+    searched_until: datetime | None
+
+
 class Stopped(BaseModel):
     """Whether there was a reply to stop."""
 

@@ -1,48 +1,74 @@
-"""Conversations in which something was said: looked through on the server, newest first, within a time limit."""
+"""Conversations in which something was said: looked for as the session viewer does, three seconds a call."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 
-TIME_LIMIT_MS = 3_000
+from ..store.children import SEGMENTS
+from ..viewer.orders import Order
+from ..viewer.text_search import TextSearch
+
 _FIELDS = {"created_at": 1, "updated_at": 1, "summary.messages": 1}
 
 
-async def found_sessions(
-    repository: AsyncMongoDBSessionRepository, text: str, application_name: str, *, limit: int
-) -> list[dict[str, Any]]:
-    """Return the newest sessions in whose title or messages a text occurs, in capitals or not.
+@dataclass(frozen=True)
+class Found:
+    """What one look came to.
 
-    Messages that were sealed into segments are not looked through.
+    Attributes:
+        sessions: Id, dates, number of messages and an excerpt of each session.
+        next_cursor: Where the next look goes on; None when there is nothing left to look through.
+        searched_until: When the last session that was looked at was created; None when all were.
+    """
+
+    sessions: list[dict[str, Any]]
+    next_cursor: str | None
+    searched_until: datetime | None
+
+
+async def find_sessions(
+    repository: AsyncMongoDBSessionRepository, text: str, application_name: str, *, limit: int, cursor: str | None
+) -> Found:
+    """Return the newest sessions in whose title or messages a text occurs, in capitals or not.
 
     Args:
         repository: Where the sessions are.
         text: What to look for, literally.
         application_name: Whose sessions.
         limit: Most sessions to return.
+        cursor: Where the look before it ended.
 
     Raises:
-        ExecutionTimeout: The server did not look through all of them in time.
+        ApiError: The cursor is none that a look ended with.
     """
-    query = {
-        "application_name": {"$eq": application_name},
-        "$or": [{"title": {"$regex": re.escape(text), "$options": "i"}}, {"$expr": _said(re.escape(text))}],
-    }
-    cursor = repository.collection.find(query, _FIELDS, max_time_ms=TIME_LIMIT_MS)
-    found = await cursor.sort([("created_at", -1), ("_id", -1)]).limit(limit).to_list(limit)
-    return [_summary(document) for document in found]
+    order, collection = Order(), repository.collection
+    search = TextSearch(collection, collection.database[f"{collection.name}{SEGMENTS}"])
+    after = None if cursor is None else order.place_of(cursor)
+    looked = await search.look(text, {"application_name": {"$eq": application_name}}, order, after, limit)
+    hits = await search.hits(text, looked.found)
+    documents = await collection.find({"_id": {"$in": looked.found}}, _FIELDS).to_list(len(looked.found) or 1)
+    by_id = {document["_id"]: document for document in documents}
+    goes_on = not looked.ended and looked.last is not None
+    return Found(
+        sessions=[_summary(by_id[found], hits.get(found)) for found in looked.found if found in by_id],
+        next_cursor=order.cursor(order.place(looked.last)) if goes_on and looked.last is not None else None,
+        searched_until=_moment(looked.last.get("created_at")) if goes_on and looked.last is not None else None,
+    )
 
 
-def _summary(document: dict[str, Any]) -> dict[str, Any]:
+def _summary(document: Mapping[str, Any], hit: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = hit is not None and hit.get("agent_id") is not None
     return {
         "session_id": str(document["_id"]),
         "created_at": _moment(document.get("created_at")),
         "updated_at": _moment(document.get("updated_at")),
         "messages_count": (document.get("summary") or {}).get("messages"),
+        "excerpt": hit["excerpt"] if said and hit is not None else None,
     }
 
 
@@ -50,19 +76,3 @@ def _moment(value: object) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
-
-
-def _said(pattern: str) -> dict[str, Any]:
-    """Return the expression that tells whether a message of any agent has a text that matches."""
-    text = {"$cond": [{"$eq": [{"$type": "$$block.text"}, "string"]}, "$$block.text", ""]}
-    in_block = {"$regexMatch": {"input": text, "regex": pattern, "options": "i"}}
-    # Older tools stored the content as plain text.
-    content = {"$cond": [{"$isArray": ["$$message.content"]}, "$$message.content", [{"text": "$$message.content"}]]}
-    in_message = _any(content, "block", in_block)
-    messages = {"$cond": [{"$isArray": ["$$agent.v.messages"]}, "$$agent.v.messages", []]}
-    agents = {"$cond": [{"$eq": [{"$type": "$agents"}, "object"]}, {"$objectToArray": "$agents"}, []]}
-    return _any(agents, "agent", _any(messages, "message", in_message))
-
-
-def _any(items: dict[str, Any], name: str, condition: dict[str, Any]) -> dict[str, Any]:
-    return {"$anyElementTrue": [{"$map": {"input": items, "as": name, "in": condition}}]}

@@ -76,7 +76,8 @@ async def test_odd_documents_do_not_break_the_search_and_other_applications_stay
         sessions.raw.insert_many([{"application_name": "playground", **document} for document in odd])
         answer = await app.client.get("/api/sessions", params={"text": "needle"})
 
-    assert {session["session_id"] for session in answer.json()["sessions"]} == {"odd-2", "odd-3"}
+    found = {session["session_id"]: session["excerpt"] for session in answer.json()["sessions"]}
+    assert found == {"odd-2": "needle", "odd-3": "a Needle"}
 
 
 async def test_a_system_prompt_and_a_temperature_are_the_conversations_own(sessions: Sessions) -> None:
@@ -173,3 +174,22 @@ async def test_a_conversation_is_exported_whole(sessions: Sessions) -> None:
     assert found["session_id"] == "s-1"
     assert "turn" not in found
     assert (bad.status_code, missing.status_code) == (422, 404)
+
+
+async def test_what_was_said_long_ago_is_found_too_and_a_look_goes_on_where_it_ended(sessions: Sessions) -> None:
+    async with playground(sessions, ScriptedModel(otherwise="x" * 3_000)) as app:
+        for name in ("s-0", "s-1", "s-2"):
+            await app.chat(name, "A needle")
+        for number in range(60):
+            await app.chat("s-1", f"{number} {'y' * 3_000}")
+        sealed = sessions.raw.find_one({"_id": "s-1"}, {f"agents.{AGENT_ID}.archived_count": 1}) or {}
+        assert sealed["agents"][AGENT_ID]["archived_count"] > 0
+        found: list[str] = []
+        cursor: str | None = None
+        while not found or cursor:
+            query: dict[str, Any] = {"text": "NEEDLE", "limit": 1} | ({} if cursor is None else {"cursor": cursor})
+            page = (await app.client.get("/api/sessions", params=query)).json()
+            found += [session["session_id"] for session in page["sessions"]]
+            cursor = page["next_cursor"]
+
+    assert found == ["s-2", "s-1", "s-0"]

@@ -21,6 +21,7 @@ from ..schemas import (
     FeedbackRequest,
     Forked,
     ForkRequest,
+    FoundPage,
     SessionChange,
 )
 from .dependencies import BUSY, ERRORS, MISSING, Ready, SessionIdPath, busy
@@ -34,10 +35,10 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=100)] = 30,
     cursor: Annotated[str | None, Query(max_length=1000)] = None,
     text: Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")] = "",
-) -> ConversationPage:
-    """Return the conversations, newest first; those in which a text occurs, without further pages."""
+) -> ConversationPage | FoundPage:
+    """Return the conversations, newest first; of a text, those in which it occurs."""
     if text.strip():
-        return await services.conversations.search(text.strip(), limit)
+        return await services.conversations.search(text.strip(), limit, cursor)
     try:
         return await services.conversations.page(limit, cursor)
     except ValueError:

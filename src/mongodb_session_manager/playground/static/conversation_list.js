@@ -1,11 +1,14 @@
 // The list of conversations.
 
-import { el, fill, userText } from "../shared/dom.js";
+import { debounce, el, fill, userText } from "../shared/dom.js";
 import { notice } from "../shared/feedback.js";
-import { plural } from "../shared/format.js";
+import { oneLine, plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { timeElement } from "../shared/time.js";
-import { listSessions } from "./api_client.js";
+import { isAbort } from "../shared/http.js";
+import { fullTime, timeElement } from "../shared/time.js";
+import { listSessions, searchSessions } from "./api_client.js";
+
+const SEARCH_AFTER_MS = 250;
 
 export class ConversationList {
   /**
@@ -18,7 +21,26 @@ export class ConversationList {
     this.sessions = null;
     this.cursor = null;
     this.current = null;
-    this.items = el("div.conversations");
+    this.found = null;
+    this.searching = null;
+    this.items = el("div.conversations", { "aria-live": "polite" });
+    this.search = el("input.input", {
+      type: "search",
+      id: "search",
+      "aria-label": "Search conversations",
+      placeholder: "Search titles and messages",
+      maxlength: 200,
+      autocomplete: "off",
+      on: {
+        input: debounce(() => this.#search(), SEARCH_AFTER_MS),
+        keydown: (event) => {
+          if (event.key !== "Escape" || !this.search.value) return;
+          event.stopPropagation();
+          this.search.value = "";
+          this.#search();
+        },
+      },
+    });
     fill(
       root,
       el(
@@ -38,6 +60,7 @@ export class ConversationList {
         icon("plus"),
         "New conversation",
       ),
+      el("div.input-icon", {}, icon("search"), this.search),
       this.items,
     );
     this.#draw();
@@ -59,6 +82,7 @@ export class ConversationList {
       this.sessions = paged ? [...page.sessions, ...known.filter((s) => !ids.has(s.session_id))] : page.sessions;
       if (!paged) this.cursor = page.next_cursor;
       this.#draw();
+      if (this.found !== null) await this.#search();
     } catch (error) {
       if (this.sessions === null) this.#drawError(error);
     }
@@ -66,16 +90,42 @@ export class ConversationList {
 
   /** Leave out one that was deleted. */
   remove(id) {
-    this.sessions = (this.sessions ?? []).filter((session) => session.session_id !== id);
+    const others = (sessions) => sessions?.filter((session) => session.session_id !== id) ?? null;
+    this.sessions = others(this.sessions ?? []);
+    if (this.found) this.found.sessions = others(this.found.sessions);
     this.#draw();
+  }
+
+  async #search() {
+    this.searching?.abort();
+    const text = this.search.value.trim();
+    if (!text) {
+      this.found = null;
+      this.#draw();
+      return;
+    }
+    const searching = (this.searching = new AbortController());
+    try {
+      const page = await searchSessions(text, null, searching.signal);
+      if (searching.signal.aborted) return;
+      this.found = page;
+      this.#draw();
+    } catch (error) {
+      if (!isAbort(error) && !searching.signal.aborted) fill(this.items, notice("danger", error.message));
+    }
   }
 
   async #more(button) {
     button.disabled = true;
     try {
-      const page = await listSessions(this.cursor);
-      this.sessions = [...this.sessions, ...page.sessions];
-      this.cursor = page.next_cursor;
+      if (this.found) {
+        const page = await searchSessions(this.search.value.trim(), this.found.next_cursor);
+        this.found = { ...page, sessions: [...this.found.sessions, ...page.sessions] };
+      } else {
+        const page = await listSessions(this.cursor);
+        this.sessions = [...this.sessions, ...page.sessions];
+        this.cursor = page.next_cursor;
+      }
       this.#draw();
     } catch (error) {
       button.disabled = false;
@@ -88,14 +138,17 @@ export class ConversationList {
       fill(this.items, ["w-90", "w-75", "w-60"].map((width) => el("span.skeleton", { class: width })));
       return;
     }
+    const sessions = this.found?.sessions ?? this.sessions;
     const focused = this.items.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     fill(
       this.items,
-      this.sessions.length ? el("ul.conversation-items", {}, this.sessions.map((session) => this.#item(session))) : nothing(),
-      this.cursor
+      this.found === null ? null : el("p.faint.conversations-found", { text: foundText(this.found) }),
+      sessions.length ? el("ul.conversation-items", {}, sessions.map((session) => this.#item(session))) : null,
+      sessions.length || this.found ? null : nothing(),
+      (this.found ? this.found.next_cursor : this.cursor)
         ? el("button.btn.btn-sm.btn-ghost.btn-block", {
             type: "button",
-            text: "Show more",
+            text: this.found ? "Look further back" : "Show more",
             on: { click: (event) => this.#more(event.currentTarget) },
           })
         : null,
@@ -125,6 +178,7 @@ export class ConversationList {
           timeElement(session.created_at),
           el("span", { text: `· ${plural(session.messages_count, "message")}` }),
         ),
+        session.excerpt ? userText(oneLine(session.excerpt, 120), "span.conversation-excerpt.user-text") : null,
       ),
       el(
         "button.btn.btn-ghost.btn-sm.btn-icon.conversation-delete",
@@ -143,6 +197,11 @@ export class ConversationList {
     const again = el("button.btn.btn-sm", { type: "button", text: "Try again", on: { click: () => this.refresh() } });
     fill(this.items, notice("danger", error.message, again));
   }
+}
+
+function foundText({ sessions, searched_until: until }) {
+  const count = `${plural(sessions.length, "conversation")} found`;
+  return until ? `${count}, back to ${fullTime(until)}` : count;
 }
 
 function nothing() {

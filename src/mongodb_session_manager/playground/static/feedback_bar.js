@@ -1,7 +1,8 @@
 // Thumbs up, thumbs down, and a comment.
 
 import { el, fill, uniqueId } from "../shared/dom.js";
-import { copyText, toast } from "../shared/feedback.js";
+import { copyButton } from "../shared/copy_button.js";
+import { toast } from "../shared/feedback.js";
 import { icon } from "../shared/icons.js";
 
 const CHOICES = [
@@ -14,13 +15,14 @@ const CHOICES = [
  * @param {{rating: string, comment: string}|null} options.given the feedback that is stored
  * @param {string} options.text the reply, for copying
  * @param {Node} options.meta stands beside the buttons
+ * @param {Node} [options.more] further buttons
  * @param {(feedback: {rating: string, comment: string}) => Promise<void>} options.onGive stores it
  * @returns {HTMLElement}
  */
-export function feedbackBar({ given, text, meta, onGive }) {
+export function feedbackBar({ given, text, meta, onGive, more = null }) {
   const bar = el("div.feedback");
   const show = (current, opened = null) =>
-    fill(bar, el("div.feedback-row", {}, buttons(current, opened), meta), opened ? form(current, opened) : note(current));
+    fill(bar, el("div.feedback-row", {}, buttons(current, opened), more, meta), opened ? form(current, opened) : note(current));
 
   const buttons = (current, opened) =>
     el(
@@ -39,13 +41,7 @@ export function feedbackBar({ given, text, meta, onGive }) {
           icon(art),
         ),
       ),
-      text
-        ? el(
-            "button.btn.btn-ghost.btn-sm.btn-icon",
-            { type: "button", "aria-label": "Copy reply", data: { tip: "Copy reply" }, on: { click: () => copyText(text, "Reply") } },
-            icon("copy"),
-          )
-        : null,
+      text ? copyButton(() => text, "Copy reply") : null,
     );
 
   const open = (current, rating) => {

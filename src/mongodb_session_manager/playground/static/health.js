@@ -4,6 +4,7 @@ import { el, fill } from "../shared/dom.js";
 import { health } from "./api_client.js";
 
 const EVERY_MS = 15_000;
+const EVERY_AWAY_MS = 3_000;
 const LOOKS = {
   ok: ["dot-ok", "badge-accent"],
   unavailable: ["dot-danger", "badge-danger", "MongoDB does not answer"],
@@ -11,28 +12,32 @@ const LOOKS = {
 };
 
 /**
- * Keep the badge current for as long as the page is looked at.
+ * Keep the badge current for as long as the page is looked at; more often while something is away.
  *
  * @param {HTMLElement} badge
- * @param {() => void} onRecovered called when everything answers again
+ * @param {(found: {status: "ok"|"unavailable"|"unreachable"}, before: string|null) => void} onChange called with what is
+ *   found, first of all and whenever it changes
  * @returns {() => Promise<void>} checks now
  */
-export function watchHealth(badge, onRecovered) {
+export function watchHealth(badge, onChange) {
   let last = null;
-  const check = async () => {
+  let checking = null;
+  let timer = null;
+  const look = async () => {
     const found = await health().catch(() => ({ status: "unreachable" }));
-    const shown = `${found.status} ${found.model}`;
-    if (shown === last) return;
-    const recovered = last !== null && found.status === "ok";
-    last = shown;
-    const [dot, look, text] = LOOKS[found.status];
-    badge.className = `badge ${look}`;
+    clearTimeout(timer);
+    timer = setTimeout(() => !document.hidden && check(), found.status === "ok" ? EVERY_MS : EVERY_AWAY_MS);
+    if (last?.status === found.status && last.model === found.model) return;
+    const before = last?.status ?? null;
+    last = found;
+    const [dot, looks, text] = LOOKS[found.status];
+    badge.className = `badge ${looks}`;
     badge.dataset.state = found.status;
-    fill(badge, el("span.dot", { class: dot }), el("span.truncate", { text: text ?? nameOf(found.model) }));
+    fill(badge, el("span.dot", { class: dot }), el("span.truncate", { text: text ?? nameOf(found) }));
     badge.title = found.status === "ok" ? `Model ${found.model}, version ${found.version}, MongoDB connected` : text;
-    if (recovered) onRecovered();
+    onChange(found, before);
   };
-  setInterval(() => !document.hidden && check(), EVERY_MS);
+  const check = () => (checking ??= look().finally(() => (checking = null)));
   document.addEventListener("visibilitychange", () => !document.hidden && check());
   window.addEventListener("online", check);
   check();
@@ -40,4 +45,7 @@ export function watchHealth(badge, onRecovered) {
 }
 
 /** The offline model's id alone would read as a state of the connection. */
-const nameOf = (model) => (model === "offline" ? "Offline model" : model);
+function nameOf({ model, agent }) {
+  if (agent) return agent;
+  return model === "offline" ? "Offline model" : model;
+}

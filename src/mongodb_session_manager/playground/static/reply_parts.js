@@ -3,7 +3,7 @@
 import { el } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
 import { jsonTree } from "../shared/json_tree.js";
-import { disclosure, fileChip, redactedBubble, summariseInput, summariseResult, textBubble, typedBubble } from "../shared/messages.js";
+import { disclosure, fileChip, imageThumb, redactedBubble, summariseInput, summariseResult, textBubble, typedBubble } from "../shared/messages.js";
 
 /**
  * A tool call and, once it is there, its result: folded, readable on one line.
@@ -48,12 +48,26 @@ export function blockView(block, redacted = false) {
         title: "Reasoning",
         body: () => [el("div.plain-text.muted", { dir: "auto", text: block.text })],
       });
+    case "image":
+    case "document":
+      return fileView(block);
     default:
       return fileChip({ name: block.kind ?? "content", format: "shown in the session viewer" });
   }
 }
 
-/** What the user said: as it was typed, no Markdown. */
-export function promptBubble(text, redacted = false) {
-  return redacted ? redactedBubble(text) : typedBubble(text);
+/** A block of what the user said: text as it was typed, files as pictures and links. */
+export function promptBlock(block, redacted = false) {
+  if (block.type !== "text") return blockView(block, redacted);
+  return redacted ? redactedBubble(block.text) : typedBubble(block.text);
+}
+
+function fileView(block) {
+  const size = block.size ?? undefined;
+  if (block.type === "image") {
+    const label = `Attached image, ${block.format}`;
+    return (block.source && imageThumb(block.source, label)) || fileChip({ name: "Image", format: block.format, size });
+  }
+  const chip = fileChip({ name: block.name, format: block.format, size });
+  return block.source ? el("a.file-link", { href: block.source, download: true }, chip) : chip;
 }

@@ -2,7 +2,7 @@
 
 import { ApiError, isAbort } from "../shared/http.js";
 import { readEvents } from "../shared/sse.js";
-import { rejoin, say } from "./api_client.js";
+import { rejoin } from "./api_client.js";
 
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
@@ -12,7 +12,7 @@ const LONGEST_RETRY_MS = 10_000;
  *
  * @param {object} options
  * @param {string} options.sessionId
- * @param {string|null} options.message what to say; null joins a reply that is in the making
+ * @param {((signal: AbortSignal) => Promise<Response>)|null} options.ask begins the reply; null joins one in the making
  * @param {AbortSignal} options.signal stops listening, not the reply
  * @param {(kind: string, data: object) => void} options.onEvent
  * @param {(state: "open"|"lost", retryNow?: () => void) => void} options.onState
@@ -20,10 +20,10 @@ const LONGEST_RETRY_MS = 10_000;
  *   more), the history tells what became of it; `left`: the page no longer listens
  * @throws {ApiError} the server refused the message
  */
-export async function followReply({ sessionId, message, signal, onEvent, onState }) {
+export async function followReply({ sessionId, ask, signal, onEvent, onState }) {
   let lastId = null;
   let failures = 0;
-  let request = message === null ? () => rejoin(sessionId, null, signal) : () => say(sessionId, message, signal);
+  let request = ask === null ? () => rejoin(sessionId, null, signal) : () => ask(signal);
   for (;;) {
     let ended = false;
     try {

@@ -2,30 +2,22 @@
 
 import { el, fill } from "../shared/dom.js";
 import { stateView } from "../shared/feedback.js";
-import { duration, number, plural } from "../shared/format.js";
+import { plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { messageView, metaLine } from "../shared/messages.js";
-import { feedbackBar } from "./feedback_bar.js";
+import { messageView } from "../shared/messages.js";
+import { failureView } from "./failure.js";
 import { LiveReply } from "./live_reply.js";
-import { blockView, promptBubble, toolView } from "./reply_parts.js";
-import { costOf, groupMessages, resultsOf, textOf } from "./turns.js";
+import { otherView, promptView, replyView } from "./message_views.js";
+import { promptBlock } from "./reply_parts.js";
+import { groupMessages } from "./turns.js";
+import { welcomeView } from "./welcome.js";
 
 const NEAR_END_PX = 96;
-
-const SUGGESTIONS = [
-  ["My name is Ada and I am planning a trip to Lisbon.", "Tell it about you", "user"],
-  ["What is (17.5 + 3) * 12?", "Calculate", "tool"],
-  ["Please remember that my favourite colour is green.", "Store metadata", "tag"],
-  ["Set language to Portuguese.", "Change the agent’s state", "edit"],
-];
 
 export class Thread {
   /**
    * @param {{scroller: HTMLElement, root: HTMLElement, jump: HTMLElement}} parts
-   * @param {object} actions
-   * @param {(text: string) => void} actions.onSay
-   * @param {() => void} actions.onOlder
-   * @param {(messageId: number, feedback: object) => Promise<void>} actions.onFeedback
+   * @param {import("./message_views.js").Actions & {onSay: (text: string) => void, onOlder: () => void}} actions
    */
   constructor({ scroller, root, jump }, actions) {
     this.scroller = scroller;
@@ -35,6 +27,7 @@ export class Thread {
     this.shown = new Map();
     this.live = null;
     this.following = true;
+    this.away = false;
     jump.prepend(icon("arrowDown"));
     jump.addEventListener("click", () => this.toEnd());
     scroller.addEventListener("scroll", () => this.#noticeScroll(), { passive: true });
@@ -45,30 +38,13 @@ export class Thread {
   showWelcome() {
     this.#clear();
     this.scroller.scrollTop = 0;
-    fill(
-      this.root,
-      el(
-        "section.welcome",
-        {},
-        el("div.state-art", {}, icon("chat")),
-        el("h2.welcome-title", { text: "What would you like to try?" }),
-        el("p.muted", {
-          text: "Every message, tool call and token count is stored in MongoDB as it happens. Reload or close the tab: the conversation goes on.",
-        }),
-        el(
-          "div.suggestions",
-          {},
-          SUGGESTIONS.map(([text, label, art]) =>
-            el(
-              "button.suggestion",
-              { type: "button", on: { click: () => this.actions.onSay(text) } },
-              el("span.suggestion-label", {}, icon(art), label),
-              el("span", { text }),
-            ),
-          ),
-        ),
-      ),
-    );
+    fill(this.root, welcomeView({ away: this.away, onSay: this.actions.onSay }));
+  }
+
+  /** Whether nothing can be stored: the welcome promises nothing then. */
+  setAway(away) {
+    this.away = away;
+    if (this.#welcomes) this.showWelcome();
   }
 
   showLoading() {
@@ -101,17 +77,22 @@ export class Thread {
    * Show what is stored; views of what did not change stay as they are.
    *
    * @param {object} conversation as the server gives it, with all messages that were loaded
-   * @param {{answering?: boolean}} [options] a reply is being made, so an unanswered message is nothing odd
+   * @param {object} [options]
+   * @param {boolean} [options.answering] a reply is being made, so an unanswered message is nothing odd
+   * @param {object|null} [options.failure] why the last turn failed
    */
-  show(conversation, { answering = false } = {}) {
+  show(conversation, { answering = false, failure = null } = {}) {
     const groups = groupMessages(conversation.messages);
     const feedbacks = new Map(conversation.feedbacks.map((feedback) => [feedback.message_id, feedback]));
     const next = new Map();
     for (const [index, group] of groups.entries()) {
-      const unanswered = group.kind === "user" && index === groups.length - 1 && !answering;
+      const unanswered = group.kind === "user" && index === groups.length - 1 && !answering && !failure;
       const signature = JSON.stringify([group.messages, group.messages.map((m) => feedbacks.get(m.message_id)), unanswered]);
       const known = this.shown.get(group.key);
-      const node = known?.signature === signature ? known.node : this.#view(group, feedbacks, unanswered);
+      const before = groups[index - 1];
+      const asked = before?.kind === "user" ? before.messages[0] : null;
+      const context = { sessionId: conversation.session_id, feedbacks, unanswered, asked, actions: this.actions };
+      const node = known?.signature === signature ? known.node : view(group, context);
       next.set(group.key, { signature, node });
     }
     this.shown = next;
@@ -119,15 +100,16 @@ export class Thread {
       this.root,
       conversation.first > 0 ? this.#older(conversation.first) : null,
       [...next.values()].map(({ node }) => node),
+      failure ? failureView(failure, this.#wayOn(groups.at(-1))) : null,
       this.live?.nodes,
     );
   }
 
-  /** Begin to show a reply in the making, below what was asked; the prompt is null when it is stored already. */
+  /** Begin to show a reply in the making, below what was asked: its blocks, null when they are stored already. */
   begin(prompt) {
-    this.root.querySelector(".welcome")?.remove();
+    this.root.querySelector(".welcome, .failure")?.remove();
     const reply = new LiveReply(() => this.#keepEnd());
-    const asked = prompt === null ? [] : [messageView({ role: "user", author: "You", body: [promptBubble(prompt)] })];
+    const asked = prompt === null ? [] : [messageView({ role: "user", author: "You", body: prompt.map((block) => promptBlock(block)) })];
     this.live = { reply, nodes: [...asked, reply.node] };
     this.root.append(...this.live.nodes);
     this.toEnd();
@@ -168,62 +150,11 @@ export class Thread {
     );
   }
 
-  #view(group, feedbacks, unanswered) {
-    const [first] = group.messages;
-    if (group.kind === "user") return this.#prompt(first, unanswered);
-    if (group.kind === "reply") return this.#reply(group.messages, feedbacks);
-    const body = first.blocks.map((block) => blockView(block, first.redacted));
-    return messageView({ role: first.role, timestamp: first.created_at, body });
-  }
-
-  #prompt(message, unanswered) {
-    const body = message.blocks.map((block) =>
-      block.type === "text" ? promptBubble(block.text, message.redacted) : blockView(block),
-    );
-    const view = messageView({ role: "user", author: "You", timestamp: message.created_at, body, marks: marksOf([message]) });
-    if (unanswered) {
-      view.append(
-        el(
-          "p.unanswered",
-          {},
-          icon("alert"),
-          "No reply is stored for this message.",
-          el("button.btn.btn-sm", { type: "button", text: "Send again", on: { click: () => this.actions.onSay(textOf(message)) } }),
-        ),
-      );
-    }
-    return view;
-  }
-
-  #reply(messages, feedbacks) {
-    const results = resultsOf(messages);
-    const body = messages.flatMap((message) =>
-      message.blocks
-        .filter((block) => block.type !== "tool_result")
-        .map((block) =>
-          block.type === "tool_call" ? toolView(block, results.get(block.id) ?? null) : blockView(block, message.redacted),
-        ),
-    );
-    const said = messages.filter((message) => message.role === "assistant");
-    const last = said.at(-1);
-    const view = messageView({
-      role: "assistant",
-      author: "Assistant",
-      timestamp: messages[0].created_at,
-      body,
-      marks: marksOf(messages),
-    });
-    if (!last) return view;
-    const text = said.map(textOf).filter(Boolean).join("\n\n");
-    view.append(
-      feedbackBar({
-        given: feedbacks.get(last.message_id) ?? null,
-        text,
-        meta: metaLine(facts(costOf(messages))),
-        onGive: (feedback) => this.actions.onFeedback(last.message_id, feedback),
-      }),
-    );
-    return view;
+  /** What to do after a failed turn: a message that is stored can be answered again. */
+  #wayOn(last) {
+    if (last?.kind !== "user" && last?.kind !== "reply") return null;
+    if (last.kind === "reply" && last.messages.at(-1).role === "assistant") return null;
+    return el("button.btn.btn-sm", { type: "button", text: "Send again", on: { click: () => this.actions.onAnswer() } });
   }
 
   /** The welcome is read from its beginning, and nothing comes below it. */
@@ -248,14 +179,8 @@ export class Thread {
   }
 }
 
-function marksOf(messages) {
-  return messages.some((message) => message.redacted) ? [el("span.badge.badge-warn", { text: "redacted" })] : [];
-}
-
-function facts({ input, output, latencyMs, firstByteMs }) {
-  return [
-    input === null ? null : ["bolt", `${number(input)} in · ${number(output)} out`, "Tokens"],
-    latencyMs === null ? null : ["clock", duration(latencyMs), "Latency of the model"],
-    firstByteMs === null ? null : ["play", duration(firstByteMs), "Time to first byte"],
-  ].filter(Boolean);
+function view(group, context) {
+  const [first] = group.messages;
+  if (group.kind === "user") return promptView(first, context);
+  return group.kind === "reply" ? replyView(group.messages, context) : otherView(first);
 }

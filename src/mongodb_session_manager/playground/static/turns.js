@@ -52,3 +52,19 @@ export function costOf(messages) {
 /** The text of a message, for sending it again or copying it. */
 export const textOf = (message) =>
   message.blocks.filter((block) => block.type === "text").map((block) => block.text).join("\n\n");
+
+/** What the user said in a conversation, newest first, nothing twice in a row. */
+export function saidBefore(conversation) {
+  const texts = (conversation?.messages ?? [])
+    .filter((message) => kindOf(message) === "user" && !message.redacted)
+    .map(textOf)
+    .filter((text, index, all) => text && text !== all[index + 1]);
+  return texts.reverse();
+}
+
+/** A conversation as it was read, with the earlier pages that were loaded before. */
+export function withEarlier(conversation, known) {
+  if (known?.session_id !== conversation.session_id || known.first >= conversation.first) return conversation;
+  const earlier = known.messages.slice(0, conversation.first - known.first);
+  return { ...conversation, first: known.first, messages: [...earlier, ...conversation.messages] };
+}

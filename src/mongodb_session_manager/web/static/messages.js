@@ -7,6 +7,7 @@ import { icon } from "./icons.js";
 import { jsonTree } from "./json_tree.js";
 import { renderMarkdown } from "./markdown.js";
 import { timeElement } from "./time.js";
+import { typedText } from "./typed_text.js";
 
 // A map, not an object: a stored role may say "constructor".
 const AUTHORS = new Map([
@@ -50,9 +51,9 @@ export function textBubble(text) {
   return el("div.bubble", {}, renderMarkdown(text));
 }
 
-/** What a person typed, as it was typed: "149. Why?" is no list. */
+/** What a person typed, as it was typed, code in it as code. */
 export function typedBubble(text) {
-  return el("div.bubble", {}, userText(text, "div.plain-text.user-text"));
+  return el("div.bubble", {}, typedText(text));
 }
 
 /** Text that replaces a redacted message. */
