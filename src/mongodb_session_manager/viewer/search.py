@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pymongo.errors import ExecutionTimeout
 from ..schema.messages import read_date
 from ..store.listing import SUMMARY_PROJECTION
 from ..web import ApiError, invalid
+from ..web.unicode_forms import any_form
 from .conditions import OlderDocuments, Rating, failed, rated, with_agent
 from .filters import parse_moment
 from .heads import session_card
@@ -98,7 +98,7 @@ class SearchRequest:
         if self.session_id:
             if "\x00" in self.session_id:
                 raise invalid("session_id", "it must not hold a NUL character")
-            query["_id"] = {"$regex": re.escape(self.session_id), "$options": "i"}
+            query["_id"] = {"$regex": any_form(self.session_id), "$options": "i"}
         created: dict[str, Any] = {}
         if self.created_at_start:
             created["$gte"], _ = parse_moment("created_at_start", self.created_at_start)

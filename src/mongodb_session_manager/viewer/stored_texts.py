@@ -6,9 +6,9 @@ string; of a redacted one only the replacement counts. Anything may be odd, and 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from typing import Any
+
+from ..web.unicode_forms import any_form
 
 Document = dict[str, Any]
 
@@ -22,8 +22,7 @@ ROLE: Document = {"$ifNull": ["$$message.role", "$$message.message.role"]}
 
 def literally(text: str) -> str:
     """Return the regular expression that finds a text as it is, in each of its Unicode forms."""
-    forms = dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)))
-    return "|".join(re.escape(form) for form in forms)
+    return any_form(text)
 
 
 def is_a(value: Any, kind: str) -> Document:
