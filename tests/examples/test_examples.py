@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from tests.fixtures.examples import FOLDER, Document, Examples
-from tests.fixtures.sessions import check_whole, texts_of
+from tests.fixtures.sessions import (
+    texts_of,
+)
+from tests.support.invariants import check_whole
 
 _HERE = {
     "example_agent_config",

@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from tests.fixtures.examples import Examples
-from tests.fixtures.sessions import check_whole, texts_of
+from tests.fixtures.sessions import (
+    texts_of,
+)
+from tests.support.invariants import check_whole
 
 AT_ONCE = 200
 # Generous: two busy cores serve two hundred requests, and what is asserted is what they answer.

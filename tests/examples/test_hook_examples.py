@@ -13,7 +13,7 @@ from moto.sns.models import sns_backends
 from moto.sqs.models import sqs_backends
 
 from tests.fixtures.examples import Examples
-from tests.fixtures.sessions import check_whole
+from tests.support.invariants import check_whole
 
 REGION = "ap-southeast-2"
 """Nobody else's: moto keeps one state for the whole process."""

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.sessions import SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.support import crash_process
 from tests.support.agents import AGENT_ID, streamed
 from tests.support.crash_process import keeping_all, lookup
+from tests.support.invariants import PAYLOADS, SEGMENTS, check_stored
 from tests.support.resume import check_same_messages
 from tests.support.segments import (
-    PAYLOADS,
-    SEGMENTS,
-    check_stored,
     converse,
     everything,
     numbers_of,

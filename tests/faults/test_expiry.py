@@ -23,11 +23,15 @@ from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
 from mongodb_session_manager.session import delivery as delivery_module
 from mongodb_session_manager.store.history import SEAL_AT_BYTES
 from tests.fixtures.commands import CommandRecorder
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+)
 from tests.fixtures.waiting import eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.invariants import PAYLOADS, SEGMENTS, check_stored
 from tests.support.models import ScriptedModel
-from tests.support.segments import PAYLOADS, SEGMENTS, check_stored
 
 HOUR_S = 3600.0
 SWEEP_S = 1

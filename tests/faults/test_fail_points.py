@@ -22,11 +22,19 @@ from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
 from mongodb_session_manager.store.history import SEAL_AT_BYTES
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.faults import MongoProxy, fail_point
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.fixtures.waiting import WAIT_S, Patience
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.invariants import PAYLOADS, SEGMENTS, check_stored
 from tests.support.models import ScriptedModel, texts
-from tests.support.segments import PAYLOADS, SEGMENTS, check_stored, stored_messages
+from tests.support.segments import (
+    stored_messages,
+)
 
 COMMANDS = ["aggregate", "delete", "find", "insert", "update"]
 

@@ -13,11 +13,22 @@ from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExists
 from mongodb_session_manager.session import delivery
 from mongodb_session_manager.store import history
 from tests.faults.test_crash_anywhere import Told
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.support import crash_process
 from tests.support.agents import AGENT_ID
 from tests.support.crash_process import FORKS, keeping_all
-from tests.support.segments import PAYLOADS, SEGMENTS, check_stored, converse, numbers_of, said, stored_messages
+from tests.support.invariants import PAYLOADS, SEGMENTS, check_stored
+from tests.support.segments import (
+    converse,
+    numbers_of,
+    said,
+    stored_messages,
+)
 
 COUNTS = dict(zip(FORKS, (24, 14), strict=True))
 

@@ -17,8 +17,11 @@ from pymongo import MongoClient
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.offline import OfflineModel
 from tests.docs.blocks import all_blocks
-from tests.fixtures.sessions import check_whole, texts_of
+from tests.fixtures.sessions import (
+    texts_of,
+)
 from tests.fixtures.waiting import WAIT_S, eventually
+from tests.support.invariants import check_whole
 from tests.support.serving import serving
 
 SESSIONS = 50

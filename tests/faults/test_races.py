@@ -28,10 +28,22 @@ from mongodb_session_manager.store import history as history_module
 from mongodb_session_manager.store import store as store_module
 from mongodb_session_manager.store.history import History
 from mongodb_session_manager.store.store import SessionStore
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+)
 from tests.support.agents import AGENT_ID, make_agent
 from tests.support.interleave import Interleaver, interleaved
-from tests.support.segments import check_stored, converse, everything, numbers_of, said, segments, stored_messages
+from tests.support.invariants import check_stored
+from tests.support.segments import (
+    converse,
+    everything,
+    numbers_of,
+    said,
+    segments,
+    stored_messages,
+)
 
 SIZE = 100
 BEGIN = 16

@@ -36,11 +36,22 @@ from mongodb_session_manager.schema.sessions import KEY_RING
 from mongodb_session_manager.store import lease as lease_module
 from mongodb_session_manager.store.batches import BATCH_BYTES
 from tests.fixtures.faults import fail_point
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.fixtures.waiting import WAIT_S, eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.invariants import check_stored
 from tests.support.models import Reply, ScriptedModel, texts
-from tests.support.segments import check_stored, converse, numbers_of, said, stored_messages
+from tests.support.segments import (
+    converse,
+    numbers_of,
+    said,
+    stored_messages,
+)
 from tests.support.turn_process import counting_agent
 
 ROOT = Path(__file__).parents[2]

@@ -24,13 +24,16 @@ from strands.types.session import SessionMessage
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError, SessionNotFoundError
 from mongodb_session_manager.store import fork_children, history
 from mongodb_session_manager.store.fork import SessionFork
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.support.agents import AGENT_ID, make_agent, model_of, streamed
+from tests.support.invariants import PAYLOADS, SEGMENTS, check_stored
 from tests.support.models import calls, check_history
 from tests.support.segments import (
-    PAYLOADS,
-    SEGMENTS,
-    check_stored,
     converse,
     everything,
     numbers_of,

@@ -14,8 +14,14 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager,
 from strands.types.session import SessionMessage
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, CorruptMessageError
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions, check_whole
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.invariants import check_whole
 from tests.support.models import ScriptedModel, texts
 from tests.support.resume import check_resumes_as, check_same_messages, resume
 

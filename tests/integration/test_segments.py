@@ -25,13 +25,17 @@ from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.store.batches import BATCH_BYTES
 from mongodb_session_manager.store.history import CROWDED_BYTES, SEAL_AT_BYTES
 from tests.fixtures.faults import fail_point
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
+from tests.fixtures.sessions import (
+    COLLECTION,
+    SESSION_ID,
+    Document,
+    Sessions,
+)
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.invariants import SEGMENTS, check_stored
 from tests.support.models import blocked, texts
 from tests.support.resume import check_resumes_as, resume
 from tests.support.segments import (
-    SEGMENTS,
-    check_stored,
     converse,
     everything,
     numbers_of,

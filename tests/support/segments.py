@@ -13,11 +13,9 @@ from strands.types.content import Message
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, texts_of
 from tests.support.agents import AGENT_ID
+from tests.support.invariants import PAYLOADS, SEGMENTS, sealed
 
 Document = dict[str, Any]
-
-SEGMENTS = f"{COLLECTION}_segments"
-PAYLOADS = f"{COLLECTION}_payloads"
 
 
 def said(number: int, size: int = 4000) -> Message:
@@ -61,57 +59,7 @@ def stored_messages(
     document = database[COLLECTION].find_one({"_id": session_id})
     assert document is not None
     agent = document["agents"][agent_id]
-    return [*_sealed(database, document, "messages", agent_id, agent), *agent["messages"]]
-
-
-def check_stored(database: Database[Document], session_id: str = SESSION_ID) -> Document:
-    """Assert that a session is whole, across its segments and payloads, and return its document."""
-    document = database[COLLECTION].find_one({"_id": session_id})
-    assert document is not None
-    agents: Mapping[str, Document] = document["agents"]
-    count = 0
-    for agent_id, agent in agents.items():
-        messages = [*_sealed(database, document, "messages", agent_id, agent), *agent["messages"]]
-        ids = [message["message_id"] for message in messages]
-        assert ids == list(range(len(ids))), f"messages of {agent_id!r} are numbered {ids}"
-        assert agent["next_message_id"] == len(ids)
-        count += len(ids)
-        for name in {name for message in messages for name in message.get("payloads", ())}:
-            _check_payload(database, document, name)
-    summary = document["summary"]
-    assert summary["agents"] == len(agents)
-    assert summary["messages"] == count
-    feedbacks = _sealed(database, document, "feedbacks", None, document.get("feedbacks_sealed") or {})
-    assert summary["feedbacks"] == len(feedbacks) + len(document["feedbacks"])
-    return document
-
-
-def _sealed(
-    database: Database[Document], document: Document, name: str, agent_id: str | None, holder: Mapping[str, Any]
-) -> list[Document]:
-    archive = holder.get("archive") or {}
-    query = {
-        "session_id": document["_id"],
-        "incarnation": document["incarnation"],
-        "list": name,
-        "agent": agent_id,
-        "archive": archive.get("id"),
-        "$or": [{"committed": True}, {"token": archive.get("token")}],
-    }
-    found = list(database[SEGMENTS].find(query).sort([("start", 1)]))
-    bounds = [(segment["start"], segment["end"]) for segment in found]
-    assert [start for start, _ in bounds] == [0, *(end for _, end in bounds)][: len(bounds)], f"segments at {bounds}"
-    assert (bounds[-1][1] if bounds else 0) == (holder.get("archived_count") or 0)
-    for segment in found:
-        assert len(segment["items"]) == segment["end"] - segment["start"]
-    return [item for segment in found for item in segment["items"]]
-
-
-def _check_payload(database: Database[Document], document: Document, name: str) -> None:
-    query = {"session_id": document["_id"], "incarnation": document["incarnation"], "sha256": name}
-    chunks = list(database[PAYLOADS].find(query))
-    assert chunks, f"payload {name} is missing"
-    assert sorted(chunk["number"] for chunk in chunks) == list(range(chunks[0]["count"]))
+    return [*sealed(database, document, "messages", agent_id, agent), *agent["messages"]]
 
 
 def everything(database: Database[Document]) -> bytes:

@@ -17,8 +17,11 @@ from pymongo import MongoClient
 from mongodb_session_manager.viewer import ViewerSettings
 from mongodb_session_manager.viewer.samples import store_samples
 from tests.apps.viewer.conftest import PASSWORD, OpenViewer, make_settings
-from tests.fixtures.sessions import COLLECTION, Sessions
-from tests.support.segments import check_stored
+from tests.fixtures.sessions import (
+    COLLECTION,
+    Sessions,
+)
+from tests.support.invariants import check_stored
 
 
 def program(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
