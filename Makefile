@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs bench bench-growth \
+.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs screenshots bench bench-growth \
 	bench-hooks bench-viewer bench-peers bench-import dist clean
 
 help: ## list the verbs
@@ -69,6 +69,9 @@ format: $(STAMP) ## repair style and formatting where a tool can
 docs: $(STAMP) ## the documentation site, into build/site; a warning is a failure
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
 	@echo "Read it at http://127.0.0.1:8000/ with: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
+
+screenshots: $(STAMP) ## the pictures of the README, taken of the real apps
+	$(BIN)/python .ci/screenshots.py
 
 bench: $(STAMP) ## what a turn costs beside a raw driver
 	$(BIN)/python benchmarks/turn.py $(ARGS)

@@ -268,3 +268,49 @@ async def test_a_naive_date_among_metadata_is_utc_in_values_and_filters_alike(dr
     assert await repository.get_metadata("a") == {"metadata": {"due": NAIVE.replace(tzinfo=UTC)}}
     assert await listed(repository, metadata={"due": NAIVE}) == ["a"]
     assert await listed(repository, metadata={"due": NAIVE.replace(tzinfo=UTC)}) == ["a"]
+
+
+async def test_a_list_holds_no_more_of_metadata_than_it_shows(driver: Driver) -> None:
+    repository = await sessions(driver, "small", "large", "tool", "many")
+    await repository.update_metadata("small", {"topic": "tea", "text": "x" * 60 * 1024})
+    for name in ("one", "two"):
+        await repository.update_metadata("large", {name: "x" * 200 * 1024, "topic": "tea"})
+    await driver.change({"$set": {"metadata": {"a": [None] * 500_000}}, "$unset": {"metadata_bytes": ""}}, "tool")
+    await repository.update_metadata("many", {f"k{number}": "x" * 500 for number in range(400)})
+
+    listed_ = {session["session_id"]: session for session in (await repository.list_sessions())["sessions"]}
+
+    assert {name for name, session in listed_.items() if session.get("metadata_left_out")} == {"large", "tool", "many"}
+    assert len(listed_["small"]["metadata"]["text"]) == 60 * 1024
+    for session in listed_.values():
+        assert len(bson.encode(session["metadata"])) <= 66 * 1024
+    assert set((await repository.get_metadata("large"))["metadata"]) == {"one", "two", "topic"}
+
+
+@pytest.mark.parametrize("metadata", [None, "text", [1], 7])
+async def test_metadata_that_is_no_object_is_listed_as_none(driver: Driver, metadata: Any) -> None:
+    repository = await sessions(driver, "a")
+    await driver.change({"$set": {"metadata": metadata}}, "a")
+
+    [session] = (await repository.list_sessions())["sessions"]
+    assert session["metadata"] == {}
+
+
+async def test_a_page_may_be_as_large_as_a_number_can_be(driver: Driver) -> None:
+    repository = await sessions(driver, "a")
+
+    for limit in (2**31 - 2, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, 10**30):
+        assert await listed(repository, limit=limit) == ["a"]
+
+
+@pytest.mark.parametrize("limit", [True, 1.0, "1", None])
+async def test_the_size_of_a_page_is_an_integer(driver: Driver, limit: Any) -> None:
+    with pytest.raises(TypeError, match="invalid limit"):
+        await driver.repository().list_sessions(limit=limit)
+
+
+async def test_a_cursor_of_any_length_is_refused_in_few_words(driver: Driver) -> None:
+    for cursor in ("A" * 1_000_000, base64.urlsafe_b64encode(bson.encode({"c": FIRST, "i": "x" * 100_000})).decode()):
+        with pytest.raises(ValueError, match="cursor") as raised:
+            await driver.repository().list_sessions(cursor=cursor)
+        assert len(str(raised.value)) < 200

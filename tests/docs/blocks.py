@@ -6,6 +6,8 @@ A block stands as a reader sees it. Around it, out of sight:
   the package exports are imported;
 - more can be declared in a comment right before the block: `<!-- given` and a line break, then code, then `-->`;
 - `await`, `async with` and `async for` at the top level are put into a coroutine function;
+- a block that does not run as it is pasted, since it needs such names or awaits outside of a function, says so to its
+  reader: it is a "fragment" by its title;
 - a comment `<!-- check only -->` before a block that is complete keeps it from being run.
 
 A block that is complete is run; every block is checked by mypy.
@@ -28,7 +30,7 @@ DOCS = ROOT / "docs"
 
 _BLOCK = re.compile(
     r"^[ ]*(?:<!-- (?P<comment>given\n.*?|check only)\s*-->\s*?\n+[ ]*)?"
-    r"```python[^\n]*\n(?P<code>.*?)^[ ]*```",
+    r"```python(?P<title>[^\n]*)\n(?P<code>.*?)^[ ]*```",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -70,6 +72,7 @@ class Block:
         code: What the reader sees.
         given: What a comment before it declares.
         check_only: Whether a comment keeps it from being run.
+        marked: Whether its title says that it is a fragment.
     """
 
     page: str
@@ -77,6 +80,7 @@ class Block:
     code: str
     given: str = ""
     check_only: bool = False
+    marked: bool = False
 
     @property
     def name(self) -> str:
@@ -93,6 +97,11 @@ class Block:
     def complete(self) -> bool:
         """Whether it can be run as it stands."""
         return not (self.undefined or self.given or self.check_only)
+
+    @property
+    def fragment(self) -> bool:
+        """Whether a reader cannot run it as it is pasted."""
+        return bool(self.undefined or self.given or self.awaits)
 
     @property
     def awaits(self) -> bool:
@@ -130,6 +139,7 @@ def _blocks(page: Path) -> Iterator[Block]:
             code=textwrap.dedent(found["code"]),
             given=textwrap.dedent(comment.partition("\n")[2]) if comment.startswith("given") else "",
             check_only=comment == "check only",
+            marked='title="fragment"' in found["title"],
         )
 
 

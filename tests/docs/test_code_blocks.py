@@ -65,11 +65,17 @@ def type_errors(blocks: Sequence[Block], folder: Path) -> list[str]:
     return sorted(re.sub(r"^\S*/", "", line) for line in checked.stdout.splitlines() if ": error:" in line)
 
 
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_a_fragment_says_so_and_nothing_else_does(block: Block) -> None:
+    assert block.marked == block.fragment, f'begin it with ```python title="fragment" ({block.undefined})'
+
+
 def test_a_block_is_told_by_what_it_needs() -> None:
     complete = Block("page.md", 1, "import os\n\n\ndef name():\n    return os.name\n")
     needs = Block("page.md", 2, "async with manager as opened:\n    print(opened, session_id)\n")
 
     assert (complete.complete, complete.awaits) == (True, False)
+    assert (complete.fragment, needs.fragment) == (False, True)
     assert (needs.complete, needs.awaits, needs.undefined) == (False, True, ["manager", "session_id"])
     assert "import AsyncMongoDBSessionManager" in needs.module()
 

@@ -11,9 +11,12 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
+from pymongo.errors import OperationFailure
 
+from ..client import Collection
 from ..schema import values
 from ..schema.messages import bson_date, parse_date
+from ..schema.metadata import COUNTER
 from ..schema.names import check_agent_id, encode_name, metadata_path
 from .session_data import metadata_of
 
@@ -21,6 +24,14 @@ NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 SUMMARY_PROJECTION = dict.fromkeys(
     ("session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
 )
+
+SHOWN_METADATA_BYTES = 64 * 1024
+"""Metadata of more bytes are not loaded as a whole by whoever lists sessions, only their short fields."""
+
+_SHORT_FIELD_BYTES = 1024
+_SHORT_FIELDS = 64
+
+_LONGEST_CURSOR = 64 * 1024
 
 Position = tuple[Any, str]
 """Where a page ended: the date of its last session, or what other tools left in its place, and its id."""
@@ -88,6 +99,8 @@ def position_of(cursor: str) -> Position:
     Raises:
         ValueError: No page ended with this cursor.
     """
+    if not isinstance(cursor, str) or len(cursor) > _LONGEST_CURSOR:
+        raise _no_cursor(cursor)
     try:
         last: dict[str, Any] = bson.decode(base64.urlsafe_b64decode(cursor.encode()), _ANY_DATE)
         created_at, session_id = last["c"], last["i"]
@@ -96,8 +109,12 @@ def position_of(cursor: str) -> Position:
         if not isinstance(session_id, str):
             raise ValueError("not a session id")
     except (bson.errors.BSONError, binascii.Error, AttributeError, UnicodeError, KeyError, ValueError):
-        raise ValueError(f"cursor {cursor!r} was not returned by list_sessions()") from None
+        raise _no_cursor(cursor) from None
     return created_at, session_id
+
+
+def _no_cursor(cursor: object) -> ValueError:
+    return ValueError(f"invalid cursor: {repr(cursor)[:80]} is not one that list_sessions() returned")
 
 
 def cursor_after(document: Mapping[str, Any]) -> str:
@@ -106,9 +123,56 @@ def cursor_after(document: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(bson.encode(position)).decode()
 
 
+async def summaries(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+    """Return at most `limit` sessions, newest first, with the fields that a list shows.
+
+    Of metadata larger than `SHOWN_METADATA_BYTES` only short fields are read, and `metadata_left_out` is set.
+    """
+    pipeline: list[dict[str, Any]] = [
+        {"$match": query},
+        {"$sort": dict(NEWEST_FIRST)},
+        {"$limit": limit},
+        {"$project": _SHOWN},
+    ]
+    found = await _aggregated(collection, pipeline)
+    if found is None:
+        found = await _summaries_by_find(collection, query, limit)
+    uncounted = {document["_id"]: document for document in found if not isinstance(document.get("summary"), Mapping)}
+    if uncounted:
+        counts = await _aggregated(collection, [{"$match": {"_id": {"$in": list(uncounted)}}}, *_COUNTS])
+        for entry in counts or ():
+            uncounted[entry["_id"]]["summary"] = entry
+    return found
+
+
+async def _aggregated(collection: Collection, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return what comes out of a pipeline, None where the server does not know its expressions."""
+    try:
+        return await collection.aggregate(pipeline)
+    except NotImplementedError:  # the mock's way to say it
+        return None
+    except OperationFailure as error:
+        if error.code is not None and error.code not in _NO_SUCH_EXPRESSION:
+            raise
+        return None
+
+
+async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+    """Do it without `$bsonSize`, which servers before 4.4 lack: by what the documents count themselves."""
+    head = {**{name: 1 for name in SUMMARY_PROJECTION if name != "metadata"}, COUNTER: 1}
+    found = await collection.find(query, head, sort=NEWEST_FIRST, limit=limit)
+    small = {"_id": {"$in": [document["_id"] for document in found]}, COUNTER: {"$lte": SHOWN_METADATA_BYTES}}
+    whole = {document["_id"]: document for document in await collection.find(small, {"metadata": 1})}
+    for document in found:
+        document["metadata_left_out"] = document["_id"] not in whole
+        document["metadata"] = whole.get(document["_id"], {}).get("metadata")
+    return found
+
+
 def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a list shows of a session: no messages."""
-    summary = document.get("summary") or {}
+    stored = document.get("summary")
+    summary = stored if isinstance(stored, Mapping) else {}
     return {
         "session_id": document["_id"],
         "application_name": document.get("application_name"),
@@ -116,11 +180,45 @@ def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "updated_at": _date_or_none(document.get("updated_at")),
         "expires_at": document.get("expires_at"),
         **metadata_of(document),
+        **({"metadata_left_out": True} if document.get("metadata_left_out") else {}),
         "agents_count": summary.get("agents"),
         "messages_count": summary.get("messages"),
         "feedbacks_count": summary.get("feedbacks"),
         "usage": summary.get("usage") or {},
     }
+
+
+def _if_object(value: Any, then: Any, otherwise: Any) -> dict[str, Any]:
+    return {"$cond": [{"$eq": [{"$type": value}, "object"]}, then, otherwise]}
+
+
+def _size(value: Any) -> dict[str, Any]:
+    return {"$cond": [{"$isArray": value}, {"$size": value}, 0]}
+
+
+_IS_SHORT = {"$lte": [{"$bsonSize": {"v": "$$field.v"}}, _SHORT_FIELD_BYTES]}
+_FIELDS = {"$filter": {"input": {"$objectToArray": "$metadata"}, "as": "field", "cond": _IS_SHORT}}
+_IS_SMALL = {"$lte": [{"$bsonSize": "$metadata"}, SHOWN_METADATA_BYTES]}
+_PART = {"$arrayToObject": {"$slice": [_FIELDS, _SHORT_FIELDS]}}
+_SHOWN = {
+    **SUMMARY_PROJECTION,
+    "metadata": _if_object("$metadata", {"$cond": [_IS_SMALL, "$metadata", _PART]}, None),
+    "metadata_left_out": _if_object("$metadata", {"$not": [_IS_SMALL]}, False),
+}
+_NO_SUCH_EXPRESSION = frozenset({115, 168, 303, 31325})
+
+_AGENTS = {"$objectToArray": _if_object("$agents", "$agents", {})}
+_COUNTS: list[dict[str, Any]] = [
+    {"$project": {"agents": _AGENTS, "feedbacks": _size("$feedbacks")}},
+    {
+        "$project": {
+            "agents": {"$size": "$agents"},
+            "messages": {"$sum": {"$map": {"input": "$agents", "as": "agent", "in": _size("$$agent.v.messages")}}},
+            "feedbacks": 1,
+        }
+    },
+]
+"""What a document without a summary holds, counted by the server: no message is sent."""
 
 
 def cutoff(older_than: datetime | timedelta) -> datetime:

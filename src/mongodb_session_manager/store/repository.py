@@ -25,6 +25,7 @@ from ..schema.archives import FEEDBACKS, Archive, at, messages_pipeline
 from ..schema.messages import encode_message, iso_date, now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
 from ..schema.sessions import StoredSession, new_session
 from . import listing, session_data
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
 
 _ATTEMPTS = 10
+_NO_NUMBER = -1
 
 
 class AsyncMongoDBSessionRepository:
@@ -333,9 +335,14 @@ class AsyncMongoDBSessionRepository:
             AgentNotFoundError: The session has no such agent.
             SessionNotFoundError: No such session.
             SessionStoreError: The number is not the next one.
+            TypeError: The number is no integer.
         """
+        number = check_whole_number("message_id", session_message.message_id)
         document, payloads = _message(session_message, agent_id)
-        record = Record(session_message.message_id, session_message.message, session_message, document)
+        # No message has the number that stands for one which cannot be stored: the session tells which is the next.
+        record = Record(
+            number if is_message_number(number) else _NO_NUMBER, session_message.message, session_message, document
+        )
         record.payloads, record.size = payloads, values.encoded_size(document)
         changes = AgentChanges(
             check_agent_id(agent_id), encode_name(agent_id), create=False, expected=record.message_id, records=[record]
@@ -346,7 +353,7 @@ class AsyncMongoDBSessionRepository:
         if changes.key not in head.next_ids:
             raise AgentNotFoundError(session_id, agent_id)
         raise SessionStoreError(
-            f"message {record.message_id} of agent {agent_id!r} in session {session_id!r} cannot be appended: "
+            f"message {number} of agent {agent_id!r} in session {session_id!r} cannot be appended: "
             f"its next message is number {head.next_ids[changes.key]}"
         )
 
@@ -359,8 +366,10 @@ class AsyncMongoDBSessionRepository:
             CorruptMessageError: It cannot be read.
             TypeError: The number is no integer.
         """
-        if isinstance(message_id, bool) or not isinstance(message_id, int):
-            raise TypeError(f"message_id must be an integer, not {type(message_id).__name__}")
+        if not is_message_number(check_whole_number("message_id", message_id)):
+            check_session_id(session_id)
+            check_agent_id(agent_id)
+            return None
         with suppress(SessionNotFoundError):
             if (found := await self._agents.message(session_id, agent_id, message_id)) is not None:
                 return session_message(found, original=True)
@@ -375,8 +384,12 @@ class AsyncMongoDBSessionRepository:
             MessageNotFoundError: The agent has no such message.
             SessionNotFoundError: No such session.
             SessionStoreError: The message was redacted, and this would undo it.
+            TypeError: The number of the message is no integer.
         """
         key = encode_name(check_agent_id(agent_id))
+        if not is_message_number(check_whole_number("message_id", session_message.message_id)):
+            await self._writer.head(session_id)
+            raise MessageNotFoundError(session_id, agent_id, session_message.message_id)
         fields, payloads = _message(session_message, agent_id)
         for name in ("created_at", "updated_at"):
             del fields[name]
@@ -431,8 +444,11 @@ class AsyncMongoDBSessionRepository:
             AgentNotFoundError: The session has no such agent.
             CorruptMessageError: One of them cannot be read.
             SessionNotFoundError: No such session.
+            TypeError: One of them is no integer.
             ValueError: A negative limit or offset.
         """
+        offset = check_whole_number("offset", offset)
+        limit = None if limit is None else check_whole_number("limit", limit)
         if offset < 0 or (limit is not None and limit < 0):
             raise ValueError(f"limit and offset must not be negative, got limit={limit!r}, offset={offset!r}")
         found = await self._agents.messages(session_id, agent_id, limit, offset)
@@ -647,7 +663,8 @@ class AsyncMongoDBSessionRepository:
 
         Returns:
             `{"sessions": [{"session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata",
-            "agents_count", "messages_count", "feedbacks_count", "usage"}], "next_cursor": str | None}`.
+            "agents_count", "messages_count", "feedbacks_count", "usage"}], "next_cursor": str | None}`. Of metadata
+            larger than 64 KB only short fields are there, and `"metadata_left_out": True`; `get_metadata` has all.
 
         Raises:
             InvalidNameError: A metadata key is not allowed.
@@ -655,6 +672,7 @@ class AsyncMongoDBSessionRepository:
             ValueError: A limit below 1, a cursor that no page ended with, or a date without a time zone. Naive dates
                 among the values in `metadata` are UTC, as they are stored.
         """
+        limit = min(check_whole_number("limit", limit), INT32_MAX - 1)
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         query = listing.session_filter(
@@ -668,12 +686,7 @@ class AsyncMongoDBSessionRepository:
         )
         if cursor is not None:
             query = listing.after_position(query, listing.position_of(cursor))
-        found = await self._store.collection.find(
-            query,
-            listing.SUMMARY_PROJECTION,
-            sort=listing.NEWEST_FIRST,
-            limit=limit + 1,
-        )
+        found = await listing.summaries(self._store.collection, query, limit + 1)
         page = found[:limit]
         more = len(found) > limit
         return {

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import SessionNotFoundError
 from ..schema.agents import StoredAgent, find_agents, usage_of_messages
-from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, committed, segments_of
 from ..schema.messages import read_date
 from ..schema.sessions import StoredSession
 from ..store.batches import Document
@@ -149,13 +148,64 @@ class SessionReader:
         for entry in stored:
             start, stop = ranges[entry.key]
             names = None if fields is None else fields[entry.kind]
-            with suppress(MissingSegmentsError):
-                sealed = await self._history.items(
-                    {**head.document, "_id": head.session_id}, entry.entry, entry.archive, start, stop, names
-                )
-                found[entry.key] = [*sealed, *tails[entry.key]]
-            if entry.key not in found:
-                raise ListMovedError from None
+            stop = min(stop, entry.archive.count)
+            sealed = await self._sealed(head, entry, start, stop, names) if start < stop else []
+            if sealed is None:
+                # Sealed anew since the tails were read, or not there at all, which the tails tell.
+                tails = await self._tails(head.session_id, stored, ranges, fields)
+                sealed = await self._what_is_there(head, entry, range(start, stop), names)
+            found[entry.key] = [*sealed, *tails[entry.key]]
+        return found
+
+    async def _sealed(
+        self, head: StoredHead, entry: ItemList, start: int, stop: int, names: Sequence[str] | None
+    ) -> list[Any] | None:
+        """Return sealed items, None when a segment that should hold some is not there."""
+        if not isinstance(head.document.get("incarnation"), str):
+            return None
+        document = {**head.document, "_id": head.session_id}
+        try:
+            return await self._history.items(document, entry.entry, entry.archive, start, stop, names)
+        except MissingSegmentsError:
+            return None
+
+    async def _what_is_there(
+        self, head: StoredHead, entry: ItemList, positions: range, names: Sequence[str] | None
+    ) -> list[Any]:
+        """Return sealed items, None in the place of each that is missing; a document may promise what nobody stored."""
+        found = await self._sealed(head, entry, positions.start, positions.stop, names)
+        if found is not None:
+            return found
+        if len(positions) == 1 or not isinstance(head.document.get("incarnation"), str):
+            return [None] * len(positions)
+        middle = len(positions) // 2
+        first = await self._what_is_there(head, entry, positions[:middle], names)
+        return first + await self._what_is_there(head, entry, positions[middle:], names)
+
+    async def weights(
+        self, head: StoredHead, ranges: Mapping[str, tuple[int, int]]
+    ) -> dict[str, list[tuple[range, int]]]:
+        """Return what reading sealed items takes: bytes of each segment that the ranges touch, and its positions.
+
+        Args:
+            head: The session.
+            ranges: The positions, by key of the list.
+        """
+        found: dict[str, list[tuple[range, int]]] = {}
+        for entry in head.lists:
+            start, stop = ranges.get(entry.key, (0, 0))
+            stop = min(stop, entry.archive.count)
+            if entry.held is not None or start >= stop:
+                continue
+            query = {
+                **segments_of(head.session_id, head.document.get("incarnation", ""), entry.entry, entry.archive),
+                **committed(entry.archive),
+                "start": {"$lt": stop},
+                "end": {"$gt": start},
+            }
+            fields = {"start": 1, "end": 1, "bytes": {"$bsonSize": "$$ROOT"}}
+            segments = await self._history.segments.aggregate([{"$match": query}, {"$project": fields}])
+            found[entry.key] = [(range(part["start"], part["end"]), part["bytes"]) for part in segments]
         return found
 
     async def _tails(
@@ -201,7 +251,7 @@ def _array(path: str) -> Document:
 
 
 def _slice(path: str, start: int, length: int, names: Sequence[str] | None) -> Document:
-    if length <= 0:
+    if length <= 0 or start > _LARGEST_SLICE:
         return {"$literal": []}
     part: Document = {"$slice": [_array(f"${path}"), start, min(length, _LARGEST_SLICE)]}
     if names is None:
@@ -229,6 +279,8 @@ _HEAD: Document = {
                                 {"$not": [_is("$$agent.v", "object")]},
                                 {"$not": [_is("$$agent.v.agent_data", "object")]},
                                 {"$not": [_is("$$agent.v.messages", "array", "missing")]},
+                                {"$not": [_is("$$agent.v.archived_count", "int", "long", "missing", "null")]},
+                                {"$not": [_is("$$agent.v.archive", "object", "missing", "null")]},
                                 # What no path can address.
                                 {"$regexMatch": {"input": "$$agent.k", "regex": r"[.$]|^$"}},
                             ]

@@ -104,7 +104,8 @@ def _complete(document: Document, found: Document | None, sealed: Mapping[tuple[
         return document
     summary = document.get("summary")
     counted = dict(summary) if isinstance(summary, Mapping) else {}
-    moved = sealed.get((document["_id"], document.get("incarnation")), {})
+    incarnation = document.get("incarnation")
+    moved = sealed.get((document["_id"], incarnation), {}) if isinstance(incarnation, str) else {}
     found["ratings"] = _sum(found["ratings"], moved.get("ratings", {}))
     title = document.get("title")
     if not isinstance(title, str):

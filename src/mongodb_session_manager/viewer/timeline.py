@@ -23,6 +23,9 @@ from .items import ItemReader
 from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
 from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem
 
+PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of sealed items that a page reads at once; one item may be more."""
+
 _ATTEMPTS = 5
 _LONGEST_CURSOR = 64 * 1024
 _LARGEST_POSITION = 2**40
@@ -80,6 +83,10 @@ class Position:
         if self.places is None:
             return entry.first if self.ascending else entry.count
         return min(max(self.places.get(list_name(entry), 0), entry.first), entry.count)
+
+
+Place = tuple[datetime, str, int]
+"""An item's date, the key of its list, and its position there."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +162,8 @@ class TimelineReader:
 
     async def _page(self, session_id: str, position: Position, limit: int, whole: bool) -> Page:
         head = await self._reader.head(session_id)
-        order = await self._order(head, position, limit)
-        taken: dict[str, tuple[int, int]] = {}
-        for _, key, place in order:
-            first, last = taken.get(key, (place, place))
-            taken[key] = (min(first, place), max(last, place))
-        ranges = {key: (first, last + 1) for key, (first, last) in taken.items()}
+        order = await self._affordable(head, await self._order(head, position, limit))
+        ranges = _ranges(order)
         found = await self._reader.stretch(head, ranges, None)
         reader = ItemReader(session_id, whole=whole)
         shown: dict[tuple[str, int], Item] = {}
@@ -183,7 +186,21 @@ class TimelineReader:
         items = [shown[key, place] for _, key, place in order if (key, place) in shown]
         return Page(head, items, Position(position.ascending, places), more)
 
-    async def _order(self, head: StoredHead, position: Position, limit: int) -> list[tuple[datetime, str, int]]:
+    async def _affordable(self, head: StoredHead, order: list[Place]) -> list[Place]:
+        """Return as much of a page's beginning as may be read at once: a few items can be hundreds of megabytes."""
+        weights = await self._reader.weights(head, _ranges(order))
+        counted: set[tuple[str, int]] = set()
+        left = PAGE_BYTES
+        for number, (_, key, place) in enumerate(order):
+            for positions, size in weights.get(key, ()):
+                if place in positions and (key, positions.start) not in counted:
+                    counted.add((key, positions.start))
+                    left -= size
+            if left < 0 and number:
+                return order[:number]
+        return order
+
+    async def _order(self, head: StoredHead, position: Position, limit: int) -> list[Place]:
         """Return what comes next: its date, list and position there."""
         ranges: dict[str, tuple[int, int]] = {}
         for entry in head.lists:
@@ -210,6 +227,15 @@ class TimelineReader:
             reverse=not position.ascending,
         )
         return list(islice(merged, limit))
+
+
+def _ranges(order: list[Place]) -> dict[str, tuple[int, int]]:
+    """Return the positions that a page takes, by key of the list, from the first to before the end."""
+    taken: dict[str, tuple[int, int]] = {}
+    for _, key, place in order:
+        first, stop = taken.get(key, (place, place + 1))
+        taken[key] = (min(first, place), max(stop, place + 1))
+    return taken
 
 
 def _dated(entry: ItemList, items: list[Any], start: int, ascending: bool) -> Iterator[tuple[datetime, str, int]]:
