@@ -19,7 +19,6 @@ Index = tuple[Any, dict[str, Any]]
 
 OBSTACLES: dict[str, Index] = {
     "a plain index": ([("expires_at", 1)], {}),
-    "a descending one": ([("expires_at", -1)], {}),
     "one with a name of its own": ([("expires_at", 1)], {"name": "mine"}),
     "one that expires later": ([("expires_at", 1)], {"expireAfterSeconds": 3600}),
     "one for some sessions": (
@@ -27,11 +26,12 @@ OBSTACLES: dict[str, Index] = {
         {"expireAfterSeconds": 0, "partialFilterExpression": {"application_name": "shop"}},
     ),
     "one on something else under its name": ([("other", 1)], {"name": "expires_at_1"}),
-    "a hashed one": ([("expires_at", "hashed")], {}),
 }
 FINE: dict[str, Index] = {
     "ours": ([("expires_at", 1)], {"expireAfterSeconds": 0}),
     "ours under another name": ([("expires_at", 1)], {"expireAfterSeconds": 0, "name": "mine"}),
+    "a descending one": ([("expires_at", -1)], {}),
+    "a hashed one": ([("expires_at", "hashed")], {}),
     "a compound one": ([("expires_at", 1), ("application_name", 1)], {}),
 }
 
@@ -87,6 +87,16 @@ def test_the_sync_manager_says_it_too(mongo_uri: str, mongo_client: Documents, d
 
     with pytest.raises(ValueError, match="dropIndex"):
         MongoDBSessionManager("s-1", mongo_uri, database_name, "sessions", ttl=60)
+
+
+async def test_it_is_made_once(mongo_uri: str, database_name: str) -> None:
+    recorder = CommandRecorder()
+    for _ in range(3):
+        async with manager(mongo_uri, database_name, ttl=60, event_listeners=[recorder]):
+            pass
+
+    assert "listIndexes" not in recorder.names
+    assert recorder.names.count("createIndexes") == 6
 
 
 async def test_it_is_looked_up_once(mongo_uri: str, database_name: str) -> None:

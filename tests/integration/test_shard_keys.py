@@ -55,7 +55,7 @@ def addressed(command: Command) -> Iterator[Mapping[str, Any]]:
 
 def is_targeted(command: Command) -> bool:
     """Tell whether a command reaches one shard for each thing that it asks for."""
-    if command.name in ("createIndexes", "killCursors"):
+    if command.name in ("createIndexes", "killCursors", "listIndexes"):  # The last asks one shard.
         return True
     assert command.collection is not None or command.name == "getMore"
     key = SHARD_KEYS.get(command.collection or "", "")

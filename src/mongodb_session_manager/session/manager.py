@@ -157,7 +157,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             )
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
         if self._wants_expiry:
-            await check_expiry(self._store.handle, self._store.database_name, self._store.collection_name)
+            address = self._store.handle, self._store.database_name, self._store.collection_name
+            await check_expiry(*address, make=self._ensure_indexes)
         if not await self._lifetime.open(names):
             return self  # Opened by another task meanwhile; that one's view is in use.
         if self._ensure_indexes:

@@ -108,11 +108,12 @@ class _ExpiryIndexError(SessionStoreError, ValueError):
     """An index stands where the one has to be that lets sessions expire."""
 
 
-async def check_expiry(handle: ClientHandle, database: str, collection: str) -> None:
+async def check_expiry(handle: ClientHandle, database: str, collection: str, *, make: bool) -> None:
     """Check that no index keeps sessions, and what belongs to them, from expiring; once per process and collection.
 
     The server keeps one index of a kind on a field: one on `expires_at` under other options keeps out the one that this
-    library makes. Nothing is checked where the indexes cannot be read.
+    library makes. Nothing is checked where the indexes cannot be read. With `make` the index is made on the way, which
+    the server refuses at once when another one is there.
 
     Raises:
         SessionStoreError: There is such an index; the message says how to drop it.
@@ -122,8 +123,13 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str) -> 
         if key in _expires:
             return
     for name in (collection, *(f"{collection}{suffix}" for suffix in child_index_specs())):
+        target = handle.collection(database, name)
         try:
-            information = await handle.collection(database, name).index_information()
+            if make and await _makes_expiry(target):
+                continue
+            information = await target.index_information()
+        except TimeoutError:
+            continue  # It is being made, so nothing is in its way.
         except PyMongoError as error:
             # Without the privilege it stays unknown; without the server, whoever opens a session hears of that anyway.
             if getattr(error, "code", None) == _UNAUTHORIZED:
@@ -140,6 +146,18 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str) -> 
         _expires.add(key)
 
 
+async def _makes_expiry(target: Collection) -> bool:
+    """Make the index that lets sessions expire; False when another one is in its way, or may be."""
+    try:
+        async with asyncio.timeout(FINISH_WAIT_S):
+            await target.create_indexes([IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)])
+    except OperationFailure as error:
+        if error.code not in _EXISTS_OTHERWISE:
+            raise
+        return False
+    return True
+
+
 def _obstacle(information: Mapping[str, Any]) -> str | None:
     """Return the name of an index that stands in the way of expiry; None when sessions expire, or can."""
     named: str | None = None
@@ -147,7 +165,7 @@ def _obstacle(information: Mapping[str, Any]) -> str | None:
         fields = [field for field, _ in index["key"]]
         if fields == ["expires_at"] and index.get("expireAfterSeconds") == 0 and not _is_partial(index):
             return None
-        if fields == ["expires_at"] or name == _EXPIRY_NAME:
+        if list(index["key"]) == [("expires_at", ASCENDING)] or name == _EXPIRY_NAME:
             named = name
     return named
 

@@ -128,14 +128,11 @@ async def summaries(collection: Collection, query: Mapping[str, Any], limit: int
 
     Of metadata larger than `SHOWN_METADATA_BYTES` only short fields are read, and `metadata_left_out` is set.
     """
-    pipeline: list[dict[str, Any]] = [
-        {"$match": query},
-        {"$sort": dict(NEWEST_FIRST)},
-        {"$limit": limit},
-        {"$project": _SHOWN},
-    ]
-    found = await _aggregated(collection, pipeline)
-    if found is None:
+    try:
+        found = await collection.find(query, _SHOWN, sort=NEWEST_FIRST, limit=limit)
+    except (OperationFailure, ValueError) as error:  # the latter is the mock's way to say it
+        if isinstance(error, OperationFailure) and error.code not in _NO_SUCH_EXPRESSION:
+            raise
         found = await _summaries_by_find(collection, query, limit)
     uncounted = {document["_id"]: document for document in found if not isinstance(document.get("summary"), Mapping)}
     if uncounted:
@@ -205,7 +202,7 @@ _SHOWN = {
     "metadata": _if_object("$metadata", {"$cond": [_IS_SMALL, "$metadata", _PART]}, None),
     "metadata_left_out": _if_object("$metadata", {"$not": [_IS_SMALL]}, False),
 }
-_NO_SUCH_EXPRESSION = frozenset({115, 168, 303, 31325})
+_NO_SUCH_EXPRESSION = frozenset({2, 115, 168, 303, 31325})
 
 _AGENTS = {"$objectToArray": _if_object("$agents", "$agents", {})}
 _COUNTS: list[dict[str, Any]] = [
