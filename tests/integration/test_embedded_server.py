@@ -399,3 +399,47 @@ async def test_an_async_start_in_a_cancelled_scope_leaves_nothing(temporary_fold
     assert scope.cancelled_caught
     assert server.pids == ()
     assert _is_empty(temporary_folder)
+
+
+@pytest.mark.parametrize("topology", ["standalone", "replica_set", "three_nodes"])
+def test_a_server_lets_only_its_owner_in(topology: Topology, temporary_folder: Path) -> None:
+    with EmbeddedMongo(topology) as server:
+        with _connected(server) as client:
+            client.test.things.insert_one({"_id": 1})
+        for port in server.ports:
+            with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as stranger:
+                commands: list[dict[str, Any]] = [
+                    {"find": "things"},
+                    {"insert": "things", "documents": [{}]},
+                    {"listDatabases": 1},
+                    {"createUser": "me", "pwd": "x", "roles": ["root"]},
+                    {"replSetGetConfig": 1},
+                    {"shutdown": 1},
+                ]
+                for command in commands:
+                    with pytest.raises(OperationFailure, match="requires authentication"):
+                        stranger.admin.command(command)
+        modes = {path.stat().st_mode & 0o777 for path in temporary_folder.rglob("key")}
+        folders = [path for path in temporary_folder.iterdir() if path.is_dir()]
+
+        assert modes == {0o600}
+        assert all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
+        assert server.uri.partition("@")[0].rpartition(":")[2] not in repr(server)
+
+
+def test_each_server_has_a_password_of_its_own_and_kept_data_gets_the_new_one(tmp_path: Path) -> None:
+    passwords = []
+    for number in range(2):
+        with EmbeddedMongo("replica_set", data_dir=tmp_path / "kept") as server, _connected(server) as client:
+            passwords.append(server.uri.partition("@")[0])
+            client.test.things.insert_one({"_id": number})
+            assert client.test.things.count_documents({}) == number + 1
+
+    assert len(set(passwords)) == 2
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
+
+
+def test_a_server_without_a_password_has_to_be_asked_for() -> None:
+    with EmbeddedMongo("standalone", auth=False) as server, _connected(server) as client:
+        client.test.things.insert_one({"_id": 1})
+        assert "@" not in server.uri

@@ -8,16 +8,28 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ._credentials import USER, Credentials
+
 REPLICA_SET = "rs0"
 
 _NOT_YET_INITIALIZED = 94
+_USER_EXISTS = 51003
 _PROBE_TIMEOUT_MS = 2000
 
 
 class Probe:
-    """A short-lived connection to one server, whatever its role; never to the whole set."""
+    """A short-lived connection to one server, whatever its role; never to the whole set.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: The server's.
+        credentials: What it was started with, None for a server that lets everybody in.
+    """
+
+    def __init__(self, port: int, credentials: Credentials | None) -> None:
+        # The server knows itself by its key, before there is any user.
+        known: dict[str, Any] = {}
+        if credentials is not None:
+            known = {"username": "__system", "password": credentials.key, "authSource": "local"}
         self._client: MongoClient[dict[str, Any]] = MongoClient(
             "127.0.0.1",
             port,
@@ -28,6 +40,7 @@ class Probe:
             serverSelectionTimeoutMS=_PROBE_TIMEOUT_MS,
             socketTimeoutMS=_PROBE_TIMEOUT_MS,
             maxPoolSize=1,
+            **known,
         )
 
     def close(self) -> None:
@@ -61,6 +74,22 @@ class Probe:
             config = {**stored, "members": members, "settings": settings, "version": stored["version"] + 1}
             config.pop("term", None)
             self._client.admin.command("replSetReconfig", config, force=True)
+
+    def add_user(self, credentials: Credentials, members: int) -> None:
+        """Make the user of a new server, or give that of stored data its new password; on the primary, for all members.
+
+        Args:
+            credentials: The user's.
+            members: Servers that must know it before anybody comes with it.
+        """
+        concern: dict[str, Any] = {"w": members, "wtimeout": _PROBE_TIMEOUT_MS * 5} if members > 1 else {"w": 1}
+        fields = {"pwd": credentials.password, "roles": ["root"], "writeConcern": concern}
+        try:
+            self._client.admin.command({"createUser": USER, **fields})
+        except OperationFailure as error:
+            if error.code != _USER_EXISTS:
+                raise
+            self._client.admin.command({"updateUser": USER, **fields})
 
     def _stored_config(self) -> Mapping[str, Any] | None:
         try:

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from . import _cleanup
 from ._binary import executable, find_mongod
+from ._credentials import USER, Credentials
 from ._errors import EmbeddedMongoError
 from ._node import Node
 from ._replica_set import REPLICA_SET, Probe
@@ -53,6 +54,8 @@ class EmbeddedMongo:
         mongod_args: More arguments for every `mongod`, such as `["--setParameter", "ttlMonitorSleepSecs=1"]`.
         election_timeout_ms: How long three nodes wait for a lost primary; the server's own default is 10000.
         startup_timeout_s: How long the server may take to become writable.
+        auth: Let only those in who have the password that `uri` holds; it is random. Without it every user of this
+            machine can read and change everything.
         binary: The server program. None: `MONGOD_BINARY`, then `PATH`, then the extra `embedded`.
     """
 
@@ -65,6 +68,7 @@ class EmbeddedMongo:
         mongod_args: Sequence[str] = (),
         election_timeout_ms: int = 1000,
         startup_timeout_s: float = 60.0,
+        auth: bool = True,
         binary: str | os.PathLike[str] | None = None,
     ) -> None:
         if topology not in get_args(Topology):
@@ -76,6 +80,8 @@ class EmbeddedMongo:
         self._election_timeout_ms = election_timeout_ms
         self._startup_timeout_s = startup_timeout_s
         self._binary = None if binary is None else Path(binary)
+        self._credentials = Credentials() if auth else None
+        self._key_file: Path | None = None
         self._lock = threading.Lock()
         self._nodes: list[Node] = []
         self._watcher: Watcher | None = None
@@ -86,11 +92,14 @@ class EmbeddedMongo:
 
     @property
     def uri(self) -> str:
-        """Connection string of the whole server."""
+        """Connection string of the whole server; it holds the password."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self._started().ports)
-        return (
-            f"mongodb://{hosts}/" if self._topology == "standalone" else f"mongodb://{hosts}/?replicaSet={REPLICA_SET}"
-        )
+        options = [] if self._topology == "standalone" else [f"replicaSet={REPLICA_SET}"]
+        user = ""
+        if self._credentials is not None:
+            user = f"{USER}:{self._credentials.password}@"
+            options.append("authSource=admin")
+        return f"mongodb://{user}{hosts}/" + ("?" + "&".join(options) if options else "")
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -139,7 +148,7 @@ class EmbeddedMongo:
             deadline = time.monotonic() + self._startup_timeout_s
             self._launch(node)
             self._wait_for([node], node.listening, "did not begin to listen", deadline, halt)
-            with _probes([node]) as probes:
+            with _probes([node], self._credentials) as probes:
                 self._wait_for([node], lambda: probes[0].role() is not None, "did not come back", deadline, halt)
 
     def primary_index(self, timeout_s: float = 30.0) -> int:
@@ -150,7 +159,7 @@ class EmbeddedMongo:
         """
         nodes = self._started()._nodes
         deadline = time.monotonic() + timeout_s
-        with _probes(nodes) as probes:
+        with _probes(nodes, self._credentials) as probes:
             while True:
                 for index, node in enumerate(nodes):
                     if node.running and probes[index].role() == "primary":
@@ -231,6 +240,8 @@ class EmbeddedMongo:
             self._temporary = Path(tempfile.mkdtemp(prefix="embedded-mongod-"))
         folder = self._temporary or self._data_dir
         assert folder is not None
+        if self._credentials is not None:
+            self._key_file = self._credentials.store(folder)
         self._watcher = Watcher(self._temporary)
 
         deadline = time.monotonic() + self._startup_timeout_s
@@ -240,18 +251,26 @@ class EmbeddedMongo:
             self._launch(node)
         for node in self._nodes:
             self._wait_for([node], node.listening, "did not begin to listen", deadline, halt)
-        with _probes(self._nodes) as probes:
+        with _probes(self._nodes, self._credentials) as probes:
             if self._topology != "standalone":
                 probes[0].form(self.ports, self._election_timeout_ms if count > 1 else None)
             self._wait_for(self._nodes, lambda: _usable(probes), "did not become writable", deadline, halt)
+            if self._credentials is not None:
+                primary = next(probe for probe in probes if probe.role() == "primary")
+                primary.add_user(self._credentials, count)
 
     def _arguments(self) -> list[str]:
         parameters = ["diagnosticDataCollectionEnabled=false"]
         if self._test_commands:
             parameters.append("enableTestCommands=1")
+        if self._key_file is not None:
+            # Otherwise whoever is the first to connect may make the first user. A random password needs few rounds.
+            parameters += ["enableLocalhostAuthBypass=false", "scramSHA256IterationCount=5000"]
         arguments = ["--quiet", "--wiredTigerCacheSizeGB", "0.25"]
         for parameter in parameters:
             arguments += ["--setParameter", parameter]
+        if self._key_file is not None:
+            arguments += ["--keyFile", str(self._key_file)]
         if self._topology != "standalone":
             arguments += ["--replSet", REPLICA_SET, "--oplogSize", "128"]
         if self._topology == "three_nodes":
@@ -316,8 +335,8 @@ class EmbeddedMongo:
 
 
 @contextmanager
-def _probes(nodes: Sequence[Node]) -> Iterator[list[Probe]]:
-    probes = [Probe(node.port) for node in nodes]
+def _probes(nodes: Sequence[Node], credentials: Credentials | None) -> Iterator[list[Probe]]:
+    probes = [Probe(node.port, credentials) for node in nodes]
     try:
         yield probes
     finally:
