@@ -264,7 +264,7 @@ class EmbeddedMongo:
         if self._test_commands:
             parameters.append("enableTestCommands=1")
         if self._key_file is not None:
-            # Otherwise whoever is the first to connect may make the first user. A random password needs few rounds.
+            # Otherwise the first to connect may make the first user. A random password needs few rounds.
             parameters += ["enableLocalhostAuthBypass=false", "scramSHA256IterationCount=5000"]
         arguments = ["--quiet", "--wiredTigerCacheSizeGB", "0.25"]
         for parameter in parameters:

@@ -44,7 +44,7 @@ async def find_sessions(
         cursor: Where the look before it ended.
 
     Raises:
-        ApiError: The cursor is none that a look ended with.
+        ApiError: No look ended with this cursor.
     """
     order, collection = Order(), repository.collection
     search = TextSearch(collection, collection.database[f"{collection.name}{SEGMENTS}"])

@@ -26,7 +26,7 @@ SUMMARY_PROJECTION = dict.fromkeys(
 )
 
 SHOWN_METADATA_BYTES = 64 * 1024
-"""Metadata of more bytes are not loaded as a whole by whoever lists sessions, only their short fields."""
+"""Metadata of more bytes are not loaded as a whole by a list of sessions, only their short fields."""
 
 _SHORT_FIELD_BYTES = 1024
 _SHORT_FIELDS = 64

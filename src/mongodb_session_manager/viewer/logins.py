@@ -41,7 +41,7 @@ class Logins:
     """The logins that are in force.
 
     Those for everything and those for single sessions have room of their own, and each session has a share of the
-    latter: whoever knows one session's password cannot push out anybody who does not come with the same password.
+    latter: one session's password cannot push out a person who came with another one.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

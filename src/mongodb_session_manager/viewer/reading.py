@@ -172,7 +172,7 @@ class SessionReader:
     async def _what_is_there(
         self, head: StoredHead, entry: ItemList, positions: range, names: Sequence[str] | None
     ) -> list[Any]:
-        """Return sealed items, None in the place of each that is missing; a document may promise what nobody stored."""
+        """Return sealed items, None for each that is missing: a document may promise more than is stored."""
         found = await self._sealed(head, entry, positions.start, positions.stop, names)
         if found is not None:
             return found

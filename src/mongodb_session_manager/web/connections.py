@@ -59,7 +59,7 @@ class PatientProtocol(H11Protocol):
             self._cancel_head()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; the rest of a body that nobody read counts as waiting, too."""
+        """Wait for the next request; the rest of a body that was not read counts as waiting, too."""
         super().on_response_complete()
         if self.cycle is None or self.cycle.response_complete:
             self._await_head()
