@@ -44,7 +44,7 @@ def test_what_the_modules_import_is_there() -> None:
 def test_third_party_code_has_licence_and_version() -> None:
     readme, script = (VENDOR / "README.md").read_text(), (VENDOR / "update.sh").read_text()
     folders = [path for path in VENDOR.iterdir() if path.is_dir()]
-    assert {path.name for path in folders} == {"dompurify", "markdown-it", "uplot"}
+    assert {path.name for path in folders} == {"dompurify", "highlight", "markdown-it", "uplot"}
     for folder in folders:
         assert (folder / "LICENSE").stat().st_size > 500, folder.name
         (version,) = re.findall(rf"`{folder.name}/` \|[^|]+\| ([\d.]+) \|", readme)

@@ -41,13 +41,14 @@ async def test_tools_unfold_into_trees(page: Page, samples: str) -> None:
     await expect(call.locator("summary")).to_contain_text("order_id: A-20771")
 
     await call.locator("summary").first.click()
-    await expect(call.locator(".json")).to_contain_text('"A-20771"')
+    await expect(call.locator(".json").first).to_contain_text('"A-20771"')
+    await expect(call.locator(".json").last).to_contain_text('"delivered"')
     await expect(page.locator("details.tool-error summary").first).to_contain_text("failed")
 
     folded = page.locator("details.disclosure:not([open])")
     await page.get_by_role("button", name="Expand all").click()
     await expect(folded).to_have_count(0)
-    await page.get_by_role("button", name="Expand all").click()
+    await page.get_by_role("button", name="Collapse all").click()
     await expect(page.locator("details.disclosure[open]")).to_have_count(0)
 
 
@@ -117,7 +118,7 @@ async def test_exports_are_downloaded(page: Page, samples: str, tmp_path: Path) 
     for label, starts in (("JSON", "{"), ("JSON Lines", "{"), ("Markdown", "#")):
         await page.get_by_label("Export").click()
         async with page.expect_download() as started:
-            await page.get_by_role("link", name=label, exact=True).click()
+            await page.get_by_role("menuitem", name=label, exact=True).click()
         file = tmp_path / (await started.value).suggested_filename
         await (await started.value).save_as(file)
         text = file.read_text()

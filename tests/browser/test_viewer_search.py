@@ -32,7 +32,7 @@ async def test_the_first_page_shows_the_newest_sessions(page: Page, samples: str
     await expect(cards).to_have_count(20)
     await expect(cards.first).to_contain_text("support-2026-1107")
     await expect(cards.first).to_contain_text("8 messages")
-    await expect(cards.first).to_contain_text("priority")
+    await expect(page.locator(".result-row").nth(1)).to_contain_text("priority")
     await expect(page.get_by_text("29 sessions")).to_be_visible()
     await expect(page.locator("#health")).to_have_text("Connected")
     await expect(page.get_by_role("heading", name="Choose a session")).to_be_visible()
@@ -148,6 +148,8 @@ async def test_the_keyboard_is_enough(page: Page, samples: str) -> None:
     await expect(page.locator("a.result")).to_have_count(20)
 
     await page.keyboard.press("/")
+    await expect(page.get_by_label("Text")).to_be_focused()
+    await page.keyboard.press("Tab")
     await expect(page.get_by_label("Session id")).to_be_focused()
     await page.keyboard.type("support")
     await expect(page.locator("a.result")).to_have_count(2)

@@ -13,7 +13,7 @@ from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, number_or_none, storable_text
 from .prices import Prices
-from .stored_texts import Document, agents
+from .stored_texts import Document, agents, rating_counts
 from .totals_schemas import ModelTotals, Sums, TotalsPage, TotalsPoint
 
 LIMIT_MS = 5_000
@@ -23,12 +23,13 @@ MODELS_MS = 5_000
 """Milliseconds that it may take to tell models apart, for which agents have to be read."""
 
 _MOST_MODELS = 100
-_SUMS: Mapping[str, str] = {
+_RATED = rating_counts("$feedbacks")
+"""What older documents do not count."""
+
+_SUMS: Mapping[str, Any] = {
     "messages": "$summary.messages",
     "feedbacks": "$summary.feedbacks",
-    "ratings_up": "$summary.ratings.up",
-    "ratings_down": "$summary.ratings.down",
-    "ratings_other": "$summary.ratings.other",
+    **{f"ratings_{name}": {"$ifNull": [f"$summary.ratings.{name}", count]} for name, count in _RATED.items()},
     "errors": "$summary.errors",
     "input_tokens": "$summary.usage.inputTokens",
     "output_tokens": "$summary.usage.outputTokens",

@@ -1,7 +1,22 @@
 // The viewer's API, one method per endpoint.
 
 import { send } from "../shared/http.js";
+import { endOfDay, startOfDay, zoneName } from "../shared/zone.js";
 import { idSegment } from "./urls.js";
+
+/** What narrows and orders the sessions, as the API takes it: days begin where the reader is. */
+function narrowing(state) {
+  return {
+    session_id: state.query,
+    filters: Object.keys(state.filters).length ? JSON.stringify(state.filters) : "",
+    created_at_start: state.from && startOfDay(state.from),
+    created_at_end: state.to && endOfDay(state.to),
+    rating: state.rating,
+    failed: state.failed ? "true" : "",
+    agent: state.agent,
+    sort: state.sort,
+  };
+}
 
 export class APIClient {
   /**
@@ -48,23 +63,31 @@ export class APIClient {
    */
   search(state, cursor, signal) {
     const limit = state.limit || 20;
-    return this.#get(
-      "api/v1/sessions/search",
-      {
-        session_id: state.query,
-        filters: Object.keys(state.filters).length ? JSON.stringify(state.filters) : "",
-        created_at_start: state.from,
-        created_at_end: state.to,
-        limit,
-        cursor: cursor ?? "",
-        offset: cursor || state.page === 1 ? "" : (state.page - 1) * limit,
-      },
-      signal,
-    );
+    const offset = cursor || state.page === 1 || state.text ? "" : (state.page - 1) * limit;
+    return this.#get("api/v1/sessions/search", { ...narrowing(state), text: state.text, limit, cursor: cursor ?? "", offset }, signal);
   }
 
-  session(sessionId, { cursor = "", order = "asc", limit = 60 } = {}, signal = undefined) {
-    return this.#get(this.#path(sessionId), { cursor, order, limit }, signal);
+  totals(state, signal) {
+    return this.#get("api/v1/sessions/totals", { ...narrowing(state), zone: zoneName() }, signal);
+  }
+
+  /** Where the list of a state is followed. */
+  listEventsUrl(state) {
+    return this.#url("api/v1/sessions/events", narrowing(state));
+  }
+
+  archiveUrl(sessionIds, format) {
+    return `api/v1/sessions/archive?${new URLSearchParams([["format", format], ...sessionIds.map((id) => ["session_id", id])])}`;
+  }
+
+  /** The messages of a session that say a text. */
+  find(sessionId, text, signal) {
+    return this.#get(`${this.#path(sessionId)}/find`, { text }, signal);
+  }
+
+  session(sessionId, { cursor = "", order = "asc", limit = 60, message = null } = {}, signal = undefined) {
+    const place = message ? { agent_id: message.agentId, message_id: message.messageId } : {};
+    return this.#get(this.#path(sessionId), { cursor, order, limit, ...place }, signal);
   }
 
   async message(sessionId, agentId, messageId) {
@@ -89,9 +112,13 @@ export class APIClient {
   }
 
   #get(path, params = {}, signal = undefined) {
+    return this.#json(this.#url(path, params), { signal });
+  }
+
+  #url(path, params) {
     const given = Object.entries(params).filter(([, value]) => value !== "" && value !== null && value !== undefined);
     const query = new URLSearchParams(given).toString();
-    return this.#json(query ? `${path}?${query}` : path, { signal });
+    return query ? `${path}?${query}` : path;
   }
 
   #post(path, json) {

@@ -24,9 +24,10 @@ const faded = (rgb) => rgb.replace(/^rgb\((.+)\)$/, "rgba($1, 0.12)");
  * @param {object[]} points
  * @param {{key: string, label: string, token: string}[]} series
  * @param {(value: number) => string} format
+ * @param {(index: number) => string} [name] what a point is called; else its number
  * @returns {{destroy: () => void}}
  */
-export function lineChart(holder, points, series, format) {
+export function lineChart(holder, points, series, format, name = null) {
   const grid = { stroke: colour("--line"), width: 1 };
   const axis = { stroke: colour("--text-faint"), font: `12px ${getComputedStyle(document.body).fontFamily}`, grid, ticks: { show: false } };
   const data = [points.map((_, index) => index + 1), ...series.map(({ key }) => points.map((point) => point[key] ?? null))];
@@ -40,7 +41,7 @@ export function lineChart(holder, points, series, format) {
       { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [
-      { label: "Answer", value: (_chart, value) => (value === null ? UNKNOWN : number(value)) },
+      { label: name ? "From" : "Answer", value: (_chart, value) => (value === null ? UNKNOWN : name ? name(value - 1) : number(value)) },
       ...series.map(({ label, token }, index) => ({
         label,
         stroke: colour(token),

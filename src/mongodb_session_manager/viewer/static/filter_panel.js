@@ -1,7 +1,9 @@
-// The search: part of an id, days, and filters on metadata that are added and removed at will.
+// The search: what was said, part of an id, days, ratings, failed turns, agents, and filters on metadata at will.
 
 import { debounce, el, fill, uniqueId } from "../shared/dom.js";
 import { icon } from "../shared/icons.js";
+import { currentZone, dayOf } from "../shared/zone.js";
+import { filterRow } from "./filter_controls.js";
 
 const TYPING_MS = 300;
 const DAY_MS = 86_400_000;
@@ -10,19 +12,24 @@ const PRESETS = [
   ["7 days", 6],
   ["30 days", 29],
 ];
-
-const day = (moment) => new Date(moment).toISOString().slice(0, 10);
+const RATINGS = [
+  ["", "Any rating or none"],
+  ["any", "Rated"],
+  ["up", "Thumbs up"],
+  ["down", "Thumbs down"],
+];
 
 export class FilterPanel {
   /**
    * @param {HTMLElement} root
-   * @param {(change: {query: string, filters: object, from: string, to: string}) => void} onChange
+   * @param {(change: object) => void} onChange told which parts of the page's state change
    */
   constructor(root, onChange) {
     this.root = root;
     this.onChange = onChange;
     this.fields = [];
     this.filters = new Map();
+    this.seen = new Set();
     this.changed = debounce(() => this.#emit(), TYPING_MS);
     this.#build();
   }
@@ -33,57 +40,58 @@ export class FilterPanel {
     this.#renderFilters();
   }
 
+  /** Whether sessions can be filtered by a metadata field. */
+  knows(name) {
+    return this.fields.some(({ field }) => field === name);
+  }
+
+  /** Say which of the fields that sessions have cannot be filtered by. */
+  noteSeen(names) {
+    for (const name of names) this.seen.add(name);
+    this.#renderHint();
+  }
+
   /** Show what the page's address says, without telling anybody. */
-  setState({ query, filters, from, to }) {
+  setState({ text, query, filters, from, to, rating, failed, agent }) {
     this.changed.cancel();
-    if (this.query.value !== query) this.query.value = query;
+    for (const [input, value] of [[this.text, text], [this.query, query], [this.agent, agent]]) if (input.value.trim() !== value) input.value = value;
     this.from.value = from;
     this.to.value = to;
-    const same = JSON.stringify(Object.fromEntries(this.filters)) === JSON.stringify(filters);
-    if (!same) this.filters = new Map(Object.entries(filters));
-    if (!same) this.#renderFilters();
+    this.rating.value = rating;
+    this.failed.checked = failed;
+    const shown = Object.fromEntries([...this.filters].filter(([, value]) => value !== ""));
+    if (JSON.stringify(shown) !== JSON.stringify(filters)) {
+      this.filters = new Map(Object.entries(filters));
+      this.#renderFilters();
+    }
     this.#renderCount();
   }
 
   focusSearch() {
     this.toggle.setAttribute("aria-expanded", "true");
-    this.query.focus();
-    this.query.select();
+    this.text.focus();
+    this.text.select();
   }
 
   #build() {
     const body = uniqueId("filters");
-    const query = uniqueId("query");
-    this.query = el("input.input", {
-      id: query,
-      type: "search",
-      placeholder: "Any part of the id",
-      autocomplete: "off",
-      spellcheck: "false",
-      "aria-keyshortcuts": "/",
-      on: { input: this.changed },
-    });
+    this.text = this.#searchInput("Said in the conversation", { "aria-keyshortcuts": "/" });
+    this.query = this.#searchInput("Any part of the id");
+    this.agent = this.#searchInput("Exact id of an agent");
     this.from = this.#dayInput();
     this.to = this.#dayInput();
+    this.zone = el("legend.field-label");
+    this.rating = el("select.select", { on: { change: () => this.#emit() } }, RATINGS.map(([value, text]) => el("option", { value, text })));
+    this.failed = el("input", { type: "checkbox", on: { change: () => this.#emit() } });
     this.list = el("div.stack.filter-list");
     this.adder = el("select.select", { on: { change: () => this.#add(this.adder.value) } });
     this.hint = el("p.field-hint");
     this.count = el("span.badge.badge-accent", { hidden: true });
-    this.clear = el("button.btn.btn-ghost.btn-sm", {
-      type: "button",
-      text: "Clear all",
-      hidden: true,
-      on: { click: () => this.#clearAll() },
-    });
+    this.clear = el("button.btn.btn-ghost.btn-sm", { type: "button", text: "Clear all", hidden: true, on: { click: () => this.#clearAll() } });
     // On a phone the panel folds; elsewhere the button is not shown.
     this.toggle = el(
       "button.filters-toggle",
-      {
-        type: "button",
-        "aria-expanded": "false",
-        "aria-controls": body,
-        on: { click: () => this.#toggle() },
-      },
+      { type: "button", "aria-expanded": "false", "aria-controls": body, on: { click: () => this.#toggle() } },
       icon("filter"),
       el("span", { text: "Filters" }),
       icon("chevronDown"),
@@ -91,55 +99,53 @@ export class FilterPanel {
     const form = el(
       "form.stack.filters-body",
       { id: body, role: "search" },
-      el(
-        "div.field",
-        {},
-        el("label.field-label", { for: query, text: "Session id" }),
-        el("div.input-icon", {}, icon("search"), this.query),
-      ),
+      this.#search("Text", this.text),
+      this.#search("Session id", this.query),
       this.#days(),
-      el(
-        "fieldset.fieldset.stack",
-        {},
-        el("legend.field-label", { text: "Metadata" }),
-        this.list,
-        this.#labelled("Add a filter", this.adder, "visually-hidden"),
-        this.hint,
-      ),
+      this.#labelled("Rating", this.rating),
+      el("label.switch", {}, this.failed, "With failed turns"),
+      this.#search("Agent", this.agent, "agent"),
+      el("fieldset.fieldset.stack", {}, el("legend.field-label", { text: "Metadata" }), this.list, this.#labelled("Add a filter", this.adder, "visually-hidden"), this.hint),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.changed.cancel();
       this.#emit();
     });
-    fill(
-      this.root,
-      el("div.panel-head", {}, el("h2.filters-title", { text: "Filters" }), this.toggle, this.count, el("span.spacer"), this.clear),
-      form,
-    );
+    const head = el("div.panel-head", {}, el("h2.filters-title", { text: "Filters" }), this.toggle, this.count, el("span.spacer"), this.clear);
+    fill(this.root, head, form);
+    window.addEventListener("zonechange", () => this.#zoneChanged());
+    this.#renderZone();
     this.#renderFilters();
   }
 
+  #searchInput(placeholder, props = {}) {
+    return el("input.input", { type: "search", placeholder, autocomplete: "off", spellcheck: "false", on: { input: this.changed }, ...props });
+  }
+
+  #search(label, input, art = "search") {
+    input.id = uniqueId("search");
+    return el("div.field", {}, el("label.field-label", { for: input.id, text: label }), el("div.input-icon", {}, icon(art), input));
+  }
+
   #days() {
-    const preset = ([label, back]) =>
-      el("button.btn.btn-sm", {
-        type: "button",
-        text: label,
-        on: {
-          click: () => {
-            this.from.value = day(Date.now() - back * DAY_MS);
-            this.to.value = day(Date.now());
-            this.#emit();
-          },
-        },
-      });
-    return el(
-      "fieldset.fieldset.stack",
-      {},
-      el("legend.field-label", { text: "Created (UTC)" }),
-      el("div.days", {}, this.#labelled("From", this.from), this.#labelled("To", this.to)),
-      el("div.row.row-wrap", {}, PRESETS.map(preset)),
-    );
+    const preset = ([text, back]) => el("button.btn.btn-sm", { type: "button", text, on: { click: () => this.#setDays(back) } });
+    return el("fieldset.fieldset.stack", {}, this.zone, el("div.days", {}, this.#labelled("From", this.from), this.#labelled("To", this.to)), el("div.row.row-wrap", {}, PRESETS.map(preset)));
+  }
+
+  #setDays(back) {
+    this.from.value = dayOf(Date.now() - back * DAY_MS);
+    this.to.value = dayOf(Date.now());
+    this.#emit();
+  }
+
+  #zoneChanged() {
+    this.#renderZone();
+    if (this.from.value || this.to.value) this.onChange({ zoned: true });
+  }
+
+  #renderZone() {
+    this.zone.textContent = `Created (${currentZone() === "utc" ? "UTC" : "local time"})`;
   }
 
   #dayInput() {
@@ -147,9 +153,8 @@ export class FilterPanel {
   }
 
   #labelled(text, control, kind = "field-label") {
-    const id = uniqueId("field");
-    control.id = id;
-    return el("div.field", {}, el("label", { class: kind, for: id, text }), control);
+    control.id = uniqueId("field");
+    return el("div.field", {}, el("label", { class: kind, for: control.id, text }), control);
   }
 
   #toggle() {
@@ -166,101 +171,75 @@ export class FilterPanel {
       free.map(({ field }) => el("option", { value: field, text: field })),
     );
     this.adder.disabled = free.length === 0;
-    this.hint.hidden = this.fields.length > 0;
-    this.hint.textContent = "No metadata field has an index yet. Name them in metadata_fields of a manager or factory.";
+    this.#renderHint();
     this.#renderCount();
+  }
+
+  #renderHint() {
+    const without = [...this.seen].filter((name) => !this.knows(name)).sort();
+    const named = without.slice(0, 4).join(", ") + (without.length > 4 ? ", …" : "");
+    const advice = "Name fields in metadata_fields of a manager or factory, and they get one.";
+    this.hint.hidden = this.fields.length > 0 && without.length === 0;
+    this.hint.textContent = this.fields.length === 0 ? `No metadata field has an index yet. ${advice}` : `Without an index, not to be filtered by: ${named}. ${advice}`;
   }
 
   #renderCount() {
     const active = [...this.filters.values()].filter((value) => value !== "").length;
-    const total = active + (this.query.value ? 1 : 0) + (this.from.value || this.to.value ? 1 : 0);
+    const others = [this.text.value, this.query.value, this.from.value || this.to.value, this.rating.value, this.failed.checked, this.agent.value];
+    const total = active + others.filter(Boolean).length;
     this.count.hidden = total === 0;
     this.count.textContent = String(total);
-    this.count.setAttribute("aria-label", `${total} active`);
     this.clear.hidden = total === 0 && this.filters.size === 0;
   }
 
   #row(name) {
     const field = this.fields.find((item) => item.field === name) ?? { field: name, type: "string", values: null };
-    const id = uniqueId("filter");
-    const control = this.#control(field, id);
-    const remove = el(
-      "button.btn.btn-ghost.btn-icon.btn-sm",
-      { type: "button", "aria-label": `Remove filter ${name}`, data: { tip: "Remove" }, on: { click: () => this.#remove(name) } },
-      icon("close"),
-    );
-    return el(
-      "div.field.filter",
-      { data: { field: name } },
-      el("div.row", {}, el("label.field-label.truncate", { for: id, title: name, text: name }), el("span.spacer"), remove),
-      control,
-    );
-  }
-
-  #control({ field, type, values }, id) {
-    const current = this.filters.get(field);
-    const set = (value) => {
-      this.filters.set(field, value);
-      this.#renderCount();
-    };
-    if (type === "boolean" || (type === "enum" && values)) {
-      const choices = type === "boolean" ? [true, false] : values;
-      const label = (value) => (type === "boolean" ? (value ? "Yes" : "No") : String(value));
-      const select = el(
-        "select.select",
-        { id, on: { change: () => (set(select.value === "" ? "" : JSON.parse(select.value)), this.#emit()) } },
-        el("option", { value: "", text: "Any" }),
-        choices.map((value) => el("option", { value: JSON.stringify(value), text: label(value) })),
-      );
-      select.value = current === "" || current === undefined ? "" : JSON.stringify(current);
-      return select;
-    }
-    const kind = { number: "number", date: "date" }[type] ?? "text";
-    const input = el("input.input", {
-      id,
-      type: kind,
-      step: kind === "number" ? "any" : null,
-      placeholder: kind === "text" ? "Exact value" : null,
-      autocomplete: "off",
-      value: current ?? "",
-      on: {
-        input: () => {
-          set(kind === "number" && input.value !== "" ? Number(input.value) : input.value);
-          this.changed();
-        },
+    return filterRow(field, this.filters.get(name), {
+      change: (value, now) => {
+        this.filters.set(name, value);
+        this.#renderCount();
+        if (now) this.#emit();
+        else this.changed();
       },
+      remove: () => this.#remove(name),
     });
-    return input;
   }
 
   #add(name) {
     if (!name) return;
     this.filters.set(name, "");
     this.#renderFilters();
-    this.list.lastElementChild.querySelector("input, select").focus();
+    this.list.lastElementChild.querySelector(".filter-body input, .filter-body select").focus();
   }
 
   #remove(name) {
     const had = this.filters.get(name) !== "";
     this.filters.delete(name);
     this.#renderFilters();
-    (this.adder.disabled ? this.query : this.adder).focus();
+    (this.adder.disabled ? this.text : this.adder).focus();
     if (had) this.#emit();
   }
 
   #clearAll() {
-    this.query.value = "";
-    this.from.value = "";
-    this.to.value = "";
+    for (const input of [this.text, this.query, this.agent, this.from, this.to, this.rating]) input.value = "";
+    this.failed.checked = false;
     this.filters.clear();
     this.#renderFilters();
-    this.query.focus();
+    this.text.focus();
     this.#emit();
   }
 
   #emit() {
     this.#renderCount();
-    const filters = Object.fromEntries([...this.filters].filter(([, value]) => value !== ""));
-    this.onChange({ query: this.query.value.trim(), filters, from: this.from.value, to: this.to.value });
+    this.onChange({
+      text: this.text.value.trim(),
+      query: this.query.value.trim(),
+      filters: Object.fromEntries([...this.filters].filter(([, value]) => value !== "")),
+      from: this.from.value,
+      to: this.to.value,
+      rating: this.rating.value,
+      failed: this.failed.checked,
+      agent: this.agent.value.trim(),
+    });
   }
 }

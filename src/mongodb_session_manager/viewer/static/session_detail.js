@@ -1,18 +1,25 @@
 // One session: its head, and tabs for the conversation, usage, metadata and agents; kept current by a live stream.
 
-import { el, fill, userText } from "../shared/dom.js";
+import { el, fill } from "../shared/dom.js";
 import { copyText, notice, stateView } from "../shared/feedback.js";
-import { compact, plural } from "../shared/format.js";
+import { compact } from "../shared/format.js";
 import { isAbort } from "../shared/http.js";
 import { icon } from "../shared/icons.js";
 import { follow } from "../shared/sse.js";
-import { timeElement } from "../shared/time.js";
-import { exportMenu, skeleton } from "./detail_parts.js";
+import { detailTitle, showLive, showSummary, skeleton } from "./detail_head.js";
 import { showAgents, showMetadata } from "./facts_tabs.js";
+import { FindBar } from "./find_bar.js";
 import { Tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
 import { sessionLink } from "./urls.js";
 import { UsageTab } from "./usage_tab.js";
+
+const TABS = [
+  ["conversation", "Conversation"],
+  ["usage", "Usage"],
+  ["metadata", "Metadata"],
+  ["agents", "Agents"],
+];
 
 export class SessionDetail {
   /**
@@ -21,6 +28,7 @@ export class SessionDetail {
    * @param {object} on
    * @param {() => void} on.close
    * @param {(tab: string) => void} on.tab
+   * @param {boolean} [on.compared] stands beside another one
    */
   constructor(root, api, on) {
     this.root = root;
@@ -30,32 +38,45 @@ export class SessionDetail {
     this.live = true;
   }
 
-  /** Say what to do while no session is open. */
-  showNothing() {
-    this.#end();
-    this.sessionId = null;
-    fill(
-      this.root,
-      stateView({ art: "stack", title: "Choose a session", text: "Its conversation, usage, metadata and agents are shown here." }),
-    );
-  }
-
-  /** Open a session. */
-  async open(sessionId, tab) {
-    this.#end();
+  /**
+   * Open a session.
+   *
+   * @param {string} sessionId
+   * @param {string} tab
+   * @param {{agentId: string, messageId: number}|null} [message] to open at
+   * @param {string} [text] to mark
+   */
+  async open(sessionId, tab, message = null, text = "") {
+    this.end();
     this.sessionId = sessionId;
     this.tab = tab;
+    this.place = message;
     this.loading = new AbortController();
     this.root.setAttribute("aria-busy", "true");
     fill(this.root, skeleton());
     try {
-      const page = await this.api.session(sessionId, {}, this.loading.signal);
+      const page = await this.#firstPage(message);
       this.#show(page);
+      if (text && tab === "conversation") this.findBar.open(text);
+      if (message) this.timeline.reveal(message);
     } catch (error) {
       if (isAbort(error)) return;
       this.#fail(error);
     } finally {
       if (this.sessionId === sessionId) this.root.removeAttribute("aria-busy");
+    }
+  }
+
+  async #firstPage(message) {
+    const { signal } = this.loading;
+    if (!message) return this.api.session(this.sessionId, {}, signal);
+    try {
+      return await this.api.session(this.sessionId, { message }, signal);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      // The message may be gone; the session says for itself whether it is.
+      this.place = null;
+      return this.api.session(this.sessionId, {}, signal);
     }
   }
 
@@ -66,49 +87,72 @@ export class SessionDetail {
     this.#fillTab(name);
   }
 
-  /** Begin again: after the database came back, or on request. */
-  reload() {
-    if (this.sessionId !== null) this.open(this.sessionId, this.tab);
+  /** Find in the conversation. */
+  find() {
+    if (!this.findBar) return;
+    if (this.tab !== "conversation") {
+      this.selectTab("conversation");
+      this.on.tab("conversation");
+    }
+    this.findBar.open();
   }
 
-  #end() {
+  closeFind() {
+    return this.findBar?.close() ?? false;
+  }
+
+  toggleAll() {
+    this.expand?.click();
+  }
+
+  /** Begin again: after the database came back, or on request. */
+  reload() {
+    if (this.sessionId !== null) this.open(this.sessionId, this.tab, this.place);
+  }
+
+  reloadFailed() {
+    if (this.root.querySelector(".state-danger")) this.reload();
+  }
+
+  end() {
     this.loading?.abort();
     this.stopLive?.();
     this.timeline?.destroy();
     this.usage?.destroy();
-    this.stopLive = this.timeline = this.usage = this.tabs = null;
+    this.findBar?.destroy();
+    this.stopLive = this.timeline = this.usage = this.tabs = this.findBar = this.expand = null;
   }
 
   #show(page) {
     this.head = page;
     this.liveCursor = page.live_cursor;
-    this.tabs = new Tabs(
-      [
-        ["conversation", "Conversation"],
-        ["usage", "Usage"],
-        ["metadata", "Metadata"],
-        ["agents", "Agents"],
-      ],
-      (name) => {
-        this.tab = name;
-        this.#fillTab(name);
-        this.on.tab(name);
-      },
-    );
+    this.tabs = new Tabs(TABS, (name) => {
+      this.tab = name;
+      this.#fillTab(name);
+      this.on.tab(name);
+    });
     this.summary = el("div.detail-summary");
     this.notices = el("div.detail-notices");
-    const bar = this.#conversationBar();
     this.timeline = new Timeline(
       this.root,
       (options) => this.api.session(this.sessionId, options, this.loading.signal),
       (agentId, messageId) => this.api.message(this.sessionId, agentId, messageId),
-      () => this.#latest(),
+      {
+        latest: () => this.#restart({ order: "desc" }),
+        around: (message) => this.#restart({ message }),
+        link: (item) => copyText(sessionLink(this.sessionId, { agentId: item.agent_id, messageId: item.message_id }), "Link"),
+      },
     );
-    this.tabs.panels.get("conversation").append(bar, this.timeline.root);
+    this.findBar = new FindBar(
+      (text, signal) => this.api.find(this.sessionId, text, signal),
+      (message) => this.timeline.reveal(message),
+      this.timeline.list,
+    );
+    this.tabs.panels.get("conversation").append(this.#conversationBar(), this.timeline.root);
     fill(
       this.root,
       el("header.detail-head", {}, this.#title(), this.summary),
-      el("div.detail-tabs", {}, this.tabs.list),
+      el("div.detail-tabs", {}, this.tabs.list, this.findBar.root),
       this.notices,
       [...this.tabs.panels.values()],
     );
@@ -120,76 +164,49 @@ export class SessionDetail {
   }
 
   #title() {
-    const button = (name, label, press, spec = "button.btn.btn-ghost.btn-icon") =>
-      el(spec, { type: "button", "aria-label": label, data: { tip: label }, on: { click: press } }, icon(name));
-    this.liveButton = el("button.btn.btn-sm.live", {
-      type: "button",
-      data: { tip: "Show new messages as they arrive" },
-      on: { click: () => this.#setLive(!this.live) },
-    });
-    return el(
-      "div.detail-title",
-      {},
-      button("arrowLeft", "Back to the list", this.on.close, "button.btn.btn-ghost.btn-icon.back"),
-      userText(this.sessionId, "h1.mono.user-text"),
-      el(
-        "div.detail-actions",
-        {},
-        this.liveButton,
-        button("copy", "Copy the id", () => copyText(this.sessionId, "Id")),
-        button("link", "Copy the link", () => copyText(sessionLink(this.sessionId), "Link")),
-        exportMenu((format) => this.api.exportUrl(this.sessionId, format)),
-        button("refresh", "Reload", () => this.reload()),
-      ),
-    );
+    this.liveButton = el("button.btn.btn-sm.live", { type: "button", data: { tip: "Show new messages as they arrive" }, on: { click: () => this.#setLive(!this.live) } });
+    const on = {
+      close: this.on.close,
+      reload: () => this.reload(),
+      find: () => this.find(),
+      exportUrl: (format) => this.api.exportUrl(this.sessionId, format),
+    };
+    return detailTitle(this.head, on, this.liveButton, this.on.compared);
   }
 
   #conversationBar() {
     const only = el("input", { type: "checkbox", on: { change: () => this.timeline.conversationOnly(only.checked) } });
-    const expand = el(
-      "button.btn.btn-ghost.btn-sm",
-      { type: "button", "aria-pressed": "false" },
-      icon("expand"),
-      el("span", { text: "Expand all" }),
-    );
-    expand.addEventListener("click", () => {
-      const open = expand.getAttribute("aria-pressed") !== "true";
-      expand.setAttribute("aria-pressed", String(open));
+    const label = el("span", { text: "Expand all" });
+    this.expand = el("button.btn.btn-ghost.btn-sm", { type: "button", "aria-keyshortcuts": "e" }, icon("expand"), label);
+    this.expand.addEventListener("click", () => {
+      const open = label.textContent === "Expand all";
+      label.textContent = open ? "Collapse all" : "Expand all";
+      this.expand.replaceChildren(icon(open ? "collapse" : "expand"), label);
       this.timeline.expandAll(open);
     });
-    const jump = (label, name, press) => el("button.btn.btn-ghost.btn-sm", { type: "button", on: { click: press } }, icon(name), label);
+    const jump = (text, name, press) => el("button.btn.btn-ghost.btn-sm", { type: "button", on: { click: press } }, icon(name), text);
     return el(
       "div.conversation-bar",
       {},
       el("label.switch", {}, only, "Conversation only"),
-      expand,
+      this.expand,
       el("span.spacer"),
-      jump("Start", "play", () => this.#restart("asc")),
-      jump("Latest", "arrowDown", () => this.#latest()),
+      jump("Start", "arrowUp", () => this.#restart({ order: "asc" })),
+      jump("Latest", "arrowDown", () => this.#restart({ order: "desc" })),
     );
   }
 
   #showHead() {
     const { head } = this;
-    const { messages, feedbacks, guardrails } = head.counts;
-    const fact = (name, text) => el("span.fact", {}, icon(name), text);
-    fill(
-      this.summary,
-      head.application_name === null ? null : userText(head.application_name, "span.badge.badge-accent.user-text"),
-      fact("chat", plural(messages, "message")),
-      fact("agent", plural(head.agents_summary.length, "agent")),
-      head.usage.total_tokens === null ? null : fact("bolt", `${compact(head.usage.total_tokens)} tokens`),
-      feedbacks ? fact("thumbUp", plural(feedbacks, "feedback", "feedbacks")) : null,
-      guardrails ? fact("shield", plural(guardrails, "guardrail event")) : null,
-      el("span.fact", {}, icon("clock"), "active ", timeElement(head.updated_at)),
-    );
-    this.tabs.setCount("conversation", compact(messages));
+    showSummary(this.summary, head);
+    this.tabs.setCount("conversation", compact(head.counts.messages));
     this.tabs.setCount("metadata", String(Object.keys(head.metadata).length || ""));
     this.tabs.setCount("agents", String(head.agents_summary.length || ""));
   }
 
   #fillTab(name) {
     const panel = this.tabs.panels.get(name);
+    if (name !== "conversation") this.findBar.close();
     if (name === "metadata") showMetadata(panel, this.head);
     if (name === "agents") showAgents(panel, this.head.agents_summary);
     if (name !== "usage") return;
@@ -198,19 +215,14 @@ export class SessionDetail {
     this.usage.show(this.head);
   }
 
-  async #restart(order) {
-    const sessionId = this.sessionId;
+  async #restart(options) {
+    const { sessionId } = this;
     try {
-      const page = await this.api.session(sessionId, { order }, this.loading.signal);
-      if (sessionId !== this.sessionId) return;
-      this.timeline.start(page, order);
+      const page = await this.api.session(sessionId, options, this.loading.signal);
+      if (sessionId === this.sessionId) this.timeline.start(page, options.order ?? "asc");
     } catch (error) {
       if (!isAbort(error)) this.#say("danger", error.message);
     }
-  }
-
-  #latest() {
-    return this.#restart("desc");
   }
 
   #setLive(live) {
@@ -220,25 +232,11 @@ export class SessionDetail {
     if (live) {
       this.stopLive = follow(this.api.eventsUrl(this.sessionId, this.liveCursor), {
         onEvent: (event) => this.#event(event),
-        onState: (state) => this.#showLive(state),
+        onState: (state) => showLive(this.liveButton, state, this.live),
       });
     } else {
-      this.#showLive("paused");
+      showLive(this.liveButton, "paused", this.live);
     }
-  }
-
-  #showLive(state) {
-    const looks = {
-      connecting: ["dot-warn", "Connecting"],
-      open: ["dot-live", "Live"],
-      waiting: ["dot-warn", "Reconnecting"],
-      refused: ["dot-danger", "Not live"],
-      paused: ["", "Paused"],
-    };
-    const [dot, text] = looks[state];
-    this.liveButton.setAttribute("aria-pressed", String(this.live));
-    this.liveButton.dataset.state = state;
-    fill(this.liveButton, el("span.dot", { class: dot }), text);
   }
 
   #event({ event, data }) {

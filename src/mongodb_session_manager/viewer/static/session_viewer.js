@@ -1,24 +1,20 @@
 // The whole page: the state in its address, and the panels that show it.
 
-import { byId, el } from "../shared/dom.js";
-import { openDialog, toast } from "../shared/feedback.js";
+import { byId } from "../shared/dom.js";
+import { toast } from "../shared/feedback.js";
 import { isAbort } from "../shared/http.js";
+import { follow } from "../shared/sse.js";
 import { APIClient } from "./api_client.js";
+import { DetailPanels } from "./detail_panels.js";
 import { FilterPanel } from "./filter_panel.js";
 import { Gate } from "./gate.js";
 import { HealthBadge } from "./health_badge.js";
 import { ResultsList } from "./results_list.js";
-import { SessionDetail } from "./session_detail.js";
-import { readState, writeState } from "./urls.js";
+import { shortcuts, showShortcuts } from "./shortcuts.js";
+import { TextLook } from "./text_look.js";
+import { EVERYTHING, SEARCHED, isNarrowed, readState, writeState } from "./urls.js";
 
-const KEYS = [
-  ["/", "Search by session id"],
-  ["↑ ↓ or k j", "Move through the list of sessions"],
-  ["Enter", "Open the session"],
-  ["← →", "Move through the tabs"],
-  ["Esc", "Close the session"],
-  ["?", "Show this list"],
-];
+const CLOSED = { sessionId: null, withId: null, message: null, tab: "conversation" };
 
 export class SessionViewer {
   constructor() {
@@ -27,17 +23,27 @@ export class SessionViewer {
     this.api = new APIClient({ onUnauthorized: () => this.#unauthorized(), onTrouble: () => this.health.trouble() });
     this.layout = byId("layout");
     this.gate = new Gate(byId("gate"), this.api, (access) => this.#enter(access));
-    this.filters = new FilterPanel(byId("filters"), (change) => this.#go({ ...change, page: 1 }, { replace: true }));
+    this.filters = new FilterPanel(byId("filters"), (change) => this.#narrow(change));
+    const opened = (sessionId, message = null) => ({ ...CLOSED, sessionId, message, totals: false });
     this.results = new ResultsList(byId("results"), {
-      open: (sessionId) => this.#go({ sessionId, tab: "conversation" }),
+      open: (sessionId, message) => this.#go(opened(sessionId, message)),
       turn: (step) => this.#go({ page: Math.max(1, this.state.page + step) }),
       retry: () => this.#search(),
-      clear: () => this.#go({ query: "", filters: {}, from: "", to: "", page: 1 }),
-      href: (sessionId) => writeState({ ...this.state, sessionId, tab: "conversation" }),
+      clear: () => this.#go({ ...EVERYTHING, page: 1 }),
+      href: (sessionId, message) => writeState({ ...this.state, ...opened(sessionId, message) }),
+      sort: (sort) => this.#go({ sort, page: 1 }),
+      filter: (field, value) => this.#go({ filters: { ...this.state.filters, [field]: value }, page: 1 }),
+      knows: (field) => this.filters.knows(field),
+      archive: (sessionIds, format) => this.api.archiveUrl(sessionIds, format),
+      compare: (sessionId, withId) => this.#go({ ...opened(sessionId), withId }),
+      totals: () => this.#go({ ...CLOSED, totals: true }),
+      goOn: () => this.#goOn(),
     });
-    this.detail = new SessionDetail(byId("detail"), this.api, {
+    this.detail = new DetailPanels(byId("detail"), this.api, {
       close: () => this.#close(),
+      closeOther: (sessionId) => this.#go({ ...opened(sessionId) }),
       tab: (tab) => this.#go({ tab }, { replace: true }),
+      narrow: (change) => this.#go({ ...CLOSED, totals: true, ...change, page: 1 }),
     });
     this.health = new HealthBadge(byId("health"), this.api, () => this.#recovered());
   }
@@ -45,9 +51,21 @@ export class SessionViewer {
   async start() {
     this.health.start();
     byId("logout").addEventListener("click", () => this.#logout());
-    byId("shortcuts").addEventListener("click", () => this.#showKeys());
+    byId("shortcuts").addEventListener("click", showShortcuts);
     window.addEventListener("popstate", () => this.#apply(readState(location.search)));
-    document.addEventListener("keydown", (event) => this.#keys(event));
+    const seesAll = (action) => () => this.access.access === "all" && action();
+    shortcuts(
+      {
+        "/": seesAll(() => this.#focusSearch()),
+        j: seesAll(() => this.results.step(1)),
+        k: seesAll(() => this.results.step(-1)),
+        f: () => this.detail.find(),
+        e: () => this.detail.toggleAll(),
+        Escape: seesAll(() => (this.state.sessionId || this.state.totals) && this.#close()),
+        "?": showShortcuts,
+      },
+      () => !this.layout.hidden,
+    );
     await this.#begin();
   }
 
@@ -69,12 +87,13 @@ export class SessionViewer {
     byId("gate").hidden = allowed;
     this.layout.hidden = !allowed;
     if (!allowed) {
+      this.stopFollowing?.();
       this.detail.showNothing();
       this.gate.show(sessionId);
       return;
     }
     this.layout.classList.toggle("single", access.access === "session");
-    if (access.access === "session") this.state.sessionId = access.session_id;
+    if (access.access === "session") Object.assign(this.state, { sessionId: access.session_id, withId: null, totals: false });
     else this.#loadFields();
     this.#show({ search: access.access === "all", open: true });
   }
@@ -86,8 +105,7 @@ export class SessionViewer {
 
   async #logout() {
     try {
-      const access = await this.api.logout();
-      this.#enter(access);
+      this.#enter(await this.api.logout());
     } catch (error) {
       toast(error.message, "error");
     }
@@ -98,6 +116,8 @@ export class SessionViewer {
       const { fields } = await this.api.metadataFields();
       this.filters.setFields(fields);
       this.fieldsMissing = false;
+      // Badges are drawn as what filters or does not.
+      if (this.lastPage) this.#showPage(this.lastPage);
     } catch {
       // The search beside it says what is wrong; the fields are asked for again when the server recovers.
       this.fieldsMissing = true;
@@ -108,7 +128,12 @@ export class SessionViewer {
     if (this.layout.hidden || this.access?.access !== "all") return;
     if (this.fieldsMissing) this.#loadFields();
     this.#search();
-    if (byId("detail").querySelector(".state-danger")) this.detail.reload();
+    this.detail.reloadFailed();
+  }
+
+  #narrow(change) {
+    if (change.zoned) this.#search();
+    else this.#go({ ...change, page: 1 }, { replace: true });
   }
 
   /** Change the state of the page, and its address with it. */
@@ -121,71 +146,116 @@ export class SessionViewer {
   #apply(next) {
     const before = this.state;
     this.state = next;
-    const searched = (state) => JSON.stringify([state.query, state.filters, state.from, state.to, state.limit]);
+    const searched = (state) => JSON.stringify(SEARCHED.map((name) => state[name]));
+    const opened = (state) => JSON.stringify([state.sessionId, state.withId, state.message, state.totals]);
     const narrowed = searched(before) !== searched(next);
     if (narrowed) this.cursors.clear();
     if (this.access?.access === "session" && next.sessionId !== this.access.session_id) {
       this.#enter(this.access);
       return;
     }
-    this.#show({ search: narrowed || before.page !== next.page, open: before.sessionId !== next.sessionId });
+    this.#show({ search: narrowed || before.page !== next.page, open: opened(before) !== opened(next) || (next.totals && narrowed) });
   }
 
   #show({ search, open }) {
-    const { sessionId, tab } = this.state;
-    this.layout.dataset.view = sessionId ? "detail" : "list";
+    const { sessionId, withId, totals, tab } = this.state;
+    this.layout.dataset.view = sessionId || totals ? "detail" : "list";
+    this.layout.classList.toggle("comparing", Boolean(withId));
     document.title = sessionId ? `${sessionId} · Session Viewer` : "Session Viewer";
     this.filters.setState(this.state);
+    this.results.setSort(this.state.sort);
     this.results.select(sessionId);
     if (search) this.#search();
     if (!open) this.detail.selectTab(tab);
-    else if (sessionId) this.detail.open(sessionId, tab);
+    else if (sessionId) this.detail.open(this.state);
+    else if (totals) this.detail.showTotals(this.state);
     else this.detail.showNothing();
   }
 
   async #search() {
     this.searching?.abort();
+    this.look?.end();
     this.searching = new AbortController();
+    this.lastPage = null;
     const { state } = this;
     this.results.loading();
+    this.#follow(state);
     try {
+      if (state.text) {
+        await this.#lookFor(state);
+        return;
+      }
       const page = await this.api.search(state, this.cursors.get(state.page) ?? null, this.searching.signal);
       if (page.next_cursor) this.cursors.set(state.page + 1, page.next_cursor);
-      const filtered = Boolean(state.query || state.from || state.to || Object.keys(state.filters).length);
-      this.results.show(page, state.page, filtered);
+      this.lastPage = page;
+      this.#showPage(page);
     } catch (error) {
       if (!isAbort(error)) this.results.fail(error);
     }
   }
 
-  #close() {
-    this.#go({ sessionId: null, tab: "conversation" });
-    this.results.focusSelected();
+  #showPage(page) {
+    this.filters.noteSeen(page.sessions.flatMap((session) => Object.keys(session.metadata)));
+    this.results.show(page, this.state.page, isNarrowed(this.state));
   }
 
-  #keys(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || this.layout.hidden || event.defaultPrevented) return;
-    if (document.querySelector("dialog[open]")) return;
-    const typing = event.target.closest("input, textarea, select");
-    if (event.key === "Escape" && this.state.sessionId && !typing && this.access.access === "all") this.#close();
-    if (typing) return;
-    if (event.key === "/" && this.access.access === "all") {
-      event.preventDefault();
-      if (this.layout.dataset.view === "detail" && matchMedia("(max-width: 48rem)").matches) this.#close();
-      this.filters.focusSearch();
-    }
-    if (event.key === "?") this.#showKeys();
-  }
-
-  #showKeys() {
-    openDialog(
-      el(
-        "dialog.dialog",
-        { "aria-labelledby": "keys-title" },
-        el("h2.dialog-title", { id: "keys-title", text: "Keyboard" }),
-        el("dl.keys", {}, KEYS.map(([key, text]) => [el("dt", {}, el("kbd", { text: key })), el("dd", { text })])),
-        el("form.dialog-actions", { method: "dialog" }, el("button.btn", { text: "Close", autofocus: true })),
-      ),
+  #lookFor(state) {
+    this.look = new TextLook(
+      (cursor, signal) => this.api.search(state, cursor, signal),
+      (looked) => this.results.showFound(looked),
     );
+    return this.look.run();
+  }
+
+  async #goOn() {
+    try {
+      await this.look?.toggle();
+    } catch (error) {
+      if (!isAbort(error)) toast(error.message, "error");
+    }
+  }
+
+  /** Keep the list current. */
+  #follow(state) {
+    const url = this.api.listEventsUrl(state);
+    if (this.followed === url && this.stopFollowing) return;
+    this.stopFollowing?.();
+    this.followed = url;
+    const stop = follow(url, {
+      onEvent: ({ event, data }) => {
+        if (event === "ready") this.#catchUp(url);
+        else if (event === "sessions") this.results.announce(JSON.parse(data));
+      },
+      onState: (now) => now === "refused" && this.followed === url && (this.stopFollowing = null),
+    });
+    this.stopFollowing = () => {
+      stop();
+      this.stopFollowing = null;
+    };
+  }
+
+  /** What happened between the search and the moment from which changes are noticed. */
+  async #catchUp(url) {
+    const shown = this.lastPage;
+    if (!shown || this.state.page !== 1) return;
+    try {
+      const page = await this.api.search(this.state, null);
+      if (this.followed !== url || this.lastPage !== shown) return;
+      const known = new Set(shown.sessions.map((session) => session.session_id));
+      this.results.announce({ sessions: page.sessions.map((session) => ({ ...session, is_new: !known.has(session.session_id) })), deleted: [], missed: false });
+    } catch {
+      // The next change is noticed all the same.
+    }
+  }
+
+  #focusSearch() {
+    if (this.layout.dataset.view === "detail" && matchMedia("(max-width: 48rem)").matches) this.#close();
+    this.filters.focusSearch();
+  }
+
+  #close() {
+    if (this.detail.closeInner()) return;
+    this.#go({ ...CLOSED, totals: false });
+    this.results.focusSelected();
   }
 }

@@ -1,10 +1,11 @@
-// A conversation, page by page: from its start downwards or from its end upwards, with new items arriving at the end.
+// A conversation, page by page: from its start, from its end or around a message, with new items arriving at the end.
 
 import { el, fill } from "../shared/dom.js";
 import { notice, stateView, toast } from "../shared/feedback.js";
 import { plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { dayName, parseTime } from "../shared/time.js";
+import { ToolPairs } from "./tool_pairs.js";
 import { isAgentSide, itemKey, itemView, messageAnchor } from "./timeline_items.js";
 
 const NEAR_PX = 1200;
@@ -16,24 +17,30 @@ export class Timeline {
    * @param {HTMLElement} scroller what scrolls
    * @param {(options: {cursor: string, order: string}) => Promise<object>} loadPage
    * @param {(agentId: string, messageId: number) => Promise<object>} loadMessage
-   * @param {() => void} onLatest asks to be shown from its end
+   * @param {object} on
+   * @param {() => void} on.latest asks to be shown from its end
+   * @param {(message: {agentId: string, messageId: number}) => Promise<void>} on.around asks to be shown around a message
+   * @param {(item: object) => void} on.link asks for a link to a message
    */
-  constructor(scroller, loadPage, loadMessage, onLatest) {
+  constructor(scroller, loadPage, loadMessage, on) {
     this.scroller = scroller;
     this.loadPage = loadPage;
     this.loadMessage = loadMessage;
+    this.on = on;
     this.items = [];
     this.seen = new Map();
-    this.toolNames = new Map();
+    this.pairs = new ToolPairs();
+    this.cursors = { before: null, after: null };
+    this.busy = new Set();
     this.expanded = false;
     this.unseen = 0;
     this.list = el("div.timeline", { role: "feed", "aria-label": "Conversation" });
     this.before = el("div.timeline-edge");
     this.after = el("div.timeline-edge");
-    this.pill = el("button.btn.btn-primary.pill", { type: "button", hidden: true, on: { click: () => (this.atLiveEnd ? this.#toEnd() : onLatest()) } });
+    this.pill = el("button.btn.btn-primary.pill", { type: "button", hidden: true, on: { click: () => (this.atLiveEnd ? this.#toEnd() : on.latest()) } });
     this.announcer = el("div.visually-hidden", { role: "status", "aria-live": "polite" });
     this.root = el("div.timeline-root", {}, this.before, this.list, this.after, this.pill, this.announcer);
-    this.watcher = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.#more(), {
+    this.watcher = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => this.#more(entry.target === this.before ? "before" : "after")), {
       root: scroller,
       rootMargin: `${NEAR_PX}px`,
     });
@@ -49,22 +56,42 @@ export class Timeline {
 
   /** Whether new items belong right below the last one shown. */
   get atLiveEnd() {
-    return this.order === "desc" || this.cursor === null;
+    return this.cursors.after === null;
   }
 
-  /** Show the first page of an order. */
+  /** Show the first page of an order; one that begins at a message goes on both ways. */
   start(page, order) {
-    this.order = order;
     this.items = [];
     this.seen.clear();
-    this.toolNames.clear();
+    this.pairs.clear();
     fill(this.list);
     this.following = false;
-    this.cursor = page.next_cursor;
-    this.#insert(page.timeline);
+    this.cursors = order === "desc" ? { before: page.next_cursor, after: null } : { before: page.previous_cursor, after: page.next_cursor };
+    this.#insert(order === "desc" ? page.timeline.reverse() : page.timeline, "after");
     this.#sawAll();
     if (order === "desc") this.#toEnd();
     else this.scroller.scrollTop = 0;
+  }
+
+  /** Bring a message into view, and the focus to it. @returns {Promise<HTMLElement|null>} */
+  async reveal(message) {
+    const anchor = messageAnchor(message.agentId, message.messageId);
+    const find = () => [...this.seen.values()].find((view) => view.dataset.anchor === anchor);
+    if (!find()) await this.on.around(message);
+    let target = find() ?? null;
+    // What a tool answered stands in the card of its call.
+    while (target?.classList.contains("message-merged") && target.previousElementSibling) target = target.previousElementSibling;
+    if (target) this.#focus(target);
+    return target;
+  }
+
+  #focus(target) {
+    this.following = false;
+    target.setAttribute("tabindex", "-1");
+    target.scrollIntoView({ block: "center" });
+    target.focus({ preventScroll: true });
+    // Sizes above were estimates until now.
+    requestAnimationFrame(() => target.scrollIntoView({ block: "center" }));
   }
 
   destroy() {
@@ -102,9 +129,9 @@ export class Timeline {
       const now = this.items.findIndex((other) => itemKey(other) === itemKey(item));
       if (now < 0) return;
       this.items[now] = item;
-      const view = this.#view(item, this.items[now - 1]);
-      this.seen.get(itemKey(item)).replaceWith(view);
-      this.seen.set(itemKey(item), view);
+      const touched = this.pairs.add([item]);
+      const view = this.#redraw(item);
+      for (const other of touched) this.#redraw(other);
       return view;
     } catch (error) {
       toast(error.message, "error");
@@ -121,32 +148,29 @@ export class Timeline {
     this.root.classList.toggle("conversation-only", only);
   }
 
-  async #more() {
-    if (this.cursor === null || this.busy) return;
-    this.busy = true;
-    this.#edge().replaceChildren(el("div.timeline-loading", { role: "status" }, el("span.spinner"), "Loading more"));
+  /** @param {"before"|"after"} side */
+  async #more(side) {
+    const cursor = this.cursors[side];
+    if (cursor === null || this.busy.has(side)) return;
+    this.busy.add(side);
+    this[side].replaceChildren(el("div.timeline-loading", { role: "status" }, el("span.spinner"), "Loading more"));
     try {
-      const cursor = this.cursor;
-      const page = await this.loadPage({ cursor, order: this.order });
-      if (cursor !== this.cursor) return;
-      this.cursor = page.next_cursor;
-      this.#insert(page.timeline);
+      const page = await this.loadPage({ cursor, order: side === "before" ? "desc" : "asc" });
+      if (cursor !== this.cursors[side]) return;
+      this.cursors[side] = page.next_cursor;
+      this.#insert(side === "before" ? page.timeline.reverse() : page.timeline, side);
     } catch (error) {
-      const again = el("button.btn.btn-sm", { type: "button", text: "Try again", on: { click: () => this.#more() } });
-      this.watcher.disconnect();
-      this.#edge().replaceChildren(notice("danger", error.message, again));
+      const again = el("button.btn.btn-sm", { type: "button", text: "Try again", on: { click: () => this.#more(side) } });
+      this.watcher.unobserve(this[side]);
+      this[side].replaceChildren(notice("danger", error.message, again));
     } finally {
-      this.busy = false;
+      this.busy.delete(side);
     }
   }
 
-  #edge() {
-    return this.order === "desc" ? this.before : this.after;
-  }
-
-  #insert(items) {
+  #insert(items, side) {
     const known = items.filter((item) => !this.seen.has(itemKey(item)));
-    if (this.order === "desc") this.#keepPlace(() => this.#add(known.reverse(), 0));
+    if (side === "before") this.#keepPlace(() => this.#add(known, 0));
     else this.#add(known, this.items.length);
     this.#edges();
   }
@@ -155,21 +179,26 @@ export class Timeline {
     this.watcher.disconnect();
     fill(this.before);
     fill(this.after);
-    if (this.items.length === 0 && this.cursor === null) {
+    const { before, after } = this.cursors;
+    if (this.items.length === 0 && before === null && after === null) {
       fill(this.after, stateView({ art: "chat", title: "No messages", text: "Nothing has been said in this session yet." }));
-    } else if (this.cursor === null && this.order === "asc") {
-      fill(this.after, el("p.timeline-end", { text: "End of the conversation" }));
-    } else if (this.cursor === null) {
-      fill(this.before, el("p.timeline-end", { text: "Start of the conversation" }));
-    } else {
-      const more = el("button.btn.btn-sm", { type: "button", text: "Load more", on: { click: () => this.#more() } });
-      fill(this.#edge(), more);
-      this.watcher.observe(this.#edge());
+      return;
     }
+    this.#showEdge("before", "Start of the conversation");
+    this.#showEdge("after", "End of the conversation");
+  }
+
+  #showEdge(side, end) {
+    if (this.cursors[side] === null) {
+      fill(this[side], el("p.timeline-end", { text: end }));
+      return;
+    }
+    fill(this[side], el("button.btn.btn-sm", { type: "button", text: "Load more", on: { click: () => this.#more(side) } }));
+    this.watcher.observe(this[side]);
   }
 
   #add(items, at) {
-    for (const item of items) this.#nameTools(item);
+    const touched = this.pairs.add(items);
     const previous = this.items[at - 1];
     const fragment = document.createDocumentFragment();
     items.forEach((item, index) => {
@@ -185,12 +214,27 @@ export class Timeline {
     if (at === 0) this.list.prepend(fragment);
     else this.list.append(fragment);
     this.items.splice(at, 0, ...items);
+    for (const item of touched) this.#redraw(item);
     if (items.length) this.after.querySelector(".state")?.remove();
+  }
+
+  /** Show an item again, as it looks now. */
+  #redraw(item) {
+    const key = itemKey(item);
+    const at = this.items.findIndex((other) => itemKey(other) === key);
+    const shown = this.seen.get(key);
+    if (at < 0 || !shown) return null;
+    const view = this.#view(this.items[at], this.items[at - 1]);
+    const open = [...shown.querySelectorAll("details.disclosure")].map((details) => details.open);
+    [...view.querySelectorAll("details.disclosure")].forEach((details, index) => (details.open = open[index] ?? details.open));
+    shown.replaceWith(view);
+    this.seen.set(key, view);
+    return view;
   }
 
   #view(item, before) {
     const continued = isAgentSide(item) && isAgentSide(before) && before.agent_id === item.agent_id && soonAfter(item, before);
-    const view = itemView(item, { toolNames: this.toolNames, continued, onWhole: (cut) => this.#whole(cut) });
+    const view = itemView(item, { pairs: this.pairs, continued, onWhole: (cut) => this.#whole(cut), onLink: this.on.link });
     if (this.expanded) for (const details of view.querySelectorAll("details.disclosure")) details.open = true;
     return view;
   }
@@ -201,22 +245,10 @@ export class Timeline {
     view?.focus({ preventScroll: true });
   }
 
-  #nameTools(item) {
-    for (const block of item.content ?? []) if (block.type === "tool_use") this.toolNames.set(block.tool_use_id, block.name);
-  }
-
   #follow(event) {
-    const link = event.target.closest("a[data-goto]");
+    const link = event.target.closest("[data-goto]");
     if (!link) return;
-    event.preventDefault();
-    const target = document.getElementById(link.dataset.goto);
-    if (!target) {
-      toast("That message is not loaded yet", "info");
-      return;
-    }
-    target.setAttribute("tabindex", "-1");
-    target.scrollIntoView({ block: "center" });
-    target.focus({ preventScroll: true });
+    this.reveal({ agentId: link.dataset.agent, messageId: Number(link.dataset.message) });
   }
 
   #keepPlace(change) {

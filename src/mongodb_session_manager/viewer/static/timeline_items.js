@@ -3,11 +3,9 @@
 import { el, userText } from "../shared/dom.js";
 import { compact, duration, oneLine } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { jsonTree } from "../shared/json_tree.js";
-import {
-  disclosure, fileChip, imageThumb, messageView, metaLine, redactedBubble, textBubble, toolCall, toolResult, typedBubble,
-} from "../shared/messages.js";
-import { timeElement } from "../shared/time.js";
+import { messageView, metaLine } from "../shared/messages.js";
+import { parts } from "./message_parts.js";
+import { failure, feedback, guardrail, unknownItem } from "./timeline_events.js";
 
 const isResult = (block) => block.type === "tool_result";
 const known = (value) => value !== null && value !== undefined;
@@ -15,7 +13,7 @@ const known = (value) => value !== null && value !== undefined;
 /** What tells an item from all others of its session. */
 export function itemKey(item) {
   if (item.type === "message" && known(item.message_id)) return JSON.stringify(["message", item.agent_id, item.message_id]);
-  return JSON.stringify([item.type, item.timestamp, item.agent_id, item.message_id, item.rating, item.comment, item.content, item.action]);
+  return JSON.stringify([item.type, item.timestamp, item.agent_id, item.message_id, item.rating, item.comment, item.content, item.action, item.error]);
 }
 
 /** Whether a message of role "user" holds nothing but what tools answered. */
@@ -31,6 +29,7 @@ const ITEMS = new Map([
   ["message", message],
   ["feedback", feedback],
   ["guardrail", guardrail],
+  ["error", failure],
 ]);
 const AUTHORS = new Map([["user", () => "User"], ["assistant", (item) => item.agent_id]]);
 
@@ -39,7 +38,8 @@ const AUTHORS = new Map([["user", () => "User"], ["assistant", (item) => item.ag
  *
  * @param {object} item as the API describes it
  * @param {object} context
- * @param {Map<string, string>} context.toolNames name of the tool by id of the call
+ * @param {import("./tool_pairs.js").ToolPairs} context.pairs
+ * @param {(item: object) => void} context.onLink asks for a link to a message
  * @param {boolean} context.continued the same agent spoke just before
  * @param {(item: object) => void} context.onWhole asks for a message that was shortened
  */
@@ -57,18 +57,21 @@ function problem(text) {
 function message(item, context) {
   const agentSide = isAgentSide(item);
   const role = agentSide && item.role === "user" ? "assistant" : item.role;
-  const body = parts(item.content, item, context);
+  const body = parts(item.content, item, { ...context, wholeButton: (cut) => wholeButton(cut, context) });
+  // A message of results alone whose calls are shown has nothing of its own to say.
+  const isMerged = isToolAnswer(item) && body.length === 0 && !item.problem;
   if (body.length === 0) body.push(el("p.faint", { text: "No content" }));
   if (item.cut) body.push(wholeButton(item, context));
   const view = messageView({
     role,
     author: AUTHORS.get(role)?.(item) ?? `${item.agent_id} (${item.role})`,
     timestamp: item.timestamp,
-    marks: marks(item),
+    marks: [...marks(item), linkButton(item, context)],
     body,
     meta: item.metrics ? costs(item.metrics) : null,
   });
-  view.id = messageAnchor(item.agent_id, item.message_id);
+  view.dataset.anchor = messageAnchor(item.agent_id, item.message_id);
+  view.classList.toggle("message-merged", isMerged);
   if (agentSide && context.continued) view.classList.add("message-continued");
   if (isToolAnswer(item)) view.classList.add("message-tools");
   return view;
@@ -88,6 +91,12 @@ function marks(item) {
     list.push(el("span.badge.badge-danger", { title: why || null }, icon("shield"), userText(`Guardrail ${oneLine(action ?? "", 40)}`)));
   }
   return list;
+}
+
+function linkButton(item, context) {
+  if (!known(item.message_id)) return null;
+  const label = `Copy a link to message ${item.message_id}`;
+  return el("button.btn.btn-ghost.btn-icon.btn-sm.message-link", { type: "button", "aria-label": label, data: { tip: "Copy a link" }, on: { click: () => context.onLink(item) } }, icon("link"));
 }
 
 function policyText(policies) {
@@ -111,121 +120,4 @@ function costs(metrics) {
   const line = metaLine(facts);
   if (metrics.accumulated) line.append(el("span", { text: "whole run", title: "Added up over all model calls of this run" }));
   return line;
-}
-
-function parts(content, item, context) {
-  const list = [];
-  let images = null;
-  for (const block of content) {
-    const view = part(block, item, context);
-    if (!view) continue;
-    if (block.type !== "image") images = null;
-    else if (images === null) list.push((images = el("div.media")));
-    if (block.type === "image") images.append(view);
-    else list.push(view);
-  }
-  return list;
-}
-
-const PARTS = {
-  text: (block, item) => {
-    if (item.redacted) return redactedBubble(block.text);
-    return item.role === "user" ? typedBubble(block.text) : textBubble(block.text);
-  },
-  guard_content: (block) => textBubble(block.text),
-  reasoning: (block) =>
-    disclosure({
-      art: "chat",
-      title: "Reasoning",
-      summary: block.hidden ? "encrypted by the provider" : oneLine(block.text, 100),
-      kind: "reasoning",
-      body: () => [block.hidden ? el("p.faint", { text: "The provider gave this in encrypted form only." }) : textBubble(block.text)],
-    }),
-  image: (block) =>
-    (block.url && imageThumb(block.url.replace(/^\//, ""), `Image, ${block.format}`)) ||
-    fileChip({ name: block.source ?? "Image", format: block.format, size: block.size ?? undefined }),
-  document: (block) => fileChip({ name: block.name ?? block.source ?? "Document", format: block.format, size: block.size ?? undefined }),
-  video: (block) => fileChip({ name: block.name ?? block.source ?? "Video", format: block.format, size: block.size ?? undefined }),
-  audio: (block) => fileChip({ name: block.name ?? block.source ?? "Audio", format: block.format, size: block.size ?? undefined }),
-  tool_use: (block) => toolCall({ name: block.name, input: block.input, id: block.tool_use_id }),
-  tool_result: (block, item, context) =>
-    toolResult({
-      name: context.toolNames.get(block.tool_use_id),
-      status: block.status,
-      content: block.content.map(plainResult),
-      parts: () => block.content.map((inner) => resultPart(inner, item, context)),
-    }),
-  json: (block) => jsonTree(block.value, { open: 2 }),
-  citations: (block) =>
-    el(
-      "div.stack",
-      {},
-      textBubble(block.text),
-      disclosure({ art: "link", title: "Sources", summary: oneLine(block.citations, 80), body: () => [jsonTree(block.citations, { open: 3 })] }),
-    ),
-};
-
-function part(block, item, context) {
-  return Object.hasOwn(PARTS, block.type) ? PARTS[block.type](block, item, context) : unknownBlock(block);
-}
-
-function unknownBlock(block) {
-  return disclosure({ art: "code", title: "Unknown content", summary: oneLine(block.value, 80), body: () => [jsonTree(block.value ?? block, { open: 2 })] });
-}
-
-function plainResult(block) {
-  return block.type === "json" ? { json: block.value } : block.type === "text" ? { text: block.text } : { text: `[${block.type}]` };
-}
-
-function resultPart(block, item, context) {
-  return block.type === "text" ? el("pre.pre", { dir: "auto", tabindex: 0, text: block.text }) : part(block, item, context);
-}
-
-const RATINGS = new Map([
-  ["up", ["thumbUp", "Positive feedback", "event-ok"]],
-  ["down", ["thumbDown", "Negative feedback", "event-danger"]],
-]);
-
-function feedback(item) {
-  const [art, title, kind] = RATINGS.get(item.rating) ?? ["chat", known(item.rating) ? `Feedback: ${oneLine(item.rating, 60)}` : "Feedback", ""];
-  const extra = Object.keys(item.extra ?? {}).length > 0;
-  return event(kind, art, title, item.timestamp, [
-    item.comment ? userText(item.comment, "p.event-text.plain-text.user-text") : null,
-    extra ? disclosure({ art: "tag", title: "Details", summary: oneLine(item.extra, 80), body: () => [jsonTree(item.extra)] }) : null,
-  ]);
-}
-
-function guardrail(item) {
-  const where = known(item.message_id)
-    ? el("a", { href: `#${messageAnchor(item.agent_id, item.message_id)}`, text: `message ${item.message_id}`, data: { goto: messageAnchor(item.agent_id, item.message_id) } })
-    : null;
-  return event("event-warn", "shield", `Guardrail: ${oneLine(item.action ?? "intervened", 60)}`, item.timestamp, [
-    el(
-      "p.event-text",
-      {},
-      userText([item.agent_id, item.stop_reason].filter(Boolean).join(" · ")),
-      where ? [" · ", where] : null,
-    ),
-    Object.entries(item.policies_triggered ?? {}).map(([policy, hits]) =>
-      el("div.row.row-wrap", {}, userText(policy, "span.faint.user-text"), hits.map((hit) => userText(hit, "span.badge.badge-warn.user-text"))),
-    ),
-  ]);
-}
-
-function event(kind, art, title, timestamp, body) {
-  return el(
-    "article.event",
-    { class: kind },
-    el("span.event-art", {}, icon(art)),
-    el(
-      "div.event-body.stack",
-      {},
-      el("div.row.row-wrap", {}, userText(title, "strong.user-text"), el("span.faint", {}, timeElement(timestamp, "clock"))),
-      body,
-    ),
-  );
-}
-
-function unknownItem(item) {
-  return event("event-warn", "info", `Unknown entry: ${oneLine(item.type ?? "", 40)}`, item.timestamp, [jsonTree(item)]);
 }

@@ -6,19 +6,34 @@ import { number, oneLine } from "./format.js";
 const STRING_LIMIT = 600;
 const CHUNK = 100;
 
+/** Values that one press unfolds: as many as a page can show at once. */
+const UNFOLDED = 5_000;
+
 /**
  * @param {unknown} value what JSON can hold
- * @param {{open?: number, key?: string}} [options] `open`: levels unfolded from the start
+ * @param {{open?: number, cut?: boolean}} [options] `open`: levels unfolded from the start; `cut`: the server left parts
+ *   out, and says so in the last entry of a list or an object
  * @returns {HTMLElement}
  */
-export function jsonTree(value, { open = 1 } = {}) {
-  return el("div.json", { dir: "ltr" }, node(null, value, open));
+export function jsonTree(value, { open = 1, cut = false } = {}) {
+  return el("div.json", { dir: "ltr" }, node(null, value, { open, cut }));
+}
+
+/** Unfold a tree to its leaves, or as far as a page can show. */
+export function unfoldAll(tree) {
+  let left = UNFOLDED;
+  const waiting = [...tree.querySelectorAll("details")];
+  for (let details = waiting.shift(); details && left > 0; details = waiting.shift()) {
+    if (!details.open) details.dispatchEvent(new CustomEvent("unfold"));
+    left -= details.lastElementChild.childElementCount;
+    waiting.push(...details.lastElementChild.querySelectorAll(":scope > details"));
+  }
 }
 
 const isBranch = (value) => typeof value === "object" && value !== null && Object.keys(value).length > 0;
 
-function node(key, value, open) {
-  return isBranch(value) ? branch(key, value, open) : el("div.json-leaf", {}, label(key), leaf(value));
+function node(key, value, options) {
+  return isBranch(value) ? branch(key, value, options) : el("div.json-leaf", {}, label(key), leaf(value));
 }
 
 function label(key) {
@@ -48,36 +63,50 @@ function text(value) {
   return [shown, " ", more];
 }
 
-function branch(key, value, open) {
+/** The entries of a value that are shown, and how many there are in all. */
+function entriesOf(value, cut) {
+  const entries = Object.entries(value);
+  const [key, last] = entries.at(-1);
+  const rest = cut && typeof last === "string" && (Array.isArray(value) ? last.match(/^… \(\+(\d+) items\)$/) : key === "…" && last.match(/^\+(\d+) fields$/));
+  if (rest) entries.pop();
+  return { entries, total: entries.length + (rest ? Number(rest[1]) : 0) };
+}
+
+function branch(key, value, { open, cut }) {
+  const { entries, total } = entriesOf(value, cut);
   const children = el("div.json-children");
   const details = el(
     "details",
     {},
-    el("summary", {}, label(key), el("span.json-punct", { text: preview(value) })),
+    el("summary", {}, label(key), el("span.json-punct", { text: preview(value, entries, total) })),
     children,
   );
   let filled = false;
   const fillOnce = () => {
     if (filled || !details.open) return;
     filled = true;
-    addChunk(children, Object.entries(value), 0, open - 1);
+    addChunk(children, entries, 0, { open: open - 1, cut });
+    if (total > entries.length) children.append(el("div.json-leaf.json-null", { text: `${number(entries.length)} of ${number(total)} shown` }));
   };
-  details.addEventListener("toggle", fillOnce);
-  if (open > 0) {
+  const openNow = () => {
     details.open = true;
     fillOnce();
-  }
+  };
+  details.addEventListener("toggle", fillOnce);
+  details.addEventListener("unfold", openNow);
+  if (open > 0) openNow();
   return details;
 }
 
-function preview(value) {
-  const count = Object.keys(value).length;
-  if (Array.isArray(value)) return `[ ${number(count)} ${count === 1 ? "item" : "items"} ]`;
-  return `{ ${oneLine(Object.keys(value).slice(0, 4).join(", "), 48)}${count > 4 ? ", …" : ""} }`;
+function preview(value, entries, total) {
+  const shown = total > entries.length ? `${number(entries.length)} of ${number(total)}` : number(total);
+  if (Array.isArray(value)) return `[ ${shown} ${total === 1 ? "item" : "items"} ]`;
+  const keys = entries.slice(0, 4).map(([key]) => key);
+  return `{ ${oneLine(keys.join(", "), 48)}${total > 4 ? ", …" : ""} }`;
 }
 
-function addChunk(parent, entries, from, open) {
-  for (const [key, value] of entries.slice(from, from + CHUNK)) parent.append(node(key, value, open));
+function addChunk(parent, entries, from, options) {
+  for (const [key, value] of entries.slice(from, from + CHUNK)) parent.append(node(key, value, options));
   const rest = entries.length - from - CHUNK;
   if (rest <= 0) return;
   const more = el("button.btn.btn-sm.btn-ghost", {
@@ -85,8 +114,11 @@ function addChunk(parent, entries, from, open) {
     text: `Show ${number(Math.min(rest, CHUNK))} more of ${number(rest)}`,
     on: {
       click: () => {
+        const after = more.nextSibling;
         more.remove();
-        addChunk(parent, entries, from + CHUNK, open);
+        const added = document.createDocumentFragment();
+        addChunk(added, entries, from + CHUNK, options);
+        parent.insertBefore(added, after);
       },
     },
   });

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
+import { codeHtml } from "./code.js";
 import DOMPurify from "./vendor/dompurify/purify.js";
 import MarkdownIt from "./vendor/markdown-it/markdown-it.js";
 
@@ -22,9 +23,10 @@ const SANITISE = {
   ADD_URI_SAFE_ATTR: ["start"],
   RETURN_DOM_FRAGMENT: true,
 };
-const CLASSES = new Set(["align-center", "align-right", "md-image"]);
+const CLASSES = new Set(["align-center", "align-right", "md-image", "task"]);
+const CODE_CLASSES = /^hljs-[a-z_-]+(?: [a-z_-]+)?$/;
 
-const parser = new MarkdownIt({ html: false, linkify: true, breaks: true, maxNesting: 20 });
+const parser = new MarkdownIt({ html: false, linkify: true, breaks: true, maxNesting: 20, highlight: codeHtml });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
 parser.validateLink = (url) => LINK.test(url.trim());
 // Pictures from elsewhere are not loaded: they would tell their host who reads this. Their text is shown.
@@ -45,8 +47,21 @@ parser.core.ruler.push("cell_classes", (state) => {
   }
 });
 
+// "[x] done" in a list: a box in place of the bullet.
+parser.core.ruler.after("inline", "tasks", (state) => {
+  state.tokens.forEach((token, index) => {
+    const [, paragraph, item] = [token, state.tokens[index - 1], state.tokens[index - 2]];
+    if (token.type !== "inline" || paragraph?.type !== "paragraph_open" || item?.type !== "list_item_open") return;
+    const first = token.children[0];
+    const box = first?.type === "text" && first.content.match(/^\[([ xX])\]\s/);
+    if (!box) return;
+    item.attrSet("class", "task");
+    first.content = `${box[1] === " " ? "☐" : "☑"} ${first.content.slice(box[0].length)}`;
+  });
+});
+
 DOMPurify.addHook("uponSanitizeAttribute", (_node, data) => {
-  if (data.attrName === "class" && !CLASSES.has(data.attrValue)) data.keepAttr = false;
+  if (data.attrName === "class" && !CLASSES.has(data.attrValue) && !CODE_CLASSES.test(data.attrValue)) data.keepAttr = false;
 });
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName !== "A") return;
@@ -65,6 +80,8 @@ export function renderMarkdown(text) {
   if (source.length > LONGEST) return el("div.plain-text", { dir: "auto", text: source });
   const box = el("div.markdown", { dir: "auto" });
   box.append(DOMPurify.sanitize(parser.render(source), SANITISE));
+  // The corner of a table is often empty, and then heads nothing.
+  for (const cell of box.querySelectorAll("th")) if (!cell.textContent.trim()) cell.replaceWith(el("td", {}));
   for (const pre of box.querySelectorAll("pre")) addCopyButton(pre);
   return box;
 }

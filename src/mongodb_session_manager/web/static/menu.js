@@ -9,15 +9,17 @@ let open = null;
  * @param {object} options
  * @param {string} options.label what the button is for
  * @param {string} [options.art] its icon
+ * @param {string} [options.text] written on it; else only the icon is shown
  * @param {() => Array<{label: string, art: string, act?: () => void, href?: string, danger?: boolean}|null>} options.items
  *   asked each time; `href` makes a link that downloads
  * @returns {HTMLButtonElement}
  */
-export function menuButton({ label, art = "more", items }) {
+export function menuButton({ label, art = "more", text = "", items }) {
   const button = el(
-    "button.btn.btn-ghost.btn-sm.btn-icon",
-    { type: "button", "aria-label": label, "aria-haspopup": "menu", "aria-expanded": "false", data: { tip: label } },
+    text ? "button.btn.btn-sm" : "button.btn.btn-ghost.btn-sm.btn-icon",
+    { type: "button", "aria-label": label, "aria-haspopup": "menu", "aria-expanded": "false", data: { tip: text ? null : label } },
     icon(art),
+    text || null,
   );
   button.addEventListener("click", () => (open?.button === button ? close() : show(button, label, items())));
   button.addEventListener("keydown", (event) => {

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { UNKNOWN } from "./format.js";
+import { currentZone } from "./zone.js";
 
 const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 const STEPS = [
@@ -13,9 +14,21 @@ const STEPS = [
   [31_557_600, "month", 2_629_800],
   [Infinity, "year", 31_557_600],
 ];
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const STYLES = {
+  clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
+  day: { weekday: "long", day: "numeric", month: "long", year: "numeric" },
+  full: { dateStyle: "medium", timeStyle: "medium" },
+};
+const formats = new Map();
+
+function formatted(style, date) {
+  const name = `${style} ${currentZone()}`;
+  if (!formats.has(name)) {
+    const zone = currentZone() === "utc" ? { timeZone: "UTC" } : {};
+    formats.set(name, new Intl.DateTimeFormat(undefined, { ...STYLES[style], ...zone }));
+  }
+  return formats.get(name).format(date);
+}
 
 /** A Date, or null for what is no moment. */
 export function parseTime(value) {
@@ -34,9 +47,10 @@ export function relativeTime(value, now = Date.now()) {
   return RELATIVE.format(Math.trunc(seconds / size), unit);
 }
 
-export const fullTime = (value) => (parseTime(value) ? FULL.format(parseTime(value)) : UNKNOWN);
-export const clockTime = (value) => (parseTime(value) ? CLOCK.format(parseTime(value)) : UNKNOWN);
-export const dayName = (value) => (parseTime(value) ? DAY.format(parseTime(value)) : "No date");
+const shown = (style, value, unknown) => (parseTime(value) ? formatted(style, parseTime(value)) : unknown);
+export const fullTime = (value) => `${shown("full", value, UNKNOWN)}${parseTime(value) && currentZone() === "utc" ? " UTC" : ""}`;
+export const clockTime = (value) => shown("clock", value, UNKNOWN);
+export const dayName = (value) => shown("day", value, "No date");
 
 /**
  * A <time> element; relative ones are kept current by `refreshTimes`.
@@ -52,7 +66,7 @@ export function timeElement(value, style = "relative") {
     datetime: date.toISOString(),
     text,
     title: style === "full" ? date.toISOString() : fullTime(date),
-    data: style === "relative" ? { relative: "" } : {},
+    data: style === "relative" ? { relative: "" } : { moment: style },
   });
 }
 
@@ -61,4 +75,12 @@ export function refreshTimes(everyMs = 30_000) {
   return setInterval(() => {
     for (const node of document.querySelectorAll("time[data-relative]")) node.textContent = relativeTime(node.dateTime);
   }, everyMs);
+}
+
+/** Show every moment of the page in the zone that was chosen. */
+export function followZone() {
+  window.addEventListener("zonechange", () => {
+    for (const node of document.querySelectorAll("time[data-moment]")) node.textContent = { clock: clockTime, full: fullTime }[node.dataset.moment](node.dateTime);
+    for (const node of document.querySelectorAll("time[data-relative], time[data-moment='clock']")) node.title = fullTime(node.dateTime);
+  });
 }

@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 MARKDOWN_IT=15.0.3
 DOMPURIFY=3.4.18
 UPLOT=1.6.32
+HIGHLIGHT=11.12.0
 # Compiled into markdown-it's browser bundle; fetched for their licences only.
 BUNDLED=(linkify-it mdurl uc.micro entities punycode.js)
 
@@ -15,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 
 # unpack NAME[@VERSION]: prints the directory the package was unpacked into.
 unpack() {
-	local target="$work/${1%%@*}"
+	local target="$work/${1%@*}"
 	mkdir -p "$target"
 	(cd "$target" && npm pack --silent "$1" >/dev/null)
 	tar -xzf "$target"/*.tgz -C "$target" --strip-components=1
@@ -23,7 +24,7 @@ unpack() {
 }
 
 package=$(unpack "markdown-it@$MARKDOWN_IT")
-mkdir -p markdown-it dompurify uplot
+mkdir -p markdown-it dompurify uplot highlight
 cp "$package/dist/browser/markdown-it.esm.min.mjs" markdown-it/markdown-it.js
 cp "$package/LICENSE" markdown-it/LICENSE
 dependencies=$(node -p "JSON.stringify(require('$package/package.json').dependencies)")
@@ -43,6 +44,10 @@ package=$(unpack "uplot@$UPLOT")
 cp "$package/dist/uPlot.esm.js" uplot/uPlot.js
 cp "$package/dist/uPlot.min.css" uplot/uPlot.css
 cp "$package/LICENSE" uplot/LICENSE
+
+package=$(unpack "@highlightjs/cdn-assets@$HIGHLIGHT")
+cp "$package/es/highlight.min.js" highlight/highlight.js
+cp "$package/LICENSE" highlight/LICENSE
 
 # Source maps are not shipped: a browser's developer tools would ask for them in vain.
 sed -i -E '/^\/\/# sourceMappingURL=/d' markdown-it/markdown-it.js dompurify/purify.js

@@ -1,0 +1,88 @@
+// The controls of one metadata filter: the right one for its type, and two of them for a range.
+
+import { el, uniqueId } from "../shared/dom.js";
+import { icon } from "../shared/icons.js";
+
+const isRange = (value) => value !== null && typeof value === "object";
+
+/**
+ * @param {{field: string, type: string, values: unknown[]|null}} field
+ * @param {unknown} current "" for none yet
+ * @param {object} on
+ * @param {(value: unknown, now: boolean) => void} on.change `now`: not only typed a letter
+ * @param {() => void} on.remove
+ * @returns {HTMLElement}
+ */
+export function filterRow(field, current, on) {
+  const id = uniqueId("filter");
+  const body = el("div.filter-body");
+  const canRange = ["number", "date"].includes(field.type);
+  const range = el("button.btn.btn-ghost.btn-sm", {
+    type: "button",
+    "aria-pressed": String(isRange(current)),
+    "aria-label": `Range of ${field.field}`,
+    text: "Range",
+    hidden: !canRange,
+    on: { click: () => switchRange() },
+  });
+  const show = (value) => body.replaceChildren(...(isRange(value) ? rangeControls(field, value, id, on) : [control(field, value, id, on)]));
+  const switchRange = () => {
+    const ranged = range.getAttribute("aria-pressed") !== "true";
+    range.setAttribute("aria-pressed", String(ranged));
+    on.change("", true);
+    show(ranged ? {} : "");
+    body.querySelector("input, select").focus();
+  };
+  show(current ?? "");
+  const remove = el(
+    "button.btn.btn-ghost.btn-icon.btn-sm",
+    { type: "button", "aria-label": `Remove filter ${field.field}`, data: { tip: "Remove" }, on: { click: on.remove } },
+    icon("close"),
+  );
+  return el(
+    "div.field.filter",
+    { data: { field: field.field } },
+    el("div.row", {}, el("label.field-label.truncate", { for: id, title: field.field, text: field.field }), el("span.spacer"), range, remove),
+    body,
+  );
+}
+
+function control({ type, values }, current, id, on) {
+  if (type === "boolean" || (type === "enum" && values)) {
+    const choices = type === "boolean" ? [true, false] : [...values];
+    // One that was clicked on may not be among those that are offered.
+    if (current !== "" && !choices.some((choice) => JSON.stringify(choice) === JSON.stringify(current))) choices.push(current);
+    const label = (value) => (type === "boolean" ? (value ? "Yes" : "No") : String(value));
+    const select = el(
+      "select.select",
+      { id, on: { change: () => on.change(select.value === "" ? "" : JSON.parse(select.value), true) } },
+      el("option", { value: "", text: "Any" }),
+      choices.map((value) => el("option", { value: JSON.stringify(value), text: label(value) })),
+    );
+    select.value = current === "" ? "" : JSON.stringify(current);
+    return select;
+  }
+  const input = plainInput(type, current, { id, placeholder: ["number", "date"].includes(type) ? null : "Exact value" });
+  input.addEventListener("input", () => on.change(read(type, input), false));
+  return input;
+}
+
+function rangeControls({ field, type }, current, id, on) {
+  const limits = [
+    ["min", "from"],
+    ["max", "to"],
+  ].map(([name, word]) => [name, plainInput(type, current[name] ?? "", name === "min" ? { id, placeholder: word } : { "aria-label": `${field} ${word}`, placeholder: word })]);
+  const changed = () => {
+    const given = limits.map(([name, input]) => [name, read(type, input)]).filter(([, value]) => value !== "");
+    on.change(given.length ? Object.fromEntries(given) : "", false);
+  };
+  for (const [, input] of limits) input.addEventListener("input", changed);
+  return [el("div.filter-range", {}, limits.map(([, input]) => input))];
+}
+
+function plainInput(type, value, props) {
+  const kind = { number: "number", date: "date" }[type] ?? "text";
+  return el("input.input", { type: kind, step: kind === "number" ? "any" : null, autocomplete: "off", value, ...props });
+}
+
+const read = (type, input) => (type === "number" && input.value !== "" ? Number(input.value) : input.value);
