@@ -39,7 +39,8 @@ function show(button, label, items) {
   closeMenus();
   const id = uniqueId("menu");
   const menu = el("div.menu-list.menu-popup", { id, role: "menu", "aria-label": label }, items.map(item));
-  document.body.append(menu);
+  // Inside a landmark, so that who moves by landmarks finds it.
+  (document.querySelector("main") ?? document.body).append(menu);
   place(menu, button.getBoundingClientRect());
   button.setAttribute("aria-expanded", "true");
   button.setAttribute("aria-controls", id);
