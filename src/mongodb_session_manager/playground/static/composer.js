@@ -56,6 +56,7 @@ export class Composer {
     });
     this.input.addEventListener("input", () => {
       this.recall = -1;
+      this.actions.onTyped(this.input.value);
       this.#typed();
     });
     this.input.addEventListener("keydown", (event) => this.#key(event));
@@ -79,6 +80,7 @@ export class Composer {
   setMessage({ text, files = [] }) {
     this.input.value = text;
     this.recall = -1;
+    this.actions.onTyped(text);
     this.attachments.set(files);
   }
 
@@ -155,7 +157,6 @@ export class Composer {
 
   #typed() {
     const { text } = this.message;
-    this.actions.onTyped(this.input.value);
     this.count.hidden = text.length < WARN_FROM;
     this.count.textContent = `${number(text.length)} of ${number(LONGEST)} characters`;
     this.count.className = text.length > LONGEST ? "num field-error" : "num";

@@ -46,7 +46,9 @@ function show(button, label, items) {
   button.setAttribute("aria-controls", id);
   menu.addEventListener("keydown", onKey);
   menu.addEventListener("focusout", (event) => {
-    if (open && event.relatedTarget && !menu.contains(event.relatedTarget)) close({ refocus: false });
+    const next = event.relatedTarget;
+    // On its way to the button, a click is about to close it.
+    if (open && next && next !== button && !menu.contains(next)) close({ refocus: false });
   });
   open = { button, menu };
   menu.querySelector("[role=menuitem]")?.focus();
