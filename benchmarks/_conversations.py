@@ -17,7 +17,7 @@ from strands.types.content import Message
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.schema.sessions import new_token
 from mongodb_session_manager.schema.values import encoded_size
-from mongodb_session_manager.store.children import SEGMENTS, child_index_specs
+from mongodb_session_manager.store.related import SEGMENTS, related_index_specs
 
 Document = dict[str, Any]
 
@@ -38,7 +38,7 @@ class Conversations:
         self._database = database
         self._sessions = database[COLLECTION]
         self._segments = database[f"{COLLECTION}{SEGMENTS}"]
-        self._segments.create_indexes(child_index_specs()[SEGMENTS])
+        self._segments.create_indexes(related_index_specs()[SEGMENTS])
         self._document: Document = {}
         self._sealed: list[Document] = []
 

@@ -27,12 +27,12 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge, PyMongoError, WT
 from strands.types.exceptions import EventLoopException
 
 from . import errors
+from .client import is_transient
 from .extras import needs
 from .factory import AsyncMongoDBSessionManagerFactory
 from .session import AsyncMongoDBSessionManager
 from .store import AsyncMongoDBSessionRepository
 from .store.lease import Turn
-from .store.store import is_transient
 
 with needs("fastapi"):
     from fastapi import Header

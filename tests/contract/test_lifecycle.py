@@ -190,12 +190,31 @@ async def test_a_second_agent_of_one_id_is_refused(driver: Driver) -> None:
         assert await manager.get_message_count("assistant") == 2
 
 
-async def test_an_agent_of_another_manager_is_refused(driver: Driver) -> None:
+async def test_an_agent_that_was_not_built_with_the_manager_is_added_when_its_id_is_new(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        stranger = make_agent(None, messages=[{"role": "user", "content": [{"text": "before"}]}])
+        stranger.state.set("mood", "good")
+
+        manager.append_message(MESSAGE, stranger)
+        manager.sync_agent(stranger)
+
+    async with driver.manager() as manager:
+        resumed = make_agent(driver.for_agents(manager))
+        assert resumed.state.get("mood") == "good"
+        assert [block["text"] for message in resumed.messages for block in message["content"]] == ["before", "hi"]
+
+
+async def test_an_agent_that_was_not_built_with_the_manager_is_refused_when_its_id_is_stored(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await make_agent(driver.for_agents(manager), "hello").invoke_async("hi")
+
     async with driver.manager() as manager:
         stranger = make_agent(None)
 
-        with pytest.raises(SessionStoreError, match="was not built with this manager"):
+        with pytest.raises(SessionStoreError, match=r"call initialize\(agent\)"):
             manager.append_message(MESSAGE, stranger)
+        with pytest.raises(SessionStoreError, match=r"call initialize\(agent\)"):
+            manager.sync_agent(stranger)
 
 
 async def test_restoring_changes_neither_model_nor_tools_nor_system_prompt(driver: Driver) -> None:

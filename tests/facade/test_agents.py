@@ -87,14 +87,14 @@ def shout(text: str) -> str:
     return text.upper()
 
 
-def test_a_plain_turn_takes_three_commands(open_manager: OpenManager, sessions: Sessions) -> None:
+def test_a_plain_turn_takes_two_commands(open_manager: OpenManager, sessions: Sessions) -> None:
     agent = make_agent(open_manager(), "One.", "Two.")
     agent("1")
 
     with sessions.recorder.counting() as commands:
         agent("2")
 
-    assert commands.names == ["update"] * 3
+    assert commands.names == ["update"] * 2
 
 
 def test_a_whole_turn_is_one_command_with_flush_on_invocation(open_manager: OpenManager, sessions: Sessions) -> None:

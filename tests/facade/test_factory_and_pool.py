@@ -72,7 +72,7 @@ def test_a_managers_own_arguments_come_first(factory: MongoDBSessionManagerFacto
         assert manager.get_application_name() == "sales"
         assert manager.collection.name == "others"
 
-    assert commands.names == ["update"] * 3
+    assert commands.names == ["update"] * 2
     assert sessions.raw.count_documents({}) == 0
 
 

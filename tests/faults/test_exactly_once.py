@@ -206,7 +206,7 @@ async def test_a_late_batch_that_was_renumbered_meanwhile_counts_once(
 
         matched = send_again(mongo_client, commands)
 
-    assert len(updates(commands)) > 3
+    assert len(updates(commands)) > 2
     assert matched == 0
     assert sessions.document() == before
     assert sessions.texts() == ["from the other", "Fine.", "from me", "Fine."]
@@ -369,7 +369,7 @@ async def test_a_write_whose_caller_is_cancelled_counts_once(
 
 @pytest.mark.parametrize("write", [feedback, metadata, state])
 async def test_two_flushers_on_two_loops_write_once(sessions: Sessions, write: Write) -> None:
-    together = Together(3)
+    together = Together(2)
     async with sessions.manager(event_listeners=[sessions.recorder, together]) as manager:
         agent = talker(manager)
         await manager.flush()
@@ -383,7 +383,8 @@ async def test_two_flushers_on_two_loops_write_once(sessions: Sessions, write: W
                 await manager.flush()
 
     document = sessions.document()
-    assert len(tokens_of(commands)) == 3
+    # Once by the loop that opened the session, once by the library's own, on behalf of both others.
+    assert len(tokens_of(commands)) == 2
     assert len(set(tokens_of(commands))) == 1
     assert len(document["applied"]) == 2
     assert len(document["feedbacks"]) == (1 if write is feedback else 0)

@@ -20,8 +20,8 @@ from strands.agent.conversation_manager import NullConversationManager
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
-from mongodb_session_manager.session import delivery as delivery_module
-from mongodb_session_manager.store.history import SEAL_AT_BYTES
+from mongodb_session_manager.session import writer as writer_module
+from mongodb_session_manager.store.segments import SEAL_AT_BYTES
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -262,7 +262,7 @@ async def commands_of(expiring: Expiring, agent: Agent, manager: AsyncMongoDBSes
     with expiring.recorder.counting() as commands:
         await streamed(agent, "And now?")
         await manager.flush()
-        await manager._opened_delivery().settle()
+        await manager._lifetime.home.settle()
     return [(command.name, str(command.collection)) for command in commands]
 
 
@@ -274,7 +274,7 @@ def set_left(expiring: Expiring, lifetimes: float) -> None:
     expiring.sessions.update_many({}, {"$set": {"children_expire_at": moment}})
 
 
-THREE_UPDATES = [("update", COLLECTION)] * 3
+TURN = [("update", COLLECTION)] * 2
 POSTPONEMENT = [
     ("update", SEGMENTS),
     ("update", PAYLOADS),
@@ -292,15 +292,15 @@ async def test_turns_pay_for_postponing_once_in_a_while_and_never_by_segment(
         await grow(talker(manager), turns)
     set_left(expiring, 1.4)
     # No seal now: when one is due depends on when the last one met changes.
-    monkeypatch.setattr(delivery_module, "SEAL_AT_BYTES", 16 * 1024 * 1024)
+    monkeypatch.setattr(writer_module, "SEAL_AT_BYTES", 16 * 1024 * 1024)
 
     async with expiring.manager(ensure_indexes=False) as manager:
         agent = talker(manager)
         first = await commands_of(expiring, agent, manager)
         later = [await commands_of(expiring, agent, manager) for _ in range(3)]
 
-    assert sorted(first) == sorted(THREE_UPDATES + POSTPONEMENT)
-    assert later == [THREE_UPDATES] * 3
+    assert sorted(first) == sorted(TURN + POSTPONEMENT)
+    assert later == [TURN] * 3
     document = expiring.document()
     assert document is not None
     assert all(moment_of(child) > datetime.now(UTC) + timedelta(seconds=1.9 * HOUR_S) for child in expiring.children())

@@ -10,8 +10,8 @@ import pytest
 from pymongo.database import Database
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError
-from mongodb_session_manager.session import delivery
-from mongodb_session_manager.store import history
+from mongodb_session_manager.session import writer
+from mongodb_session_manager.store import segments as sealing
 from tests.faults.test_crash_anywhere import Told
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -44,8 +44,8 @@ async def make_original(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> 
     """Store a session with segments and large contents, in either of its forks."""
     with monkeypatch.context() as patch:
         for name, size in (("TAIL_BYTES", 1500), ("SIDE_BYTES", 600), ("SEGMENT_BYTES", 1200)):
-            patch.setattr(history, name, size)
-        patch.setattr(delivery, "SEAL_AT_BYTES", 3000)
+            patch.setattr(sealing, name, size)
+        patch.setattr(writer, "SEAL_AT_BYTES", 3000)
         async with sessions.manager() as manager:
             agent = keeping_all(manager)
             for number in range(24):

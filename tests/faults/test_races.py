@@ -24,9 +24,9 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.store import history as history_module
-from mongodb_session_manager.store import store as store_module
-from mongodb_session_manager.store.history import History
+from mongodb_session_manager.client import retry as retry_module
+from mongodb_session_manager.store import segments as segments_module
+from mongodb_session_manager.store.segments import Segments
 from mongodb_session_manager.store.store import SessionStore
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -62,9 +62,9 @@ many = settings(few, max_examples=150, phases=[Phase.explicit, Phase.generate])
 @pytest.fixture(autouse=True)
 def small_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seal after a few messages, a few at a time."""
-    monkeypatch.setattr(history_module, "TAIL_BYTES", 700)
-    monkeypatch.setattr(history_module, "SEGMENT_BYTES", 1500)
-    monkeypatch.setattr(store_module, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(segments_module, "TAIL_BYTES", 700)
+    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1500)
+    monkeypatch.setattr(retry_module, "_FIRST_PAUSE_S", 0.001)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Arena:
 
     def sealer(self) -> Callable[[], Awaitable[Any]]:
         """Return what seals, as a process of its own would."""
-        sealing = History(SessionStore(ClientHandle(client=self.client), self.name, COLLECTION))
+        sealing = Segments(SessionStore(ClientHandle(client=self.client), self.name, COLLECTION))
         incarnation = self.incarnation()
 
         async def seal() -> None:
@@ -326,7 +326,7 @@ async def deletions_and_seals(arena: Arena, interleaver: Interleaver) -> None:
     async def delete_again() -> None:
         # Whoever deletes late finds either one of them.
         await repository.delete_session("another")
-        await arena.repository()._children.delete(SESSION_ID)
+        await arena.repository()._executor.related.delete(SESSION_ID)
 
     async def read() -> None:
         for _ in range(5):
@@ -457,7 +457,7 @@ def test_feedbacks_are_sealed_while_others_arrive(
     mongo_uri: str, mongo_client: MongoClient[Document], order: Order, lost: set[int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history_module, "SIDE_BYTES", 600)
+        patch.setattr(segments_module, "SIDE_BYTES", 600)
         racing(mongo_uri, mongo_client, order, lost, feedbacks_and_seals)
 
 
@@ -476,5 +476,5 @@ def test_races_in_many_orders(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if race is feedbacks_and_seals:
-            patch.setattr(history_module, "SIDE_BYTES", 600)
+            patch.setattr(segments_module, "SIDE_BYTES", 600)
         racing(mongo_uri, mongo_client, order, lost, race)

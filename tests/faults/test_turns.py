@@ -34,7 +34,7 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager.schema.sessions import KEY_RING
 from mongodb_session_manager.store import lease as lease_module
-from mongodb_session_manager.store.batches import BATCH_BYTES
+from mongodb_session_manager.store.updates import UPDATE_BYTES
 from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -928,7 +928,7 @@ async def test_a_keyed_turn_is_one_write_at_its_end(sessions: Sessions) -> None:
 
 
 async def test_a_keyed_turn_of_much_text_is_one_write_too(sessions: Sessions) -> None:
-    prompt = "x" * (BATCH_BYTES // 4)
+    prompt = "x" * (UPDATE_BYTES // 4)
     async with sessions.manager() as manager:
         agent = talker(manager)
         await manager.flush()

@@ -60,7 +60,7 @@ async def test_opening_twice_asks_once(sessions: Sessions) -> None:
     assert commands.names == []
 
 
-@pytest.mark.parametrize(("flush_on", "most"), [("message", 3), ("invocation", 1)])
+@pytest.mark.parametrize(("flush_on", "most"), [("message", 2), ("invocation", 1)])
 async def test_plain_turns_stay_within_their_budget(sessions: Sessions, flush_on: FlushOn, most: int) -> None:
     async with sessions.manager(flush_on=flush_on) as manager:
         agent = make_agent(manager, "Hello!", "Fine.", "Bye!")
@@ -78,7 +78,9 @@ async def test_plain_turns_stay_within_their_budget(sessions: Sessions, flush_on
     assert sessions.texts() == ["Hi.", "Hello!", "And you?", "Fine.", "Bye.", "Bye!", "Hi again.", "Hello again!"]
 
 
-async def test_a_turn_with_tools_takes_one_command_per_message_and_one_at_its_end(sessions: Sessions) -> None:
+async def test_a_turn_with_tools_takes_one_command_before_each_act_and_one_at_its_end(
+    sessions: Sessions,
+) -> None:
     async with sessions.manager() as manager:
         agent = make_agent(
             manager,
@@ -90,7 +92,7 @@ async def test_a_turn_with_tools_takes_one_command_per_message_and_one_at_its_en
             await streamed(agent, "What do you know?")
 
     assert len(sessions.messages()) == 4
-    assert sorted(commands.names) == ["find"] * 2 + ["update"] * 5
+    assert sorted(commands.names) == ["find"] * 2 + ["update"] * 4
 
 
 async def test_a_redaction_takes_at_most_three_commands_more(sessions: Sessions) -> None:
@@ -133,9 +135,17 @@ async def test_resuming_and_closing_without_a_turn_writes_nothing(sessions: Sess
     assert sessions.document() == before
 
 
-async def test_a_stateless_request_takes_four_commands(sessions: Sessions) -> None:
+@pytest.mark.parametrize(("flush_on", "updates"), [("message", 2), ("invocation", 1)])
+async def test_a_stateless_request_takes_a_find_and_the_updates_of_a_turn(
+    sessions: Sessions, flush_on: FlushOn, updates: int
+) -> None:
     async with AsyncMongoDBSessionManagerFactory(
-        sessions.uri, sessions.database_name, COLLECTION, ensure_indexes=False, **sessions.client_options()
+        sessions.uri,
+        sessions.database_name,
+        COLLECTION,
+        ensure_indexes=False,
+        flush_on=flush_on,
+        **sessions.client_options(),
     ) as factory:
         async with factory.create_session_manager("s-1") as manager:
             await streamed(make_agent(manager, "Hello!"), "Hi.")
@@ -144,7 +154,7 @@ async def test_a_stateless_request_takes_four_commands(sessions: Sessions) -> No
             async with factory.create_session_manager("s-1") as manager:
                 await streamed(make_agent(manager, "Fine."), "And you?")
 
-    assert commands.names == ["find", "update", "update", "update"]
+    assert commands.names == ["find"] + ["update"] * updates
 
 
 async def test_metadata_and_feedback_take_one_command_each(sessions: Sessions) -> None:

@@ -170,7 +170,7 @@ async def test_a_request_opens_no_connection_of_its_own(
     await factory.close()
 
     assert server["created"] == 1
-    assert names == ["find", "insert", "update", "update", "update"] + ["find", "update", "update", "update"] * 4
+    assert names == ["find", "insert", "update", "update"] + ["find", "update", "update"] * 4
 
 
 # -- what managers get from their factory

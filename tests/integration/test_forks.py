@@ -22,7 +22,8 @@ from strands.types.content import Message
 from strands.types.session import SessionMessage
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError, SessionNotFoundError
-from mongodb_session_manager.store import fork_children, history
+from mongodb_session_manager.store import fork_children
+from mongodb_session_manager.store import segments as sealing
 from mongodb_session_manager.store.fork import SessionFork
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -198,7 +199,7 @@ async def test_large_contents_are_copied(sessions: Sessions) -> None:
 async def test_feedbacks_stay_behind_and_sealed_events_come_along(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SIDE_BYTES", 600)
+    monkeypatch.setattr(sealing, "SIDE_BYTES", 600)
     await sealed_session(sessions)
     events = [
         {"message_id": n, "agent_id": AGENT_ID, "action": "BLOCKED", "timestamp": datetime(2024, 1, 1, tzinfo=UTC)}

@@ -188,7 +188,7 @@ async def test_the_document_has_todays_form_after_the_first_write(older: Older) 
     document = await older.write()
 
     check_whole(document)
-    assert document["session_type"] == "AGENT"
+    assert document["session_type"] == "default"
     assert document["schema_version"] == 1
     assert document["created_at"] == MAY_1
     assert document["updated_at"] > MAY_2

@@ -22,8 +22,8 @@ from mongodb_session_manager import (
     SessionStoreError,
 )
 from mongodb_session_manager.embedded import EmbeddedMongo
-from mongodb_session_manager.store.batches import BATCH_BYTES
-from mongodb_session_manager.store.history import CROWDED_BYTES, SEAL_AT_BYTES
+from mongodb_session_manager.store.segments import CROWDED_BYTES, SEAL_AT_BYTES
+from mongodb_session_manager.store.updates import UPDATE_BYTES
 from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import (
     COLLECTION,
@@ -124,7 +124,7 @@ async def test_a_seal_leaves_a_tail_that_a_window_fits_in(sessions: Sessions) ->
     async with sessions.manager() as manager:
         with sessions.recorder.counting() as commands:
             await streamed(make_agent(manager, "Hello again!"), "Hi.")
-    assert commands.names == ["update"] * 3
+    assert commands.names == ["update"] * 2
 
 
 async def test_a_writer_does_not_wait_for_a_seal(sessions: Sessions, mongo_client: MongoClient[Document]) -> None:
@@ -154,7 +154,7 @@ async def test_a_batch_larger_than_an_update_may_be_is_split(sessions: Sessions)
         await converse(manager, make_agent(manager), range(10), size=1024 * 1024, at_once=True)
 
     sent = [size_of(c.document) for c in sessions.recorder.commands if c.name == "update"]
-    assert max(sent) < BATCH_BYTES + 64 * 1024
+    assert max(sent) < UPDATE_BYTES + 64 * 1024
     check_stored(sessions.raw.database)
     assert numbers_of(stored_messages(sessions.raw.database)) == list(range(10))
 

@@ -22,7 +22,7 @@ from mongodb_session_manager import (
     LeaseUnavailableError,
     index_specs,
 )
-from mongodb_session_manager.store.children import PAYLOADS, SEGMENTS, child_index_specs
+from mongodb_session_manager.store.related import PAYLOADS, SEGMENTS, related_index_specs
 from tests.fixtures.commands import Command
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
 from tests.support.agents import AGENT_ID, make_agent, streamed
@@ -230,7 +230,7 @@ async def test_nothing_needs_a_transaction_or_a_recent_server(commands: list[Com
 
 
 def test_no_index_but_that_of_the_id_is_unique() -> None:
-    models = [*index_specs(["topic"]), *(model for specs in child_index_specs().values() for model in specs)]
+    models = [*index_specs(["topic"]), *(model for specs in related_index_specs().values() for model in specs)]
 
     assert len(models) >= 8
     assert not [model.document["name"] for model in models if model.document.get("unique")]

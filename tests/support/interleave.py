@@ -133,13 +133,12 @@ def interleaved(choices: Sequence[tuple[int, int]], lost: Collection[int] = ()) 
     """Let every command of the engine inside the block go through an interleaver."""
     interleaver = Interleaver(choices, lost)
     with pytest.MonkeyPatch.context() as patch:
-        for name in _METHODS:
-            patch.setattr(client.Collection, name, _gated(interleaver, name, getattr(client.Collection, name)))
+        once = client.Collection._once
+
+        async def gated(self: client.Collection, command: str, send: Callable[[Any], Any]) -> Any:
+            if command not in _METHODS:
+                return await once(self, command, send)
+            return await interleaver.command(command, lambda: once(self, command, send))
+
+        patch.setattr(client.Collection, "_once", gated)
         yield interleaver
-
-
-def _gated(interleaver: Interleaver, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    async def gated(self: client.Collection, *args: Any, **kwargs: Any) -> Any:
-        return await interleaver.command(name, lambda: method(self, *args, **kwargs))
-
-    return gated

@@ -25,7 +25,6 @@ IGNORED = {
     "AfterToolCallEvent": "the results become a message, which has its own event",
     "AfterToolsEvent": "likewise",
     "BeforeModelCallEvent": "nothing has changed yet",
-    "BeforeMultiAgentInvocationEvent": "state is restored when the graph or swarm is built",
     "BeforeNodeCallEvent": "nothing has changed yet",
     "BeforeToolCallEvent": "nothing has changed yet",
     "BeforeToolsEvent": "nothing has changed yet",

@@ -14,8 +14,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from ..client import ClientHandle
 from ..client.advice import AUTHENTICATION_CODES, advice
 from ..client.options import connection_string_options
-from ..store.children import PAYLOADS, SEGMENTS
 from ..store.listing import NEWEST_FIRST
+from ..store.related import PAYLOADS, SEGMENTS
 from .index_state import index_states
 
 OLDEST_SERVER = (4, 4)
@@ -75,8 +75,8 @@ class Patient:
 
     async def sample(self, suffix: str, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Run an aggregation that ends in time."""
-        limit = {"maxTimeMS": round(self.timeout_s * 1000)}
-        return await self.handle.collection(self.database, f"{self.collection}{suffix}").aggregate(pipeline, **limit)
+        target = self.handle.collection(self.database, f"{self.collection}{suffix}")
+        return await target.aggregate(pipeline, maxTimeMS=round(self.timeout_s * 1000))
 
     @property
     def is_replicated(self) -> bool:

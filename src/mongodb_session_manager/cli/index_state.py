@@ -10,8 +10,8 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from ..client import ClientHandle
-from ..store.children import child_index_specs
 from ..store.indexes import index_specs
+from ..store.related import related_index_specs
 
 _NAMESPACE_NOT_FOUND = 26
 
@@ -39,7 +39,7 @@ class IndexState:
 
 def wanted(collection: str, metadata_fields: Sequence[str] = ()) -> dict[str, list[IndexModel]]:
     """Return the indexes that there should be, by collection."""
-    children = {f"{collection}{suffix}": models for suffix, models in child_index_specs().items()}
+    children = {f"{collection}{suffix}": models for suffix, models in related_index_specs().items()}
     return {collection: index_specs(metadata_fields), **children}
 
 

@@ -11,7 +11,7 @@ import typer
 from pymongo.errors import OperationFailure
 
 from ..client import ClientHandle
-from ..store.children import PAYLOADS, SEGMENTS
+from ..store.related import PAYLOADS, SEGMENTS
 from .commands import FAILED, USAGE, Context, add, moment
 from .index_state import index_states, wanted
 from .output import advance, shown

@@ -3,6 +3,7 @@
 from .any_loop import AnyLoopMotorClient
 from .collection import Collection
 from .handle import ClientHandle
+from .retry import is_transient
 from .statistics import PoolStatistics
 
-__all__ = ["AnyLoopMotorClient", "ClientHandle", "Collection", "PoolStatistics"]
+__all__ = ["AnyLoopMotorClient", "ClientHandle", "Collection", "PoolStatistics", "is_transient"]

@@ -139,8 +139,8 @@ class ClientHandle:
         client = self._delegate()
         return _is_mock(client) or bool(client.write_concern.acknowledged)
 
-    def collection(self, database: str, name: str) -> Collection:
-        """Return a collection for the engine."""
+    def collection(self, database: str, name: str, *, deadline_s: float | None = None) -> Collection:
+        """Return a collection for the engine, whose commands are sent again for `deadline_s` seconds."""
 
         def native() -> Any:
             return self.client[database].get_collection(
@@ -149,7 +149,7 @@ class ClientHandle:
                 read_preference=ReadPreference.PRIMARY,
             )
 
-        return Collection(self, native)
+        return Collection(self, native, deadline_s)
 
     def user_collection(self, database: str, name: str) -> Any:
         """Return the async driver's own collection, with the client's own settings."""

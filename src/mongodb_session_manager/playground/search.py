@@ -9,7 +9,7 @@ from typing import Any
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 
-from ..store.children import SEGMENTS
+from ..store.related import SEGMENTS
 from ..viewer.orders import Order
 from ..viewer.text_search import TextSearch
 

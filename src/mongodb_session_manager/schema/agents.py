@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ from strands.types.session import SessionAgent
 
 from ..errors import CorruptMessageError, SessionStoreError
 from . import values
-from .messages import encode_content, flatten_message, iso_date, parse_date, read_date, set_aside, stable_tracking_id
+from .messages import flatten_message, iso_date, read_date
 from .names import decode_name, encode_name
 from .payloads import MissingPayloadError, restore
+from .windows import contains
 
 STATE_FIELDS = ("state", "conversation_manager_state", "_internal_state")
 CONFIG_FIELDS = ("model", "system_prompt")
@@ -34,8 +35,6 @@ _AGENT_FIELDS = frozenset(
         "usage",
     }
 )
-_NEW_FIELDS = ("window", "window_head", "redactions", "archived_count", "archive", "usage", "legacy")
-_TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
 
 
 @dataclass
@@ -106,7 +105,7 @@ class StoredAgent:
         raw_messages = self.raw_messages
         fallback = read_date(self.raw.get("created_at"))
         for raw, number in zip(raw_messages, _numbers(raw_messages), strict=True):
-            if window is not None and not in_window(number, window):
+            if window is not None and not contains(number, window):
                 continue
             try:
                 document = flatten_message(
@@ -185,10 +184,10 @@ def find_agents(raw_agents: object, *, legacy: bool = False) -> dict[str, Stored
         raw_agents: The field `agents`.
         legacy: An older tool wrote it: ids are raw keys, and each agent is yet to move to an encoded one.
     """
-    return _split_agents(raw_agents, legacy=legacy)[0]
+    return split_agents(raw_agents, legacy=legacy)[0]
 
 
-def _split_agents(raw_agents: object, *, legacy: bool) -> tuple[dict[str, StoredAgent], dict[str, Any]]:
+def split_agents(raw_agents: object, *, legacy: bool) -> tuple[dict[str, StoredAgent], dict[str, Any]]:
     """Return the agents, and what else stands among them."""
     if not isinstance(raw_agents, Mapping):
         return {}, {} if raw_agents is None else {"agents": raw_agents}
@@ -251,105 +250,6 @@ def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
     return any(isinstance(item, Mapping) and _holds_agent((*path, key), item) for key, item in value.items())
 
 
-def upgraded_agents(raw_agents: object, session_id: str, now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return an older tool's agents in today's form, and what stood among them and is none."""
-    agents, rest = _split_agents(raw_agents, legacy=True)
-    return {agent.key: _upgraded_agent(agent, session_id, now) for agent in agents.values()}, rest
-
-
-def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[str, Any]:
-    messages: list[Any] = []
-    for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
-        if isinstance(message, CorruptMessageError):
-            messages.append(raw)
-        else:
-            messages.append(_reencoded(message, stable_tracking_id(session_id, agent.agent_id, message["message_id"])))
-    data = {**agent.data, "agent_id": values.encode(agent.agent_id)}
-    for name, state in zip(STATE_FIELDS, agent.states(), strict=True):
-        data[name] = values.encode(state, where=name, foreign=True)
-    data.setdefault("model", None)
-    data.setdefault("system_prompt", None)
-    for name in ("created_at", "updated_at"):
-        data[name] = iso_date(data.get(name) or now)
-    others = dict(agent.raw)
-    set_aside(others, _NEW_FIELDS)
-    if "agent_data" in agent.raw and not isinstance(agent.raw["agent_data"], Mapping | None):
-        others["legacy"] = {**others.get("legacy", {}), "agent_data": agent.raw["agent_data"]}
-    return {
-        **others,
-        "agent_data": data,
-        "created_at": parse_date(agent.raw.get("created_at") or now),
-        "updated_at": parse_date(agent.raw.get("updated_at") or now),
-        "next_message_id": agent.next_message_id,
-        "redactions": 0,
-        "archive": new_archive(),
-        "usage": usage_of_messages(agent),
-        "messages": messages,
-    }
-
-
-def _reencoded(message: dict[str, Any], tracking_id: str) -> dict[str, Any]:
-    for key in ("content", "metadata", "extra"):
-        if key in message:
-            value = values.decode(message[key])
-            message[key] = encode_content(value) if key == "content" else values.encode(value, where=key, foreign=True)
-    if "redact_message" in message:
-        redact = message["redact_message"]
-        message["redact_message"] = {**redact, "content": encode_content(values.decode(redact["content"]))}
-    # Strands gives an id to each message that has none when the agent is next invoked; a resumed one needs the same.
-    if not message.get("tracking_id"):
-        message["tracking_id"] = tracking_id
-    return message
-
-
-def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
-    """Return running totals out of the metrics that older tools stored with messages.
-
-    Strands accumulates over the life of an Agent object, so within one run the last message holds the total, and a
-    count that falls marks the next run. Flat counts are those of their message.
-    """
-    totals: dict[str, Any] = {}
-    previous: dict[tuple[str, ...], float] = {}
-    for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
-        if isinstance(message, CorruptMessageError):
-            continue
-        accumulates = "event_loop_metrics" in raw
-        for path, count in metric_counts(message.get("event_loop_metrics")):
-            before = previous.get(path, 0) if accumulates else 0
-            *parents, name = path
-            target = totals
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[name] = target.get(name, 0) + (count - before if count >= before else count)
-            if accumulates:
-                previous[path] = count
-    return totals
-
-
-def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Yield the counts of a message's metrics, by their path in an agent's totals."""
-    usage, latency, cycles = (
-        _section(metrics, name) for name in ("accumulated_usage", "accumulated_metrics", "cycle_metrics")
-    )
-    named = {**usage, "latencyMs": latency.get("latencyMs"), "modelCalls": cycles.get("cycle_count")}
-    for name, count in named.items():
-        if _is_number(count):
-            yield (name,), count
-    for tool, counts in _section(metrics, "tool_usage").items():
-        for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
-            if _is_number(counts.get(name)):
-                yield ("tools", encode_name(decode_name(tool)), name), counts[name]
-
-
-def _section(metrics: object, name: str) -> Mapping[str, Any]:
-    section = metrics.get(name) if isinstance(metrics, Mapping) else None
-    return section if isinstance(section, Mapping) else {}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def new_agent(agent_id: str, now: datetime) -> dict[str, Any]:
     """Return the fields of an agent that is not stored yet, without state and messages."""
     return {
@@ -381,31 +281,3 @@ def new_archive() -> dict[str, str]:
 def digest(value: object) -> str:
     """Return a short fingerprint of a configuration value, to tell whether the live one changed since."""
     return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:
-    """Return the window as ranges of message ids, first and last included, the last range open (`None`).
-
-    The open end takes in what is appended before the next window is stored, so a turn that a crash cuts short
-    resumes whole, and a conversation that only grows never rewrites its window.
-    """
-    result: list[list[int | None]] = []
-    for message_id in message_ids:
-        if result and result[-1][1] == message_id - 1:
-            result[-1][1] = message_id
-        else:
-            result.append([message_id, message_id])
-    if result and result[-1][1] == next_message_id - 1:
-        result[-1][1] = None
-    else:
-        result.append([next_message_id, None])
-    return result
-
-
-def in_window(message_id: int, window: Iterable[Sequence[int | None]]) -> bool:
-    """Tell whether a message id lies in one of the ranges."""
-    # A loop, since resuming asks this for each message of the live tail.
-    for first, last in window:
-        if first is not None and first <= message_id and (last is None or message_id <= last):
-            return True
-    return False

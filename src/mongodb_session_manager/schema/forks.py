@@ -20,8 +20,9 @@ from typing import Any
 import bson
 
 from . import values
-from .agents import STATE_FIELDS, metric_counts
+from .agents import STATE_FIELDS
 from .messages import has_tool_result, iso_date, read_date
+from .migrate import metric_counts
 from .names import encode_name
 from .sessions import expiry, new_password
 

@@ -29,6 +29,9 @@ MESSAGE_LIMIT_BYTES = 15 * 1024 * 1024
 """Largest encoded message without its large bytes. A document may take 16 MiB (MongoDB's BSON limit); the rest of it
 needs room, too."""
 
+_STORED_WITH_BYTES = 64
+"""What a message is stored with: its number, two dates, its place in the list."""
+
 _FLAT_METRICS = frozenset({"latency_ms", "input_tokens", "output_tokens"})
 _STRANDS_KEYS = ("role", "content", "tracking_id", "metadata")
 _TOOL_BLOCKS = frozenset({"toolUse", "toolResult"})
@@ -36,11 +39,11 @@ _OUTSIDE_NESTED = (*_STRANDS_KEYS, "extra", "window_content", "payloads", "legac
 _OUTSIDE_FLAT = ("extra", "window_content", "payloads", "legacy")
 
 
-def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], int, dict[str, bytes]]:
     """Return a fresh document of what Strands holds of a message: role, content and its other keys.
 
     Returns:
-        The document, and the large bytes that it refers to, by name.
+        The document, about how many bytes it takes once it is stored, and the large bytes that it refers to, by name.
 
     Raises:
         TypeError: A value cannot be stored; the error says where it sits.
@@ -64,7 +67,7 @@ def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[s
         raise MessageTooLargeError(agent_id, size_bytes, MESSAGE_LIMIT_BYTES)
     if found := taken.named():
         document["payloads"] = sorted(found)
-    return document, found
+    return document, size_bytes + _STORED_WITH_BYTES, found
 
 
 def encode_content(content: Any) -> Any:
@@ -90,10 +93,16 @@ def _is_of_a_tool(block: object) -> bool:
     return isinstance(block, Mapping) and not _TOOL_BLOCKS.isdisjoint(block)
 
 
-def placeholder(message: Mapping[str, Any], reason: str) -> dict[str, Any]:
-    """Return a storable stand-in for a message that cannot be stored, with its tool-use pairs intact.
+def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the document of a message and the large bytes that it refers to; see `encode_sized_message`."""
+    document, _, payloads = encode_sized_message(message, agent_id=agent_id)
+    return document, payloads
 
-    A history with a hole in its numbering, or with half of a tool-use pair, would be refused by models.
+
+def placeholder(message: Mapping[str, Any], reason: str) -> tuple[dict[str, Any], int, dict[str, bytes]]:
+    """Return what `encode_sized_message` does, of a stand-in for a message that cannot be stored.
+
+    It keeps the tool-use pairs: models refuse a history with half of one, or with a hole in its numbering.
     """
     note = f"[not stored: {reason}]"
     content: list[dict[str, Any]] = []
@@ -109,7 +118,8 @@ def placeholder(message: Mapping[str, Any], reason: str) -> dict[str, Any]:
     document = {"role": str(message.get("role", "user")), "content": content or [{"text": note}]}
     if isinstance(tracking_id := message.get("tracking_id"), str):
         document["tracking_id"] = tracking_id
-    return cast("dict[str, Any]", values.encode(document, where="message"))
+    encoded: dict[str, Any] = values.encode(document, where="message")
+    return encoded, values.encoded_size(encoded) + _STORED_WITH_BYTES, {}
 
 
 def decode_message(document: Mapping[str, Any]) -> Message:
@@ -272,6 +282,12 @@ def text_of(message: Mapping[str, Any]) -> str:
     )
 
 
+def with_tracking_id(message: Message) -> None:
+    """Give a message the id that Strands would give it later, when a resumed copy could not get the same any more."""
+    if not message.get("tracking_id"):
+        message["tracking_id"] = str(uuid.uuid4())
+
+
 def has_tool_result(message: Mapping[str, Any]) -> bool:
     """Tell whether a message carries results of tools, as opposed to what a person said."""
     blocks = _as_list(message.get("content"))
@@ -298,6 +314,13 @@ def read_date(value: object) -> datetime | None:
         return bson_date(moment) if isinstance(moment, datetime) else None
     except (ValueError, OverflowError):  # no date at all, or one that UTC cannot express
         return None
+
+
+def dated(item: Any, name: str) -> Any:
+    """Return a feedback or guardrail event with the ISO string that older tools stored there as a date."""
+    if not isinstance(item, Mapping) or not isinstance(item.get(name), str):
+        return item
+    return {**item, name: read_date(item[name]) or item[name]}
 
 
 def bson_date(value: datetime) -> datetime:

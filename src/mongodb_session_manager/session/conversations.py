@@ -1,8 +1,7 @@
-"""The live agents, graphs and swarms of an open session: what they say and hold goes into the journal, without I/O."""
+"""The live agents, graphs and swarms of an open session: what they say and hold is noted in memory, without I/O."""
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,16 @@ from typing import TYPE_CHECKING, Any
 from strands.types.content import Message
 
 from ..errors import SessionStoreError
-from ..schema import values
-from ..schema.messages import has_tool_result, normalized, now
+from ..schema.messages import now
 from ..schema.names import check_agent_id
-from .capture import (
-    LiveAgent,
-    Redaction,
-    announced_late,
-    hand_appended,
-    is_held,
-    is_stored_already,
-    repeats_answer,
-    replaced_record,
-)
-from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .lifetime import SessionLifetime
+from .pending import PendingAgent
+from .tracker import AgentTracker
 
 if TYPE_CHECKING:
     from strands.agent import Agent
     from strands.multiagent.base import MultiAgentBase
     from strands.types.agent import LocalAgent
-
-logger = logging.getLogger(__name__)
 
 
 class Conversations:
@@ -41,9 +28,9 @@ class Conversations:
     """
 
     def __init__(self, lifetime: SessionLifetime) -> None:
-        """Follow nobody yet; the session need not be open."""
+        """Follow nothing yet; the session need not be open."""
         self._lifetime = lifetime
-        self._live: dict[str, LiveAgent] = {}
+        self._trackers: dict[str, AgentTracker] = {}
         # Weakly: a graph or swarm holds its manager.
         self._graphs: dict[str, weakref.ref[MultiAgentBase]] = {}
         self._token_counts: dict[str, int] | None = None
@@ -57,33 +44,77 @@ class Conversations:
             CorruptMessageError: One of its stored messages cannot be read.
             SessionException: Another agent object with this id is in use with this manager.
         """
-        journal = self._lifetime.journal
+        changes = self._lifetime.changes
         agent_id = check_agent_id(agent.agent_id)
-        known = self._live.get(agent_id)
+        known = self._trackers.get(agent_id)
         if known is not None and known.is_same(agent):
             return
-        with journal.lock:
-            self._lifetime.strands.initialize(agent, **kwargs)
-            restored = journal.agents[agent_id]
-            live = self._live[agent_id] = LiveAgent(agent, restored)
-            if not restored.exists:
-                live.capture(agent, final=False)
-            restored.release()
+        restorer = self._lifetime.restorer
+        with changes.lock:
+            stored = restorer.restore(agent, **kwargs)
+            tracker = self._trackers[agent_id] = AgentTracker(agent, changes, changes.agents[agent_id], stored)
+            if stored is None:
+                tracker.capture(agent, final=False)
+            restorer.release(agent_id)
+
+    def tracker(self, agent: LocalAgent | Agent) -> AgentTracker:
+        """Return the tracker of an agent; one that was not built with the manager is added when its id is new.
+
+        Raises:
+            SessionStoreError: The session has an agent of that id, which has to be restored first.
+        """
+        session = self._lifetime.session
+        tracker = self._trackers.get(agent.agent_id)
+        if tracker is not None and (tracker.is_same(agent) or tracker.agent is not None):
+            return tracker
+        narrowed = session.agent_ids is not None and agent.agent_id not in session.agent_ids
+        if tracker is not None or agent.agent_id in session.agents or narrowed:
+            raise SessionStoreError(
+                f"agent {agent.agent_id!r} was not built with this manager of session {session.session_id!r}, which "
+                "has an agent of that id already; pass session_manager=... to it, or call initialize(agent)"
+            )
+        changes = self._lifetime.changes
+        with changes.lock:
+            pending = changes.agents[agent.agent_id] = PendingAgent(check_agent_id(agent.agent_id))
+            tracker = self._trackers[agent.agent_id] = AgentTracker(agent, changes, pending, None)
+        return tracker
 
     def identify(self, agent: LocalAgent | Agent) -> None:
-        """Give an agent's messages that were stored without a tracking id the one that they are to have."""
-        with self._lifetime.journal.lock:
-            self._live_agent(agent).identify(self._lifetime.session_id)
+        """Begin an invocation: stored messages without a tracking id get the one that they are to have."""
+        with self._lifetime.changes.lock:
+            tracker = self.tracker(agent)
+            tracker.in_invocation = True
+            tracker.identify()
+
+    def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
+        """Note what changed of an agent whose invocation is over, and what ended it when that was an error."""
+        with self._lifetime.changes.lock:
+            tracker = self.tracker(agent)
+            tracker.in_invocation = False
+            self.capture(agent, final=True)
+            if isinstance(error, Exception):
+                self._lifetime.changes.add_error(agent.agent_id, error, now())
+
+    def is_in_invocation(self, agent: LocalAgent) -> bool:
+        """Tell whether an invocation of the agent is under way, which flushes by itself."""
+        tracker = self._trackers.get(agent.agent_id)
+        return tracker is not None and tracker.in_invocation
 
     def capture(self, agent: LocalAgent, *, final: bool) -> None:
         """Note what changed of an agent: state, window, configuration; metrics, too, when its invocation is over."""
-        journal = self._lifetime.journal
-        live = self._live_agent(agent)
-        with journal.lock:
+        with self._lifetime.changes.lock:
+            tracker = self.tracker(agent)
             if final:
-                self._append_unannounced(agent, live)
-            if live.capture(agent, final=final, token_counts=self._token_counts if final else None):
+                tracker.append_found(agent)
+            if tracker.capture(agent, final=final, token_counts=self._token_counts if final else None):
                 self._token_counts = None
+
+    def capture_all(self) -> None:
+        """Note what changed of every live agent, also outside of invocations: the session is about to be closed."""
+        with self._lifetime.changes.lock:
+            for tracker in list(self._trackers.values()):
+                if (agent := tracker.agent) is not None and not tracker.in_invocation:
+                    tracker.capture_outside(agent)
 
     def set_token_counts(self, input_tokens: int, output_tokens: int) -> None:
         """Give the usage of a model that reports none, for the next final capture.
@@ -101,161 +132,69 @@ class Conversations:
         }
 
     def restore_again(self, stored_agents: Container[str], changed_graphs: set[str]) -> None:
-        """Let everybody hold what the journal has just reloaded; its lock is held.
+        """Let everything live hold what was just loaded anew; the lock of the changes is held.
 
         Args:
             stored_agents: Ids of the agents that the session has.
             changed_graphs: Ids of the graphs and swarms whose state is another one.
         """
-        for agent_id, live in list(self._live.items()):
-            del self._live[agent_id]
-            self._lifetime.strands.forget(agent_id)
-            if (agent := live.agent) is None:
+        for agent_id, tracker in list(self._trackers.items()):
+            del self._trackers[agent_id]
+            self._lifetime.changes.agents.pop(agent_id, None)
+            if (agent := tracker.agent) is None:
                 continue
             if agent_id not in stored_agents:
                 agent.messages.clear()
             self.initialize(agent)
+            self._trackers[agent_id].in_invocation = tracker.in_invocation
         for graph_id in changed_graphs & self._graphs.keys():
             if (graph := self._graphs[graph_id]()) is not None:
                 self.initialize_multi_agent(graph)
 
-    def _live_agent(self, agent: LocalAgent | Agent) -> LiveAgent:
-        live = self._live.get(agent.agent_id)
-        if live is None:
-            raise SessionStoreError(
-                f"agent {agent.agent_id!r} was not built with this manager of session {self._lifetime.session_id!r}; "
-                "pass session_manager=... to it, or call initialize(agent)"
-            )
-        return live
-
     # -- messages
 
     def append_once(self, message: Message, agent: LocalAgent) -> None:
-        """Add a message that anybody may have appended before: what is stored already is dropped."""
-        journal = self._lifetime.journal
-        pending = self._live_agent(agent).journal
-        with journal.lock:
-            if is_stored_already(agent, pending, message):
-                self._log_dropped(agent, "is stored already")
-                return
-            self.append(message, agent)
+        """Add a message that may have been appended before: what is stored already is dropped."""
+        with self._lifetime.changes.lock:
+            self.tracker(agent).append_once(message, agent)
 
     def append(self, message: Message, agent: LocalAgent) -> None:
         """Add a message, and before it those that stand in the agent's history without an event of their own.
 
         Raises:
             MessageTooLargeError: It is larger than a document may be; a placeholder is stored in its place.
-            SessionStoreError: The agent was not built with this manager.
+            SessionStoreError: The session has an agent of that id, which has to be restored first.
             TypeError: It holds something that cannot be stored; likewise.
             ValueError: It is nested too deeply; likewise.
         """
-        journal = self._lifetime.journal
-        live = self._live_agent(agent)
-        pending = live.journal
-        message = normalized(message)
-        with journal.lock:
-            if not is_held(agent, message):
-                self._append_by_hand(message, agent, live)
-                return
-            self._append_unannounced(agent, live, before=message)
-            if (record := announced_late(pending, message)) is not None:
-                record.unannounced = False
-            elif (record := replaced_record(agent, pending, message)) is not None:
-                journal.replace_message(agent.agent_id, record, message)
-            elif (record := hand_appended(pending, message)) is not None:
-                record.by_hand = False
-                journal.replace_message(agent.agent_id, record, message)
-            else:
-                try:
-                    self._lifetime.strands.append_message(message, agent)
-                finally:
-                    record = pending.records[-1]
-            if message["role"] == "assistant":
-                pending.latest_assistant = record
-            elif not has_tool_result(message):
-                pending.latest_assistant = None
-
-    def _append_by_hand(self, message: Message, agent: LocalAgent, live: LiveAgent) -> None:
-        if repeats_answer(agent, message):
-            self._log_dropped(agent, "repeats the stored answer")
-            return
-        self._lifetime.strands.append_message({**message}, agent)
-        live.journal.records[-1].by_hand = True
-
-    def _append_unannounced(self, agent: LocalAgent, live: LiveAgent, before: Message | None = None) -> None:
-        for message in live.unannounced(agent, before):
-            self._lifetime.strands.append_message(message, agent)
-            live.journal.records[-1].unannounced = True
-
-    def _log_dropped(self, agent: LocalAgent, reason: str) -> None:
-        logger.debug(
-            "session_id=<%r>, agent_id=<%r> | dropped a message that %s",
-            self._lifetime.session_id,
-            agent.agent_id,
-            reason,
-        )
+        with self._lifetime.changes.lock:
+            self.tracker(agent).append(message, agent)
 
     def update(self, message: Message, agent: LocalAgent, tracking_id: str) -> None:
         """Put a message in the place of the agent's latest one with this tracking id, or add it when there is none."""
-        journal = self._lifetime.journal
-        records = journal.agents[agent.agent_id].records
-        record = next((r for r in reversed(records) if r.message.get("tracking_id") == tracking_id), None)
-        if record is None:
-            self.append(message, agent)
-        else:
-            journal.replace_message(agent.agent_id, record, message)
+        with self._lifetime.changes.lock:
+            self.tracker(agent).update(message, agent, tracking_id)
 
-    # -- guardrails
-
-    def redact(self, redact_message: Message, agent: LocalAgent, guardrail: dict[str, Any]) -> None:
-        """Replace an agent's latest message, and record the guardrail's intervention.
-
-        Args:
-            redact_message: What takes the message's place.
-            agent: The agent whose latest message it is.
-            guardrail: `action`, `stop_reason` and `guardrail_trace`, as far as they are known.
-
-        Raises:
-            SessionException: There is no message to redact.
-        """
-        journal = self._lifetime.journal
-        live = self._live_agent(agent)
-        event = guardrail_event(
-            action=guardrail.get("action") or "BLOCKED",
-            stop_reason=guardrail.get("stop_reason"),
-            trace=guardrail.get("guardrail_trace"),
-            now=now(),
-        )
-        event = values.encode(event, where="guardrail_trace", native_dates=True)
-        with journal.lock:
-            self._append_unannounced(agent, live)
-            self._lifetime.strands.redact_latest_message(redact_message, agent)
-            record = live.journal.records[-1]
-            live.journal.change(record, {"guardrail_event": event})
-            summary = values.encode(event_summary(event, record.message_id, agent.agent_id), native_dates=True)
-            journal.add_guardrail_event(summary)
-            live.redaction = Redaction(record, event, summary)
+    def redact(self, message: Message, agent: LocalAgent, guardrail: dict[str, Any]) -> None:
+        """Replace an agent's latest message, and record the guardrail's intervention; see `AgentTracker.redact`."""
+        with self._lifetime.changes.lock:
+            self.tracker(agent).redact(message, agent, guardrail)
 
     def learn_stop_reason(self, agent: LocalAgent | Agent, stop_reason: str) -> None:
         """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
-        live = self._live.get(agent.agent_id)
-        if live is None:
-            return
-        redaction, live.redaction = live.redaction, None
-        if redaction is None or "stop_reason" in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
-            return
-        journal = self._lifetime.journal
-        with journal.lock:
-            journal.amend_guardrail_event(redaction.summary, {"stop_reason": stop_reason})
-            live.journal.change(redaction.record, {"guardrail_event": {**redaction.event, "stop_reason": stop_reason}})
+        if (tracker := self._trackers.get(agent.agent_id)) is not None:
+            with self._lifetime.changes.lock:
+                tracker.learn_stop_reason(stop_reason)
 
     # -- graphs and swarms
 
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm, or add it as a new one."""
-        self._lifetime.strands.initialize_multi_agent(source, **kwargs)
-        self._graphs[source.id] = weakref.ref(source)
+        with self._lifetime.changes.lock:
+            self._lifetime.restorer.initialize_multi_agent(source, **kwargs)
+            self._graphs[source.id] = weakref.ref(source)
 
-    def sync_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
+    def sync_multi_agent(self, source: MultiAgentBase) -> None:
         """Note the state of a graph or swarm."""
-        self._lifetime.strands.sync_multi_agent(source, **kwargs)
+        with self._lifetime.changes.lock:
+            self._lifetime.changes.set_graph(source.id, source.serialize_state())

@@ -1,10 +1,18 @@
-"""Which of Strands' lifecycle events a session manager listens to, and what it does then."""
+"""Which of Strands' lifecycle events a session manager listens to, and what it does then.
+
+Before anything acts on what was said, it is stored: what a person said before the model is called, an answer that calls
+tools before they run, their results before the next call. The last answer of an invocation is acted on when the
+invocation returns, and is stored with the state that belongs to it, in one update.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from pymongo.errors import PyMongoError
 from strands.bidi.agent import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent, BidiBeforeConnectionRestartEvent
 from strands.hooks import (
@@ -14,6 +22,7 @@ from strands.hooks import (
     AfterNodeCallEvent,
     AgentInitializedEvent,
     BeforeInvocationEvent,
+    BeforeMultiAgentInvocationEvent,
     HookOrder,
     HookRegistry,
     MessageAddedEvent,
@@ -21,8 +30,14 @@ from strands.hooks import (
     MultiAgentInitializedEvent,
 )
 from strands.session import RepositorySessionManager
+from strands.types.exceptions import EventLoopException
 
+from ..errors import SessionStoreError
 from .conversations import Conversations
+
+ANSWER_WAIT_S = 0.1
+"""How long an answer waits for the end of its invocation, in seconds, before it is written without. A reader that stops
+reading holds the invocation at its last event."""
 
 
 class LifecycleEvents:
@@ -34,25 +49,33 @@ class LifecycleEvents:
         conversations: Conversations,
         *,
         each_message: bool,
+        prepare: Callable[[], Awaitable[None]],
         flush: Callable[[], Awaitable[None]],
+        flush_soon: Callable[[], None],
     ) -> None:
         """Handle events on behalf of a manager.
 
         Args:
             manager: Its public methods are called where they do what an event asks for.
             conversations: What only events ask for.
-            each_message: Write every message when it is added, and not the whole invocation at its end.
+            each_message: Write what was said before it is acted on, and not the whole invocation at its end.
+            prepare: Opens the session where that was left to the first invocation.
             flush: Writes what is pending.
+            flush_soon: Starts doing so in the background.
         """
         self._manager = manager
         self._conversations = conversations
         self._each_message = each_message
+        self._prepare = prepare
         self._flush = flush
+        self._flush_soon = flush_soon
+        self._timer: asyncio.TimerHandle | None = None
 
     def register(self, registry: HookRegistry) -> None:
         """Register for every event that changes what is stored."""
         registry.add_callback(AgentInitializedEvent, self._on_agent_initialized)
-        registry.add_callback(BeforeInvocationEvent, self._on_before_invocation)
+        # First, so that other hooks see the restored agent.
+        registry.add_callback(BeforeInvocationEvent, self._on_before_invocation, order=HookOrder.SDK_FIRST)
         registry.add_callback(MessageAddedEvent, self._on_message_added)
         registry.add_callback(MessageUpdatedEvent, self._on_message_updated)
         registry.add_callback(AfterModelCallEvent, self._on_after_model_call)
@@ -61,31 +84,60 @@ class LifecycleEvents:
         registry.add_callback(BidiAgentStopEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
         registry.add_callback(BidiBeforeConnectionRestartEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
         registry.add_callback(MultiAgentInitializedEvent, self._on_multi_agent_initialized)
+        registry.add_callback(BeforeMultiAgentInvocationEvent, self._on_before_multi_agent, order=HookOrder.SDK_FIRST)
         registry.add_callback(AfterNodeCallEvent, self._on_after_node_call)
         registry.add_callback(AfterMultiAgentInvocationEvent, self._on_after_multi_agent_invocation)
 
     def _on_agent_initialized(self, event: AgentInitializedEvent[Any]) -> None:
         self._manager.initialize(event.agent)
 
-    def _on_before_invocation(self, event: BeforeInvocationEvent) -> None:
+    async def _on_before_invocation(self, event: BeforeInvocationEvent) -> None:
+        await self._prepare()
         self._conversations.identify(event.agent)
 
     async def _on_message_added(self, event: MessageAddedEvent[Any]) -> None:
-        flush_now = self._flushes_messages_of(event.agent)
+        is_acted_on = self._flushes_messages_of(event.agent) and not self._is_last_answer(event.agent, event.message)
         try:
             self._conversations.append(event.message, event.agent)
         finally:
             # Also when the message cannot be stored: a placeholder holds its place, and that has to be written.
-            if flush_now:
+            if is_acted_on:
                 self._conversations.capture(event.agent, final=False)
-        if flush_now:
-            await self._flush()
+        if is_acted_on:
+            await self._flush_now()
+        elif self._each_message:
+            self._flush_later(event.agent)
+
+    def _is_last_answer(self, agent: object, message: Mapping[str, Any]) -> bool:
+        """Tell whether nothing acts on a message but the end of the invocation."""
+        if isinstance(agent, BidiAgent) or message["role"] != "assistant":
+            return False
+        return not any("toolUse" in block for block in message["content"])
+
+    def _flush_later(self, agent: Any) -> None:
+        """Write an answer in the background if its invocation does not end soon."""
+
+        def flush() -> None:
+            self._conversations.capture(agent, final=False)
+            self._flush_soon()
+
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(ANSWER_WAIT_S, flush)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _flush_now(self) -> None:
+        self._cancel_timer()
+        await self._flush()
 
     async def _on_message_updated(self, event: MessageUpdatedEvent[Any]) -> None:
         self._conversations.update(event.message, event.agent, event.tracking_id)
         self._conversations.capture(event.agent, final=False)
         if self._flushes_messages_of(event.agent):
-            await self._flush()
+            await self._flush_now()
 
     def _flushes_messages_of(self, agent: object) -> bool:
         # A bidirectional conversation has one invocation from its start to its end.
@@ -96,21 +148,30 @@ class LifecycleEvents:
             self._conversations.learn_stop_reason(event.agent, event.stop_response.stop_reason)
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
-        self._manager.sync_agent(event.agent)
-        await self._flush()
+        # Strands tells of the end in a `finally`, where what ended the invocation is the error being handled.
+        error = sys.exception()
+        while isinstance(error, EventLoopException):
+            error = error.original_exception
+        # That the store failed says nothing of the turn.
+        is_own = isinstance(error, PyMongoError | SessionStoreError)
+        self._conversations.end_invocation(event.agent, None if is_own else error)
+        await self._flush_now()
 
     async def _on_bidi_pause(self, event: BidiAgentStopEvent | BidiBeforeConnectionRestartEvent) -> None:
-        self._manager.sync_agent(event.agent)
-        await self._flush()
+        self._conversations.capture(event.agent, final=True)
+        await self._flush_now()
 
     def _on_multi_agent_initialized(self, event: MultiAgentInitializedEvent) -> None:
         self._manager.initialize_multi_agent(event.source)
 
+    async def _on_before_multi_agent(self, event: BeforeMultiAgentInvocationEvent) -> None:
+        await self._prepare()
+
     async def _on_after_node_call(self, event: AfterNodeCallEvent) -> None:
-        self._manager.sync_multi_agent(event.source)
+        self._conversations.sync_multi_agent(event.source)
         if self._each_message:
-            await self._flush()
+            await self._flush_now()
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
-        self._manager.sync_multi_agent(event.source)
-        await self._flush()
+        self._conversations.sync_multi_agent(event.source)
+        await self._flush_now()

@@ -9,26 +9,29 @@ from dataclasses import dataclass
 
 from .. import runtime
 from ..errors import SessionClosedError, SessionNotOpenError
-from ..schema.sessions import StoredSession
+from ..runtime.home import Home
+from ..schema import paths
 from ..store import indexes
-from ..store.history import History, MissingSegmentsError
+from ..store.executor import UpdateExecutor
 from ..store.lease import Lease
-from ..store.payloads import PayloadStore
-from ..store.store import SessionStore
-from .delivery import Delivery
-from .journal import Journal
-from .restore import RestoringSessionManager
+from ..store.loaded import StoredSession
+from ..store.segments import MissingSegmentsError
+from ..store.updates import Update
+from .pending import PendingChanges
+from .restore import Restorer
+from .writer import SessionWriter
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Opened:
-    """What exists of a session while it is open."""
+    """What exists of a session while it is open; only the session itself is ever replaced."""
 
-    journal: Journal
-    delivery: Delivery
-    strands: RestoringSessionManager
+    session: StoredSession
+    changes: PendingChanges
+    writer: SessionWriter
+    restorer: Restorer
 
 
 class SessionLifetime:
@@ -37,7 +40,7 @@ class SessionLifetime:
     def __init__(
         self,
         session_id: str,
-        store: SessionStore,
+        executor: UpdateExecutor,
         *,
         application_name: str | None,
         ttl_s: float | None,
@@ -48,20 +51,20 @@ class SessionLifetime:
 
         Args:
             session_id: Which session.
-            store: Where it is; its client is closed with the session, unless it was borrowed.
+            executor: Writes to where it is; its client is closed with the session, unless it was borrowed.
             application_name: Stored when the session is created.
             ttl_s: How long it lives after its last activity; None keeps what is stored.
             skip_corrupt_messages: Leave out what cannot be read instead of raising.
             shares_client: The client is a factory's, which waits for indexes when it is closed; sessions do not.
         """
         self.session_id = session_id
-        self.store = store
+        self.store = executor.store
+        self.home = Home(session_id, on_portal=self.store.handle.on_portal)
+        self._executor = executor
         self._application_name = application_name
         self._ttl_s = ttl_s
         self._skip_corrupt_messages = skip_corrupt_messages
         self._shares_client = shares_client
-        self._history = History(store)
-        self._payloads = PayloadStore(store, self._history)
         self._opened: _Opened | None = None
         self._closed = False
 
@@ -76,19 +79,30 @@ class SessionLifetime:
         return self._opened is not None
 
     @property
-    def journal(self) -> Journal:
-        """What was loaded, and what changed since."""
-        return self._parts().journal
+    def session(self) -> StoredSession:
+        """What was loaded."""
+        return self._parts().session
 
     @property
-    def delivery(self) -> Delivery:
+    def changes(self) -> PendingChanges:
+        """What is owed to the database."""
+        return self._parts().changes
+
+    @property
+    def writer(self) -> SessionWriter:
         """What gets the changes to the database."""
-        return self._parts().delivery
+        return self._parts().writer
 
     @property
-    def strands(self) -> RestoringSessionManager:
-        """Strands' own session logic, on the journal."""
-        return self._parts().strands
+    def restorer(self) -> Restorer:
+        """Strands' own session logic, on what was loaded."""
+        return self._parts().restorer
+
+    def adopt(self, session: StoredSession) -> None:
+        """Go on from the session as it was loaded anew."""
+        parts = self._parts()
+        parts.session = session
+        parts.restorer.reloaded(session)
 
     def _parts(self) -> _Opened:
         self.check_not_closed()
@@ -107,7 +121,12 @@ class SessionLifetime:
 
     def lease(self) -> Lease | None:
         """Return the lease that is held, None without one or before the session is open."""
-        return None if self._opened is None else self._opened.delivery.lease
+        return None if self._opened is None else self._opened.writer.lease
+
+    def note_own(self, session_id: str, update: Update) -> None:
+        """Note an update that the manager's own repository applied."""
+        if session_id == self.session_id and self._opened is not None:
+            self._opened.writer.note_own(update)
 
     async def open(self, agents: Sequence[str] | None) -> bool:
         """Load the session, or create it; False when it was opened by another task meanwhile, whose view is in use.
@@ -126,27 +145,29 @@ class SessionLifetime:
                 break
         if self._opened is not None:
             return False
-        journal = Journal(stored, is_new=is_new, skip_corrupt_messages=self._skip_corrupt_messages)
+        changes = PendingChanges(stored)
         self._opened = _Opened(
-            journal,
-            Delivery(self.store, self._history, journal, ttl_s=self._ttl_s),
-            RestoringSessionManager(self.session_id, journal),
+            stored,
+            changes,
+            SessionWriter(self._executor, changes, stored.head, self.home, ttl_s=self._ttl_s),
+            Restorer(stored, changes, is_new=is_new, skip_corrupt_messages=self._skip_corrupt_messages),
         )
         return True
 
     async def complete(self, stored: StoredSession) -> bool:
         """Load what a loaded session needs beside its document; False when it is out of date already."""
         try:
-            await self._history.complete(stored)
+            await self._executor.segments.complete(stored)
         except MissingSegmentsError:
             # It may have been deleted meanwhile, or one of its agents.
-            query = {"_id": self.session_id, "incarnation": stored.incarnation, "revision": stored.revision or None}
+            head = stored.head
+            query = {"_id": self.session_id, paths.INCARNATION: head.incarnation, paths.REVISION: head.revision or None}
             if await self.store.find_one(query, {"_id": 1}) is None:
                 return False
             if not self._skip_corrupt_messages:
                 raise
             logger.warning("session_id=<%r> | skipping older messages, their segments are missing", self.session_id)
-        await self._payloads.complete(stored)
+        await self._executor.payloads.complete(stored)
         return True
 
     async def close(self, drain_s: float) -> None:
@@ -156,8 +177,8 @@ class SessionLifetime:
         try:
             try:
                 if self._opened is not None:
-                    await self._opened.delivery.flush()
-                    await self._opened.delivery.settle()
+                    await self._opened.writer.flush()
+                    await self.home.settle()
             except Exception:
                 await self._drain(drain_s)
                 raise
@@ -169,7 +190,8 @@ class SessionLifetime:
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The
             # client has to stay open until what is pending is written.
             assert self._opened is not None
-            self._opened.delivery.drain_later(lambda: self._drain_and_release(drain_s))
+            writer = self._opened.writer
+            self.home.leave("close", lambda: self._finish(writer, drain_s))
             raise
         except BaseException:
             await self._release()
@@ -181,9 +203,12 @@ class SessionLifetime:
         if self._opened is not None:
             await runtime.drain(self.session_id, drain_s)
 
-    async def _drain_and_release(self, drain_s: float) -> None:
+    async def _finish(self, writer: SessionWriter, drain_s: float) -> None:
         try:
-            await self._drain(drain_s)
+            try:
+                await writer.flush()
+            finally:
+                await self._drain(drain_s)
         finally:
             await self._release()
 
@@ -199,4 +224,4 @@ class SessionLifetime:
         """
         self.check_not_closed()
         if self._opened is not None:
-            self._opened.delivery.discard()
+            self._opened.writer.discard()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,15 +19,17 @@ from .. import hooks, runtime
 from ..client import ClientHandle
 from ..schema.names import check_agent_id, check_session_id
 from ..store import AsyncMongoDBSessionRepository
+from ..store.executor import UpdateExecutor
 from ..store.indexes import check_expiry, index_specs
 from ..store.indexes import ensure_indexes as make_indexes
 from ..store.lease import Turn
 from ..store.store import SessionStore
+from ..store.updates import Update
 from .conversations import Conversations
 from .lifecycle import LifecycleEvents
 from .lifetime import SessionLifetime
 from .operations import SessionOperations
-from .turns import Turns
+from .turn import Turns
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -68,6 +71,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         flush_on: FlushOn = "message",
         ttl: timedelta | float | None = None,
         write_deadline_s: float = 30,
+        lazy: bool = False,
         skip_corrupt_messages: bool = False,
         ensure_indexes: bool = True,
         **kwargs: Any,
@@ -90,6 +94,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             write_deadline_s: How long a write or a read is sent again when the server fails over, and how long a silent
                 server is waited for, in seconds. A server that was never reached is only waited for as long as the
                 client is told to (`serverSelectionTimeoutMS`).
+            lazy: Open the session with the first invocation, which restores the agents before anything else; for code
+                that builds agents and cannot await. Until then `agent.messages` is what the caller gave.
             skip_corrupt_messages: Leave out stored messages that cannot be read, with a warning, instead of raising.
             ensure_indexes: Create the indexes of `index_specs()`, once per process and off the caller's path.
             **kwargs: MongoDB client options, checked by the driver.
@@ -112,20 +118,23 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         if metadata_fields is not None:
             index_specs(metadata_fields)  # Refuses a plain string, and what cannot be a metadata key.
         self._flush_on = flush_on
+        self._lazy = lazy
+        self._waiting: deque[Callable[[], None]] = deque()
         self._metadata_fields = tuple(metadata_fields or ())
         self._ensure_indexes = ensure_indexes
         self._wants_expiry = ttl_s is not None
         handle = _handle(connection_string, client, options)
         self._store = SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s)
+        executor = UpdateExecutor(self._store)
         lifetime = SessionLifetime(
             session_id,
-            self._store,
+            executor,
             application_name=application_name,
             ttl_s=ttl_s,
             skip_corrupt_messages=skip_corrupt_messages,
             shares_client=isinstance(client, ClientHandle),
         )
-        repository = AsyncMongoDBSessionRepository._on(self._store, lifetime.lease)
+        repository = AsyncMongoDBSessionRepository._on(executor, lifetime.lease, lifetime.note_own)
         super().__init__(lifetime, repository, metadata_hooks=metadata_hooks, feedback_hooks=feedback_hooks)
         self._conversations = Conversations(lifetime)
         self._turns = Turns(lifetime, self._conversations)
@@ -199,6 +208,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
         """
+        if self._lifetime.phase == "open":
+            self._conversations.capture_all()
         await self._lifetime.close(drain_s)
 
     # -- what Strands calls
@@ -207,11 +218,29 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         """Register for every lifecycle event that changes what is stored."""
         each_message = self._flush_on == "message"
         # Held by the registry alone: it and its manager would hold each other otherwise.
-        events = LifecycleEvents(self, self._conversations, each_message=each_message, flush=self._flush_from_event)
+        events = LifecycleEvents(
+            self,
+            self._conversations,
+            each_message=each_message,
+            prepare=self._prepare,
+            flush=self._flush_from_event,
+            flush_soon=self._flush_soon,
+        )
         events.register(registry)
 
+    async def _prepare(self) -> None:
+        """Open the session and restore what was built on it, where that was left to the first invocation."""
+        if self._lazy and not self._lifetime.was_opened:
+            await self.open()
+        while self._waiting:
+            restore = self._waiting.popleft()
+            restore()
+
     async def _flush_from_event(self) -> None:
-        await self.flush()
+        await self._writer.flush()
+
+    async def _submit(self, update: Update) -> None:
+        await self._turns.submit(update)
 
     def initialize(self, agent: LocalAgent, **kwargs: Any) -> None:
         """Restore an agent from the session, or add it as a new one; in memory, without I/O.
@@ -224,7 +253,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             SessionException: Another agent object with this id is in use with this manager.
             SessionNotOpenError: The manager was not opened.
         """
-        self._conversations.initialize(agent, **kwargs)
+        if self._waits():
+            self._waiting.append(lambda: self._conversations.initialize(agent, **kwargs))
+        else:
+            self._conversations.initialize(agent, **kwargs)
+
+    def _waits(self) -> bool:
+        """Tell whether what is built now has to wait for the first invocation."""
+        self._check_not_closed()
+        return self._lazy and not self._lifetime.was_opened
 
     def append_message(self, message: Message, agent: LocalAgent, **kwargs: Any) -> None:
         """Add a message to an agent's conversation, in memory; the next flush writes it.
@@ -239,7 +276,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             TypeError: It holds something that cannot be stored; likewise.
             ValueError: It is nested too deeply; likewise.
         """
-        self._conversations.append_once(message, agent)
+        try:
+            self._conversations.append_once(message, agent)
+        finally:
+            self._flush_outside_invocation(agent)
+
+    def _flush_outside_invocation(self, agent: LocalAgent) -> None:
+        """Start writing what code changed by itself; in an invocation the next event does."""
+        if not self._conversations.is_in_invocation(agent):
+            self._flush_soon()
 
     def redact_latest_message(self, redact_message: Message, agent: LocalAgent, **kwargs: Any) -> None:
         """Replace an agent's latest message, in memory, and start writing that at once.
@@ -255,14 +300,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             SessionException: There is no message to redact.
         """
         self._conversations.redact(redact_message, agent, kwargs)
-        self._flush_redaction()
+        self._flush_soon()
 
-    def _flush_redaction(self) -> None:
-        self._opened_delivery().flush_soon()
+    def _flush_soon(self) -> None:
+        self._writer.flush_soon()
 
     def sync_agent(self, agent: LocalAgent, **kwargs: Any) -> None:
         """Note what changed of an agent: state, window, configuration, metrics. In memory; the next flush writes it."""
         self._conversations.capture(agent, final=True)
+        self._flush_outside_invocation(agent)
 
     def set_token_counts(self, input_tokens: int, output_tokens: int) -> None:
         """Give the usage of a model that reports none; it is counted into the next synced assistant message.
@@ -274,11 +320,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or add it as a new one; in memory, without I/O."""
-        self._conversations.initialize_multi_agent(source, **kwargs)
+        if self._waits():
+            self._waiting.append(lambda: self._conversations.initialize_multi_agent(source, **kwargs))
+        else:
+            self._conversations.initialize_multi_agent(source, **kwargs)
 
     def sync_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Note the state of a graph or swarm, in memory; the next flush writes it."""
-        self._conversations.sync_multi_agent(source, **kwargs)
+        self._conversations.sync_multi_agent(source)
+        self._flush_soon()
 
     # -- turns
 
@@ -319,7 +369,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
     @property
     def session(self) -> Session:
         """Strands' record of the session."""
-        return self._lifetime.journal.session.session()
+        return self._lifetime.session.session()
 
     @session.setter
     def session(self, value: Session) -> None:

@@ -12,15 +12,15 @@ from ..errors import AgentNotFoundError
 from ..metadata_tool import PROTECTED, create_metadata_tool
 from ..schema.names import check_agent_id, encode_name
 from ..store import AsyncMongoDBSessionRepository, session_data
-from ..store.batches import RefusedStepError, Step
-from .delivery import Delivery
+from ..store.updates import Update
 from .lifetime import SessionLifetime
+from .writer import RefusedUpdateError, SessionWriter
 
 
 class SessionOperations:
     """The part of a session manager that has nothing to do with Strands' lifecycle.
 
-    What changes something goes through the delivery of the open session, after what is pending; what reads is asked of
+    What changes something goes through the writer of the open session, after what is pending; what reads is asked of
     the repository.
     """
 
@@ -53,7 +53,7 @@ class SessionOperations:
             PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
             SessionNotFoundError: The session was deleted.
         """
-        await self._opened_delivery().flush()
+        await self._writer.flush()
 
     # -- metadata and feedback
 
@@ -79,12 +79,12 @@ class SessionOperations:
         )
 
     async def _update_metadata(self, metadata: dict[str, Any]) -> None:
-        delivery = self._opened_delivery()
+        self._lifetime.check_open()
 
-        async def submit(step: Step) -> bool:
+        async def submit(update: Update) -> bool:
             try:
-                await delivery.submit(step)
-            except RefusedStepError:
+                await self._submit(update)
+            except RefusedUpdateError:
                 return False
             return True
 
@@ -111,9 +111,9 @@ class SessionOperations:
         )
 
     async def _delete_metadata(self, metadata_keys: Sequence[str]) -> None:
-        delivery = self._opened_delivery()
-        if (step := session_data.metadata_deletion(metadata_keys)) is not None:
-            await delivery.submit(step)
+        self._lifetime.check_open()
+        if (update := session_data.metadata_deletion(metadata_keys)) is not None:
+            await self._submit(update)
 
     async def get_metadata(self) -> dict[str, Any]:
         """Return `{"metadata": {...}}`, as stored or as a hook returns it; dates are UTC with milliseconds.
@@ -165,7 +165,8 @@ class SessionOperations:
         )
 
     async def _add_feedback(self, feedback: dict[str, Any]) -> None:
-        await self._opened_delivery().submit(session_data.feedback_addition(feedback))
+        self._lifetime.check_open()
+        await self._submit(session_data.feedback_addition(feedback))
 
     async def get_feedbacks(self) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.
@@ -198,8 +199,8 @@ class SessionOperations:
             AgentNotFoundError: The session has no such agent.
         """
         given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
-        step = session_data.config_update(encode_name(check_agent_id(agent_id)), **given)
-        await self._change_config(agent_id, step)
+        update = session_data.config_update(encode_name(check_agent_id(agent_id)), **given)
+        await self._change_config(agent_id, update)
 
     async def set_prompt_metadata(self, agent_id: str, prompt_metadata: Any) -> None:
         """Record what describes an agent's prompt, such as its version; None deletes the record.
@@ -207,14 +208,15 @@ class SessionOperations:
         Raises:
             AgentNotFoundError: The session has no such agent.
         """
-        step = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
-        await self._change_config(agent_id, step)
+        update = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
+        await self._change_config(agent_id, update)
 
-    async def _change_config(self, agent_id: str, step: Step) -> None:
+    async def _change_config(self, agent_id: str, update: Update) -> None:
         await self.flush()
-        if await self._repository.get_agent_config(self.session_id, agent_id) is None:
-            raise AgentNotFoundError(self.session_id, agent_id)
-        await self._opened_delivery().submit(step)
+        try:
+            await self._submit(update)
+        except RefusedUpdateError:
+            raise AgentNotFoundError(self.session_id, agent_id) from None
 
     async def list_agents(self) -> list[dict[str, Any]]:
         """Return the recorded configurations of all agents of the session."""
@@ -300,5 +302,10 @@ class SessionOperations:
     def _check_not_closed(self) -> None:
         self._lifetime.check_not_closed()
 
-    def _opened_delivery(self) -> Delivery:
-        return self._lifetime.delivery
+    @property
+    def _writer(self) -> SessionWriter:
+        return self._lifetime.writer
+
+    async def _submit(self, update: Update) -> None:
+        """Apply an update of its own, after what is pending."""
+        raise NotImplementedError

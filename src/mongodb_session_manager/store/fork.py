@@ -31,15 +31,16 @@ from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, at
 from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width
 from ..schema.messages import now, read_date
+from ..schema.migrate import upgrade
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_in, payloads_of
-from ..schema.sessions import upgrade
-from . import history
-from .batches import Document
+from ..schema.sessions import version_of
+from . import segments as sealing
 from .fork_children import Copying, ForkChildren, LostCopiesError, is_newer
-from .history import History, MissingSegmentsError
 from .payloads import PayloadStore
+from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
+from .updates import Document
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class SessionFork:
     def __init__(
         self,
         store: SessionStore,
-        segments: History,
+        segments: Segments,
         payloads: PayloadStore,
         session_id: str,
         new_session_id: str,
@@ -182,7 +183,7 @@ class SessionFork:
         document = await self._store.find_one({"_id": self._id})
         if document is None:
             raise SessionNotFoundError(self._id)
-        if "schema_version" not in document:
+        if not version_of(document):
             _, update = upgrade(document, now())
             document = {**document, **update["$set"], "incarnation": _OLDER}
         if self._incarnation is None:
@@ -389,6 +390,6 @@ def _has_number(item: object) -> bool:
 def _overflow(items: list[Document]) -> int:
     """Return how many of the first of these messages are too many for a live tail."""
     taken, size = len(items), 0
-    while taken and (size := size + len(bson.encode({"": items[taken - 1]}))) <= history.TAIL_BYTES:
+    while taken and (size := size + len(bson.encode({"": items[taken - 1]}))) <= sealing.TAIL_BYTES:
         taken -= 1
     return taken

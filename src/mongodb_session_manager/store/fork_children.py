@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,11 +16,11 @@ from ..schema.archives import Archive, SealedList, committed, segments_of
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
 from ..schema.sessions import new_token
-from .batches import Document
-from .children import PAYLOADS, SEGMENTS, Children
-from .history import History, MissingSegmentsError
 from .payloads import PayloadStore
+from .related import PAYLOADS, SEGMENTS, RelatedDocuments
+from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
+from .updates import Document
 
 SEGMENTS_PER_READ = 8
 """Segments that are copied at a time: a segment takes about 40 KB, that of a document of an older tool 1 MB."""
@@ -73,7 +74,7 @@ class ForkChildren:
     def __init__(
         self,
         store: SessionStore,
-        history: History,
+        history: Segments,
         payloads: PayloadStore,
         *,
         source: tuple[str, str],
@@ -82,7 +83,7 @@ class ForkChildren:
     ) -> None:
         """Prepare to copy; no I/O. `source` and `target` are session id and incarnation each."""
         self._store = store
-        self._children = Children(store)
+        self._children = RelatedDocuments(store)
         self._segments = history.segments
         self._chunks = payloads.chunks
         self._source = dict(zip(("session_id", "incarnation"), source, strict=True))
@@ -158,13 +159,9 @@ class ForkChildren:
         copied = self._copy_of(segment, entry, items, copying.count, token=copying.cut_token)
         await self.copy_payloads(_payloads_of(items))
         identity = {"_id": copied.pop("_id"), "session_id": copied.pop("session_id")}
-        before = await self._store.retrying(
-            lambda: self._segments.find_one(identity, {"items.payloads": 1}), identity["session_id"]
-        )
+        before = await self._segments.find_one(identity, {"items.payloads": 1})
         self.released |= _payloads_of((before or {}).get("items") or ())
-        await self._store.retrying(
-            lambda: self._segments.update_one(identity, {"$set": copied}, upsert=True), identity["session_id"]
-        )
+        await self._segments.update_one(identity, {"$set": copied}, upsert=True)
         self._counts[SEGMENTS] += not copying.is_cut
         copying.is_cut = True
 
@@ -206,7 +203,7 @@ class ForkChildren:
                 if details.get("writeConcernErrors") or any(one.get("code") != _DUPLICATE_KEY for one in failed):
                     raise
 
-        await self._store.retrying(send, self._target["session_id"])
+        await self._segments.gather(lambda _: send(), self._target)
         self._counts[SEGMENTS] += len(copies)
 
     async def _page(
@@ -223,11 +220,7 @@ class ForkChildren:
             "start": start,
             **more,
         }
-        return await self._store.retrying(
-            lambda: self._segments.find(query, projection, sort=[("start", 1)], limit=SEGMENTS_PER_READ),
-            query["session_id"],
-            bounded=False,
-        )
+        return await self._segments.find(query, projection, sort=[("start", 1)], limit=SEGMENTS_PER_READ, bounded=False)
 
     # -- what changed since
 
@@ -246,10 +239,7 @@ class ForkChildren:
             for segment in changed:
                 query = {**self._copies(entry), "start": segment["start"]}
                 fields = {"applied": 1}
-                copied = await self._store.retrying(
-                    lambda query=query, fields=fields: self._segments.find_one(query, fields),  # type: ignore[misc]
-                    query["session_id"],
-                )
+                copied = await self._segments.find_one(query, fields)
                 if copied is not None and not set(segment["applied"]) <= set(copied.get("applied") or ()):
                     await self._refresh_segment(entry, archive, segment["start"], copied["_id"])
             if len(changed) < SEGMENTS_PER_READ:
@@ -264,25 +254,20 @@ class ForkChildren:
             await self.change_copy(entry, item, {"_id": copy_id})
         tokens = {"$addToSet": {"applied": {"$each": found[0].get("applied") or []}}}
         identity = {"_id": copy_id, "session_id": self._target["session_id"]}
-        await self._store.retrying(lambda: self._segments.update_one(identity, tokens), identity["session_id"])
+        await self._segments.update_one(identity, tokens)
 
     async def change_copy(self, entry: SealedList, item: Document, query: Document | None = None) -> None:
         """Put a message in the place of its older copy in a segment, where there is one that is older."""
         number, target = item.get("message_id"), {**(query or {}), **self._copies(entry)}
         target |= {"first_id": {"$lte": number}, "last_id": {"$gte": number}}
-        held = await self._store.retrying(
-            lambda: self._segments.find_one(target, {"items": {"$elemMatch": {"message_id": number}}}),
-            target["session_id"],
-        )
+        held = await self._segments.find_one(target, {"items": {"$elemMatch": {"message_id": number}}})
         copied = (held or {}).get("items") or [item]
         if held is None or not is_newer(item, copied[0]):
             return
         await self.copy_payloads(payloads_of(item))
         place = {"items": {"$elemMatch": {"message_id": number, "updated_at": copied[0].get("updated_at")}}}
         guard = {"_id": held["_id"], "session_id": target["session_id"], **place}
-        await self._store.retrying(
-            lambda: self._segments.update_one(guard, {"$set": {"items.$": item}}), target["session_id"]
-        )
+        await self._segments.update_one(guard, {"$set": {"items.$": item}})
         self.released |= payloads_of(copied[0])
 
     def _copies(self, entry: SealedList) -> Document:
@@ -302,27 +287,20 @@ class ForkChildren:
                 await self._copy_chunk(chunk["_id"])
 
     async def _find_chunks(self, query: Document) -> list[Document]:
-        return await self._store.retrying(
-            lambda: self._chunks.find(query, {"sha256": 1, "number": 1}), query["session_id"], bounded=False
-        )
+        return await self._chunks.find(query, {"sha256": 1, "number": 1}, bounded=False)
 
     async def _copy_chunk(self, chunk_id: str) -> None:
         query = {**self._source, "_id": chunk_id}
-        chunk = await self._store.retrying(lambda: self._chunks.find_one(query), query["session_id"], bounded=False)
+        chunk = await self._chunks.find_one(query, bounded=False)
         if chunk is None:
             return  # What it belonged to was changed meanwhile, which is seen to when all is copied.
         place = f"{self._target['incarnation']}/{chunk['sha256']}/{chunk['number']}"
         copied = {**chunk, **self._target, "_id": f"{self._target['session_id']}/{place}", **self._dates("used_at")}
         copied.pop("doomed", None)
         copied["created_at"] = copied["used_at"]
-
-        async def send() -> None:
-            try:
-                await self._chunks.insert_one(copied)
-            except DuplicateKeyError:  # Inserted by an attempt whose reply was lost.
-                return
-
-        await self._store.retrying(send, self._target["session_id"])
+        # Inserted by an attempt whose reply was lost.
+        with suppress(DuplicateKeyError):
+            await self._chunks.insert_one(copied)
         self._counts[PAYLOADS] += 1
 
     # -- all of them
@@ -336,11 +314,7 @@ class ForkChildren:
         self._begun = time.monotonic()
         for collection, name in ((self._segments, "created_at"), (self._chunks, "used_at")):
             update = {"$set": self._dates(name)}
-            await self._store.retrying(
-                lambda collection=collection, update=update: collection.update_many(self._target, update),  # type: ignore[misc]
-                self._target["session_id"],
-                bounded=False,
-            )
+            await collection.update_many(self._target, update, bounded=False)
 
     async def check_there(self) -> None:
         """Make sure that none of the copies was removed.
@@ -349,21 +323,14 @@ class ForkChildren:
             LostCopiesError: Somebody did.
         """
         for suffix, collection in ((SEGMENTS, self._segments), (PAYLOADS, self._chunks)):
-            count = await self._store.retrying(
-                lambda collection=collection: collection.count_documents(self._target),  # type: ignore[misc]
-                self._target["session_id"],
-                bounded=False,
-            )
+            count = await collection.count_documents(self._target)
             if count < self._counts[suffix]:
                 raise LostCopiesError(self._target["session_id"])
 
     async def discard(self) -> None:
         """Remove all copies."""
         for collection in (self._segments, self._chunks):
-            await self._store.retrying(
-                lambda collection=collection: collection.delete_many(self._target),  # type: ignore[misc]
-                self._target["session_id"],
-            )
+            await collection.delete_many(self._target)
 
 
 def is_newer(item: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from ..client import ClientHandle, Collection
 from ..errors import SessionStoreError
 from ..runtime import portal
 from ..schema.names import metadata_path
-from .children import child_index_specs
+from .related import related_index_specs
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
     with _lock:
         if key in _expires:
             return
-    for name in (collection, *(f"{collection}{suffix}" for suffix in child_index_specs())):
+    for name in (collection, *(f"{collection}{suffix}" for suffix in related_index_specs())):
         target = handle.collection(database, name)
         try:
             if make and await _makes_expiry(target):
@@ -204,7 +204,7 @@ async def _make(
 ) -> None:
     try:
         await _create(handle.collection(database, collection), models, collection)
-        for suffix, child_models in child_index_specs().items():
+        for suffix, child_models in related_index_specs().items():
             name = f"{collection}{suffix}"
             await _create(handle.collection(database, name), child_models, name)
     except OperationFailure as error:

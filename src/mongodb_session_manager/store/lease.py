@@ -16,16 +16,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
 from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError
-from ..runtime import portal
+from ..runtime.home import Home, Job
 from ..schema.sessions import TOKEN_RING, new_token
-from .store import SessionStore, retrying
+from .store import SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str
 class Lease:
     """One manager's hold on its session."""
 
-    def __init__(self, store: SessionStore, session_id: str, incarnation: str, lease_s: float) -> None:
+    def __init__(self, store: SessionStore, session_id: str, incarnation: str, lease_s: float, home: Home) -> None:
         """Prepare to take it; no I/O.
 
         Args:
@@ -96,12 +95,14 @@ class Lease:
             session_id: The session.
             incarnation: Which session of that id.
             lease_s: Seconds without a renewal after which others may take over.
+            home: Where it is renewed.
         """
         self.token = new_token()
         self._store = store
         self._lease_s = lease_s
         self._identity = {"_id": session_id, "incarnation": incarnation}
-        self._renewing: asyncio.Task[None] | Future[None] | None = None
+        self._home = home
+        self._renewing: Job | None = None
         self._abandoned = False
         self.is_lost = False
 
@@ -142,7 +143,7 @@ class Lease:
         if self._abandoned:
             await self.release()
         else:
-            self._start_renewing()
+            self._renewing = self._home.start("lease", self._renew)
 
     async def _take(self, condition: dict[str, Any]) -> bool:
         lease = {"token": self.token, "renewals": 0, "lease_s": self._lease_s}
@@ -158,14 +159,6 @@ class Lease:
             raise SessionNotFoundError(self._identity["_id"])
         return document.get("lease")
 
-    def _start_renewing(self) -> None:
-        if self._store.handle.on_portal:
-            self._renewing = portal.start(self._renew)
-        else:
-            self._renewing = asyncio.get_running_loop().create_task(
-                self._renew(), name=f"lease:{self._identity['_id']}"
-            )
-
     async def _renew(self) -> None:
         """Raise the count until told to stop; a failure is tried again, since the lease may outlast it."""
         mine = {**self._identity, "lease.token": self.token}
@@ -173,10 +166,8 @@ class Lease:
         while True:
             await asyncio.sleep(every_s)
             try:
-                result = await retrying(
-                    lambda: self._store.collection.update_one(mine, {"$inc": {"lease.renewals": 1}}),
-                    every_s,
-                    self._identity["_id"],
+                result = await self._store.collection.update_one(
+                    mine, {"$inc": {"lease.renewals": 1}}, deadline_s=every_s
                 )
             except InvalidOperation:
                 return  # The client was closed in the middle of the turn.

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from ..client import Collection
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
-from .batches import Document
-from .history import History
 from .payloads import PayloadStore
-from .store import SessionStore, retrying
+from .segments import Segments
+from .store import SessionStore
+from .updates import Document
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class OrphanSweep:
     def __init__(
         self,
         store: SessionStore,
-        history: History,
+        segments: Segments,
         payloads: PayloadStore,
         cutoff: datetime,
         *,
@@ -34,13 +34,13 @@ class OrphanSweep:
 
         Args:
             store: The sessions.
-            history: Their segments.
+            segments: Their segments.
             payloads: Their payloads.
             cutoff: What was written since then is left alone.
             dry_run: Only count.
         """
         self._store = store
-        self._history = history
+        self._segments = segments
         self._payloads = payloads
         self._cutoff = cutoff
         self._dry_run = dry_run
@@ -64,7 +64,7 @@ class OrphanSweep:
         fields = ("session_id", "incarnation", "list", "agent", "archive", "start", "token", "committed")
         projection = dict.fromkeys(fields, 1)
         removed = 0
-        async for run in _runs(self._history.segments, {"created_at": {"$lt": self._cutoff}}, projection):
+        async for run in _runs(self._segments.segments, {"created_at": {"$lt": self._cutoff}}, projection):
             document = await self._document(run[0], {"agents": 1, FEEDBACKS.archive: 1, GUARDRAIL_EVENTS.archive: 1})
             orphans = [segment for segment in run if _is_orphan(segment, document)]
             if self._dry_run:
@@ -74,7 +74,7 @@ class OrphanSweep:
             for committed in (True, False):
                 # Not one that was committed since it was read here.
                 ids = [segment["_id"] for segment in orphans if segment["committed"] is committed]
-                removed += await self._history.delete(run[0]["session_id"], ids, committed=committed)
+                removed += await self._segments.delete(run[0]["session_id"], ids, committed=committed)
         return removed
 
     async def _shut_out(self, segment: Document, document: Document | None) -> bool:
@@ -113,11 +113,7 @@ class OrphanSweep:
     async def _document(self, child: Document, projection: Document) -> Document | None:
         identity = {"_id": child["session_id"], "incarnation": child["incarnation"]}
         fields = {**projection, "incarnation": 1}
-        return await retrying(
-            lambda: self._store.collection.find_one(identity, fields),
-            self._store.write_deadline_s,
-            child["session_id"],
-        )
+        return await self._store.find_one(identity, fields)
 
 
 async def _runs(children: Collection, query: Document, projection: Document) -> AsyncIterator[list[Document]]:

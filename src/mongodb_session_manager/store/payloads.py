@@ -1,11 +1,11 @@
 """Large bytes of a session, in chunk documents of `<collection>_payloads`; equal bytes once per session.
 
-A payload is written before the batch that refers to it, and removed after the last reference is gone, so that whoever
+A payload is written before the update that refers to it, and removed after the last reference is gone, so that whoever
 finds a reference finds its bytes. Nobody locks anything; three rules keep writers of equal bytes from harm:
 
 - who removes, marks the chunks as doomed first, then looks for references, then removes those that are still doomed;
 - who writes, lifts the doom of what is there already;
-- and looks again once its batch is stored: whatever was removed before that is written once more.
+- and looks again once its update is stored: whatever was removed before that is written once more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection as Names
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -21,15 +22,19 @@ from bson.binary import Binary
 from pymongo.errors import DuplicateKeyError
 
 from ..client import Collection
-from ..schema.agents import STATE_FIELDS, StoredAgent, in_window
+from ..schema import paths
+from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import Archive, SealedList, at
 from ..schema.messages import now
 from ..schema.payloads import names_in, payloads_of
-from ..schema.sessions import StoredSession, new_token
-from .batches import Document, Step
-from .children import PAYLOADS, Children
-from .history import History
+from ..schema.sessions import new_token
+from ..schema.windows import contains
+from .head import SessionHead
+from .loaded import StoredSession
+from .related import PAYLOADS, RelatedDocuments
+from .segments import Segments
 from .store import SessionStore
+from .updates import Document, Update
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Size of the chunks, all but the last. Chunks that are stored have it, so it cannot change."""
@@ -42,75 +47,75 @@ _READ_HERE_BYTES = 256 * 1024
 class PayloadStore:
     """The payloads of a collection's sessions."""
 
-    def __init__(self, store: SessionStore, history: History) -> None:
+    def __init__(self, store: SessionStore, segments: Segments) -> None:
         """Address `<collection>_payloads`; no I/O."""
         self._store = store
-        self._history = history
-        self._children = Children(store)
+        self._segments = segments
+        self._related = RelatedDocuments(store)
 
     @property
     def chunks(self) -> Collection:
         """The collection of chunks."""
-        return self._children.collection(PAYLOADS)
+        return self._related.collection(PAYLOADS)
 
-    # -- around a step
+    # -- around an update
 
-    async def prepare(
-        self, session_id: str, incarnation: str, step: Step, *, has_payloads: bool, ttl_s: float | None = None
-    ) -> None:
-        """Get ready for a step: store what it refers to, and note what a message refers to that it changes.
+    async def prepare(self, head: SessionHead, update: Update, payloads: Mapping[str, bytes]) -> SessionHead:
+        """Get ready for an update: store what it refers to, and note what a message refers to that it changes.
 
         Args:
-            session_id: The session.
-            incarnation: Which session of that id.
-            step: What is going to be applied.
-            has_payloads: Whether the session may have payloads already.
-            ttl_s: Its time to live, which its payloads outlive.
+            head: The session.
+            update: What is going to be applied.
+            payloads: The large bytes that it refers to, by name.
+
+        Returns:
+            The session as it is then.
         """
-        if needed := step.all_payloads():
-            expires_at = self._children.expiry(ttl_s)
-            await self.ensure(session_id, incarnation, needed, expires_at=expires_at)
-            if not has_payloads:
-                await self._announce(session_id, incarnation, expires_at)
-        element = step.element
-        if has_payloads and element is not None and "content" in element.fields:
-            number = element.record.message_id
-            element.released |= await self._referred_by(session_id, incarnation, element.key, number)
+        assert head.incarnation is not None
+        change = update.message
+        if head.has_payloads and change is not None and change.rewrites:
+            change.released |= await self._referred_by(
+                head.session_id, head.incarnation, change.key, change.message.message_id
+            )
+        if payloads:
+            await self.ensure(head, payloads)
+            if not head.has_payloads:
+                return await self._announce(head)
+        return head
 
-    async def settle(self, session_id: str, incarnation: str, step: Step, *, ttl_s: float | None = None) -> None:
-        """Finish a step that was applied: what it refers to is there, and what nothing refers to any more is not."""
-        if needed := step.all_payloads():
-            await self.ensure(session_id, incarnation, needed, expires_at=self._children.expiry(ttl_s))
-        if released := step.all_released():
-            await self.release(session_id, incarnation, released)
+    async def settle(self, head: SessionHead, payloads: Mapping[str, bytes], released: Names[str]) -> None:
+        """Finish an update: what it refers to is there, and what nothing refers to any more is not."""
+        assert head.incarnation is not None
+        if payloads:
+            await self.ensure(head, payloads)
+        if released:
+            await self.release(head.session_id, head.incarnation, released)
 
-    async def _announce(self, session_id: str, incarnation: str, expires_at: datetime | None) -> None:
+    async def _announce(self, head: SessionHead) -> SessionHead:
         """Note in the session that there are payloads, for readers and for whoever postpones their expiry."""
-        update: Document = {"$set": {"has_payloads": True, "has_children": True}}
+        expires_at = self._related.expiry(head.ttl_s)
+        update: Document = {"$set": {paths.HAS_PAYLOADS: True, paths.HAS_RELATED: True}}
         if expires_at is not None:
-            update["$min"] = {"children_expire_at": expires_at}
-        await self._store.update(session_id, {"_id": session_id, "incarnation": incarnation}, update)
+            update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
+        identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
+        await self._store.update(head.session_id, identity, update)
+        dates = [date for date in (expires_at, head.related_expire_at) if date is not None]
+        return head.but(has_payloads=True, has_related=True, related_expire_at=min(dates, default=None))
 
     # -- writing
 
-    async def ensure(
-        self,
-        session_id: str,
-        incarnation: str,
-        payloads: Mapping[str, bytes],
-        *,
-        expires_at: datetime | None = None,
-    ) -> None:
+    async def ensure(self, head: SessionHead, payloads: Mapping[str, bytes]) -> None:
         """Store payloads by name, those that are not there yet; may be repeated."""
+        session_id, incarnation = head.session_id, head.incarnation
+        assert incarnation is not None
+        expires_at = self._related.expiry(head.ttl_s)
         present: Document = {"used_at": now(), **({} if expires_at is None else {"expires_at": expires_at})}
         counts = {name: max(-(-len(data) // CHUNK_BYTES), 1) for name, data in payloads.items()}
         query = _named(session_id, incarnation, payloads)
-        result = await self._retrying(
-            session_id, lambda: self.chunks.update_many(query, {"$set": present, "$unset": {"doomed": ""}})
-        )
+        result = await self.chunks.update_many(query, {"$set": present, "$unset": {"doomed": ""}})
         if result.matched_count >= sum(counts.values()):
             return
-        found = await self._retrying(session_id, lambda: self.chunks.find(query, {"_id": 1}))
+        found = await self.chunks.find(query, {"_id": 1})
         stored = {chunk["_id"] for chunk in found}
         for name, data in payloads.items():
             for number in range(counts[name]):
@@ -130,14 +135,9 @@ class PayloadStore:
     async def _insert(self, identity: Document, chunk: Document, present: Document) -> None:
         # An upsert that changes nothing where it exists: the same chunk may be sent twice.
         update = {"$setOnInsert": chunk, "$set": present, "$unset": {"doomed": ""}}
-
-        async def send() -> None:
-            try:
-                await self.chunks.update_one(identity, update, upsert=True)
-            except DuplicateKeyError:  # Inserted by another writer at the same moment, which is as good.
-                return
-
-        await self._retrying(identity["session_id"], send)
+        # Inserted by another writer at the same moment is as good.
+        with suppress(DuplicateKeyError):
+            await self.chunks.update_one(identity, update, upsert=True)
 
     # -- reading
 
@@ -146,26 +146,15 @@ class PayloadStore:
         if not names:
             return {}
         query = _named(session_id, incarnation, names)
-        return await self._store.retrying(lambda: self._fetch(query), session_id, bounded=False)
-
-    async def _fetch(self, query: Document) -> dict[str, bytes]:
-        parts: dict[str, dict[int, bytes]] = {}
-        found: dict[str, bytes] = {}
-        projection = {"sha256": 1, "number": 1, "count": 1, "data": 1}
-        async for chunk in self.chunks.iterate(query, projection, batch_size=_CHUNKS_PER_READ):
-            name, held = chunk["sha256"], parts.setdefault(chunk["sha256"], {})
-            held[chunk["number"]] = bytes(chunk["data"])
-            if len(held) == chunk["count"] and (data := await _joined(parts.pop(name), name)) is not None:
-                found[name] = data
-        return found
+        return await self.chunks.gather(lambda chunks: _fetch(chunks, query), query)
 
     async def complete(self, session: StoredSession) -> None:
         """Load what the windows and states of a session refer to: with one find, or none."""
-        if not session.has_payloads or session.incarnation is None:
+        if not session.head.has_payloads or session.head.incarnation is None:
             return
         wanted = {agent_id: _needed_by(agent) for agent_id, agent in session.agents.items()}
         graphs = names_in(session.multi_agents)
-        found = await self.fetch(session.session_id, session.incarnation, graphs.union(*wanted.values()))
+        found = await self.fetch(session.session_id, session.head.incarnation, graphs.union(*wanted.values()))
         session.payloads = {name: found[name] for name in graphs if name in found}
         for agent_id, agent in session.agents.items():
             agent.payloads = {name: found[name] for name in wanted[agent_id] if name in found}
@@ -182,16 +171,14 @@ class PayloadStore:
             "archive": f"${entry.archive}.archive",
         }
         pipeline: list[Document] = [{"$match": {"_id": session_id, "incarnation": incarnation}}, {"$project": fields}]
-        found = await self._retrying(session_id, lambda: self._store.collection.aggregate(pipeline))
+        found = await self._store.collection.aggregate(pipeline)
         if not found:
             return set()
         document: Document = found[0]
         if document["messages"]:
             return payloads_of(document["messages"][0])
         archive = Archive.read(document)
-        sealed = await self._retrying(
-            session_id, lambda: self._history.find_message(document, entry, archive, message_id)
-        )
+        sealed = await self._segments.find_message(document, entry, archive, message_id)
         return set() if sealed is None else payloads_of(sealed)
 
     # -- removing
@@ -210,7 +197,7 @@ class PayloadStore:
             session_id: The session.
             incarnation: Which session of that id.
             names: The payloads.
-            unused_since: Only those that nobody has written since then, whose batch may be on its way.
+            unused_since: Only those that nobody has written since then, whose update may be on its way.
         """
         if not names:
             return set()
@@ -218,25 +205,23 @@ class PayloadStore:
         if unused_since is not None:
             query["used_at"] = {"$lt": unused_since}
         token = new_token()
-        doomed = await self._retrying(session_id, lambda: self.chunks.update_many(query, {"$set": {"doomed": token}}))
+        doomed = await self.chunks.update_many(query, {"$set": {"doomed": token}})
         if not doomed.matched_count:
             return set()
         used = await self.references(session_id, incarnation, names)
         if kept := used.intersection(names):
             pardoned = {**_named(session_id, incarnation, kept), "doomed": token}
-            await self._retrying(session_id, lambda: self.chunks.update_many(pardoned, {"$unset": {"doomed": ""}}))
+            await self.chunks.update_many(pardoned, {"$unset": {"doomed": ""}})
         if unused := set(names) - used:
             query = {**_named(session_id, incarnation, unused), "doomed": token}
-            await self._retrying(session_id, lambda: self.chunks.delete_many(query))
+            await self.chunks.delete_many(query)
         return unused
 
     async def references(self, session_id: str, incarnation: str, names: Names[str]) -> set[str]:
         """Return which of some payloads are referred to: by the session document, or by a segment that counts."""
         # The document first, as for all readers: what is sealed since was in it.
         identity = {"_id": session_id, "incarnation": incarnation}
-        document = await self._retrying(
-            session_id, lambda: self._store.collection.find_one(identity, {"agents": 1, "multi_agents": 1})
-        )
+        document = await self._store.collection.find_one(identity, {"agents": 1, "multi_agents": 1})
         if document is None:
             return set()
         agents: dict[str, Any] = document.get("agents") or {}
@@ -250,7 +235,7 @@ class PayloadStore:
             "items.payloads": {"$in": list(names)},
             "$or": [{"committed": True}, {"token": {"$in": [Archive.read(agent).token for agent in agents.values()]}}],
         }
-        segments = await self._retrying(session_id, lambda: self._history.segments.find(query, {"items.payloads": 1}))
+        segments = await self._segments.segments.find(query, {"items.payloads": 1})
         used |= {name for segment in segments for item in segment["items"] for name in payloads_of(item)}
         return used.intersection(names)
 
@@ -264,12 +249,9 @@ class PayloadStore:
             "agent": key,
             "items.payloads": {"$exists": True},
         }
-        segments = await self._retrying(session_id, lambda: self._history.segments.find(query, {"items.payloads": 1}))
+        segments = await self._segments.segments.find(query, {"items.payloads": 1})
         used = {name for segment in segments for item in segment["items"] for name in payloads_of(item)}
         return used | _listed_in(at(document or {}, f"agents.{key}"))
-
-    async def _retrying(self, session_id: str, send: Any) -> Any:
-        return await self._store.retrying(send, session_id)
 
 
 def _named(session_id: str, incarnation: str, names: Names[str]) -> Document:
@@ -294,9 +276,21 @@ def _needed_by(agent: StoredAgent) -> set[str]:
     for message in agent.raw_messages:
         if not isinstance(message, Mapping) or "payloads" not in message:
             continue
-        if agent.window is None or in_window(message["message_id"], agent.window):
+        if agent.window is None or contains(message["message_id"], agent.window):
             needed |= payloads_of(message)
     return needed
+
+
+async def _fetch(chunks: Collection, query: Document) -> dict[str, bytes]:
+    parts: dict[str, dict[int, bytes]] = {}
+    found: dict[str, bytes] = {}
+    projection = {"sha256": 1, "number": 1, "count": 1, "data": 1}
+    async for chunk in chunks.iterate(query, projection, batch_size=_CHUNKS_PER_READ):
+        name, held = chunk["sha256"], parts.setdefault(chunk["sha256"], {})
+        held[chunk["number"]] = bytes(chunk["data"])
+        if len(held) == chunk["count"] and (data := await _joined(parts.pop(name), name)) is not None:
+            found[name] = data
+    return found
 
 
 async def _joined(parts: Mapping[int, bytes], name: str) -> bytes | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+from pymongo.errors import PyMongoError
+from strands.types.session import Session, SessionAgent, SessionMessage
 
 from ..client import ClientHandle
 from ..errors import (
@@ -19,30 +22,33 @@ from ..errors import (
     SessionNotFoundError,
     SessionStoreError,
 )
-from ..schema import values
+from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS
 from ..schema.archives import FEEDBACKS, Archive, at, messages_pipeline
-from ..schema.messages import encode_message, iso_date, now, session_message
+from ..schema.messages import encode_sized_message, now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
-from ..schema.sessions import StoredSession, new_session
+from ..schema.sessions import new_session
 from . import listing, session_data
-from .batches import AgentChanges, Document, ElementChange, Record, Step
-from .children import SEGMENTS, Children
+from .executor import Applied, Conflict, UpdateExecutor
 from .fork import SessionFork
-from .history import History, Outcome
+from .head import SessionHead
 from .lease import Lease
+from .loaded import StoredSession
 from .orphans import OrphanSweep
-from .payloads import PayloadStore
+from .readers import AgentReader
+from .related import SEGMENTS
 from .repair import repair_agent
+from .segments import SEAL_AT_BYTES, Outcome
 from .store import SessionStore
-from .stored_agents import AgentReader
-from .writer import DirectWriter
+from .updates import AppendMessages, ChangeMessage, Document, NewMessage, SetFields, Update
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
+
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 10
 _NO_NUMBER = -1
@@ -87,23 +93,36 @@ class AsyncMongoDBSessionRepository:
             TypeError: The client is of another kind.
         """
         handle = ClientHandle(connection_string, client=client, options=kwargs)
-        self._setup(SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s))
+        self._setup(
+            UpdateExecutor(SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s))
+        )
         self._application_name = application_name
 
-    def _setup(self, store: SessionStore, lease: Callable[[], Lease | None] = lambda: None) -> None:
-        self._store = store
-        self._children = Children(store)
-        self._history = History(store)
-        self._payloads = PayloadStore(store, self._history)
-        self._agents = AgentReader(store, self._history, self._payloads)
-        self._writer = DirectWriter(store, lease, self._children, self._history, self._payloads)
+    def _setup(
+        self,
+        executor: UpdateExecutor,
+        lease: Callable[[], Lease | None] = lambda: None,
+        applied: Callable[[str, Update], None] = lambda session_id, update: None,
+    ) -> None:
+        self._executor = executor
+        self._store = executor.store
+        self._segments = executor.segments
+        self._payloads = executor.payloads
+        self._agents = AgentReader(self._store, self._segments, self._payloads)
+        self._lease = lease
+        self._applied = applied
         self._application_name = None
 
     @classmethod
-    def _on(cls, store: SessionStore, lease: Callable[[], Lease | None]) -> AsyncMongoDBSessionRepository:
-        """Return a repository on the store of a manager, which owns the client and may hold the lease."""
+    def _on(
+        cls,
+        executor: UpdateExecutor,
+        lease: Callable[[], Lease | None],
+        applied: Callable[[str, Update], None],
+    ) -> AsyncMongoDBSessionRepository:
+        """Return the repository of a manager, which owns the client, may hold the lease, and is told of each update."""
         repository = cls.__new__(cls)
-        repository._setup(store, lease)
+        repository._setup(executor, lease, applied)
         return repository
 
     @property
@@ -137,13 +156,11 @@ class AsyncMongoDBSessionRepository:
             SessionExistsError: It exists; nothing was overwritten.
         """
         session_id = check_session_id(session.session_id)
-        kind = SessionType(session.session_type).value
+        kind = _session_type(session.session_type)
         document = new_session(session_id, now(), session_type=kind, application_name=self._application_name)
         if not await self._store.insert(document):
             raise SessionExistsError(session_id)
-        return Session(
-            session_id, SessionType(kind), iso_date(document["created_at"]), iso_date(document["updated_at"])
-        )
+        return StoredSession.from_document(document).session()
 
     async def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
         """Return a session, None when there is none."""
@@ -163,7 +180,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: The title is no text.
             ValueError: It has nothing but blanks.
         """
-        await self._writer.apply(session_id, session_data.title_update(title))
+        await self._apply(session_id, session_data.title_update(title))
 
     async def delete_session(self, session_id: str) -> int:
         """Delete a session with everything in it, and return how many were deleted: 1, or 0 when there was none."""
@@ -201,7 +218,7 @@ class AsyncMongoDBSessionRepository:
         """
         fork = SessionFork(
             self._store,
-            self._history,
+            self._segments,
             self._payloads,
             session_id,
             new_session_id,
@@ -221,9 +238,9 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         agent_id = check_agent_id(session_agent.agent_id)
-        changes = AgentChanges(agent_id, encode_name(agent_id), create=True, expected=0)
+        changes = AppendMessages(agent_id, encode_name(agent_id), create=True)
         changes.fields, changes.payloads = _state(session_agent)
-        if await self._writer.apply(session_id, Step(agents=[changes])) is not None:
+        if isinstance(await self._apply(session_id, Update(agents=[changes])), Conflict):
             raise AgentExistsError(session_id, agent_id)
 
     async def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
@@ -241,11 +258,11 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         agent_id = check_agent_id(session_agent.agent_id)
-        changes = AgentChanges(agent_id, encode_name(agent_id), create=False, expected=0)
+        changes = AppendMessages(agent_id, encode_name(agent_id), create=False)
         changes.fields, changes.payloads = _state(session_agent)
-        paths = [f"agents.{changes.key}.{path}" for path in changes.fields]
-        changes.released = await self._writer.referred_to(session_id, paths)
-        if await self._writer.apply(session_id, Step(agents=[changes])) is not None:
+        fields = [paths.agent(changes.key, field) for field in changes.fields]
+        changes.released = await self._referred_to(session_id, fields)
+        if isinstance(await self._apply(session_id, Update(agents=[changes])), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 
     async def delete_agent(self, session_id: str, agent_id: str) -> bool:
@@ -255,24 +272,25 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
-        path, incarnation = f"agents.{key}", (await self._writer.head(session_id))["incarnation"]
+        path, incarnation = paths.agent(key), (await self._head(session_id)).incarnation
+        assert incarnation is not None
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
             payloads = await self._payloads.of_agent(session_id, incarnation, key)
             usage = totals.usage or {}
-            counted = {f"summary.usage.{name}": -n for name, n in usage.items() if isinstance(n, int | float)}
-            step = Step(
+            counted = {paths.summary_usage(name): -n for name, n in usage.items() if isinstance(n, int | float)}
+            removal = SetFields(
                 removed=[path],
-                increments={"summary.agents": -1, "summary.messages": -totals.messages, **counted},
+                increments={paths.SUMMARY_AGENTS: -1, paths.SUMMARY_MESSAGES: -totals.messages, **counted},
                 # Only what was counted: what arrived since would stay in the summary for ever.
                 guard={
-                    f"{path}.next_message_id": totals.next_message_id,
-                    f"{path}.usage": {"$exists": False} if totals.usage is None else totals.usage,
-                    f"{path}.archived_count": totals.archive.count or None,
-                    f"{path}.archive.id": totals.archive.id,
+                    paths.agent(key, paths.NEXT_MESSAGE_ID): totals.next_message_id,
+                    paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
+                    paths.agent(key, paths.ARCHIVED_COUNT): totals.archive.count or None,
+                    paths.agent(key, paths.ARCHIVE_ID): totals.archive.id,
                 },
             )
-            if await self._writer.apply(session_id, step) is None:
-                await self._history.delete_agent(session_id, incarnation, key, totals.archive.id)
+            if isinstance(await self._apply(session_id, Update(session=removal)), Applied):
+                await self._segments.delete_agent(session_id, incarnation, key, totals.archive.id)
                 await self._payloads.release(session_id, incarnation, payloads)
                 return True
         return False
@@ -310,7 +328,7 @@ class AsyncMongoDBSessionRepository:
         """
         key = encode_name(check_agent_id(agent_id))
         given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
-        if await self._writer.apply(session_id, session_data.config_update(key, **given)) is not None:
+        if isinstance(await self._apply(session_id, session_data.config_update(key, **given)), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 
     async def set_prompt_metadata(self, session_id: str, agent_id: str, prompt_metadata: Any) -> None:
@@ -320,8 +338,8 @@ class AsyncMongoDBSessionRepository:
             AgentNotFoundError: The session has no such agent.
             SessionNotFoundError: No such session.
         """
-        step = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
-        if await self._writer.apply(session_id, step) is not None:
+        update = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
+        if isinstance(await self._apply(session_id, update), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 
     # -- messages
@@ -338,23 +356,20 @@ class AsyncMongoDBSessionRepository:
             TypeError: The number is no integer.
         """
         number = check_whole_number("message_id", session_message.message_id)
-        document, payloads = _message(session_message, agent_id)
+        document, size, payloads = _message(session_message, agent_id)
         # No message has the number that stands for one which cannot be stored: the session tells which is the next.
-        record = Record(
-            number if is_message_number(number) else _NO_NUMBER, session_message.message, session_message, document
-        )
-        record.payloads, record.size = payloads, values.encoded_size(document)
-        changes = AgentChanges(
-            check_agent_id(agent_id), encode_name(agent_id), create=False, expected=record.message_id, records=[record]
-        )
-        head = await self._writer.apply(session_id, Step(agents=[changes]))
-        if head is None:
+        expected = number if is_message_number(number) else _NO_NUMBER
+        message = NewMessage(expected, document, size, payloads)
+        key = encode_name(check_agent_id(agent_id))
+        changes = AppendMessages(agent_id, key, create=False, expected=expected, messages=[message])
+        result = await self._apply(session_id, Update(agents=[changes]))
+        if isinstance(result, Applied):
             return
-        if changes.key not in head.next_ids:
+        if key not in result.next_ids:
             raise AgentNotFoundError(session_id, agent_id)
         raise SessionStoreError(
             f"message {number} of agent {agent_id!r} in session {session_id!r} cannot be appended: "
-            f"its next message is number {head.next_ids[changes.key]}"
+            f"its next message is number {result.next_ids[key]}"
         )
 
     async def read_message(
@@ -388,46 +403,43 @@ class AsyncMongoDBSessionRepository:
         """
         key = encode_name(check_agent_id(agent_id))
         if not is_message_number(check_whole_number("message_id", session_message.message_id)):
-            await self._writer.head(session_id)
+            await self._head(session_id)
             raise MessageNotFoundError(session_id, agent_id, session_message.message_id)
-        fields, payloads = _message(session_message, agent_id)
+        fields, _, payloads = _message(session_message, agent_id)
         for name in ("created_at", "updated_at"):
             del fields[name]
-        record = Record(session_message.message_id, session_message.message, session_message)
-        removed = {"window_content"} | ({"extra"} - fields.keys())
-        element = ElementChange(key, record, fields, removed, payloads)
-        if (head := await self._writer.head(session_id)).get("has_payloads"):
-            _keep(element, await self._agents.references(session_id, agent_id, record.message_id))
-        step = Step(element=element)
+        number = session_message.message_id
+        change = ChangeMessage(key, NewMessage(number), fields, {paths.WINDOW_CONTENT} | ({"extra"} - fields.keys()))
+        change.payloads = payloads
+        if (await self._head(session_id)).has_payloads:
+            _keep(change, await self._agents.references(session_id, agent_id, number))
+        update = Update(message=change)
         if session_message.redact_message is None:
-            redacted = {"message_id": record.message_id, "redact_message": {"$exists": True}}
-            step.guard = {"$nor": [{f"agents.{key}.messages": {"$elemMatch": redacted}}]}
+            redacted = {paths.MESSAGE_ID: number, paths.REDACT_MESSAGE: {"$exists": True}}
+            update.session.guard = {"$nor": [{paths.messages(key): {"$elemMatch": redacted}}]}
         outcome: Outcome = "redacted"
         for _ in range(_ATTEMPTS):
-            if (refused := await self._writer.apply(session_id, step)) is None:
-                return
-            found = await self._agents.message(session_id, agent_id, record.message_id)
-            if not refused.element_found:
-                if found is None:
-                    outcome = "missing"
+            result = await self._apply(session_id, update)
+            if isinstance(result, Applied):
+                outcome = result.message
+                break
+            found = await self._agents.message(session_id, agent_id, number)
+            if result.message_found:
+                if update.session.guard and found is not None and paths.REDACT_MESSAGE in found:
                     break
-                # A segment knows of no turns: whether this writer may is settled in the session, where others see, too,
-                # that something changed.
-                await self._writer.apply(session_id, Step())
-                outcome = await self._history.change_message(session_id, element)
+                # It was appended after it had been refused.
+            elif found is None:
+                outcome = "missing"
                 break
-            if step.guard and found is not None and "redact_message" in found:
-                break
-            # It was appended after it had been refused.
-        if outcome == "changed":
-            await self._payloads.settle(session_id, head["incarnation"], step, ttl_s=head.get("ttl_s"))
+            else:
+                change.sealed, update.session.guard = True, {}
         if outcome == "redacted":
             raise SessionStoreError(
-                f"message {record.message_id} of agent {agent_id!r} in session {session_id!r} was redacted, "
+                f"message {number} of agent {agent_id!r} in session {session_id!r} was redacted, "
                 "which cannot be undone; read it again to change the redacted message"
             )
         if outcome == "missing":
-            raise MessageNotFoundError(session_id, agent_id, record.message_id)
+            raise MessageNotFoundError(session_id, agent_id, number)
 
     async def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -493,7 +505,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         if not dry_run:
-            await self._writer.head(session_id)  # also brings it into today's form
+            await self._head(session_id)  # also brings it into today's form
         report: dict[str, list[dict[str, Any]]] = {}
         mended = 0
         for config in await self.list_agents(session_id):
@@ -535,9 +547,10 @@ class AsyncMongoDBSessionRepository:
         """
         state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}", foreign=True)
         state, payloads = offload_state(state)
-        path = f"multi_agents.{_graph_key(multi_agent.id)}"
-        released = await self._writer.referred_to(session_id, [path])
-        await self._writer.apply(session_id, Step(fields={path: state}, payloads=payloads, released=released))
+        path = paths.multi_agent(_graph_key(multi_agent.id))
+        released = await self._referred_to(session_id, [path])
+        fields = SetFields(fields={path: state}, payloads=payloads, released=released)
+        await self._apply(session_id, Update(session=fields))
 
     # -- metadata, feedback, records
 
@@ -553,8 +566,8 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
 
-        async def submit(step: Step) -> bool:
-            return await self._writer.apply(session_id, step) is None
+        async def submit(update: Update) -> bool:
+            return isinstance(await self._apply(session_id, update), Applied)
 
         await session_data.update_metadata(self._store, check_session_id(session_id), metadata, submit)
 
@@ -575,8 +588,8 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
             TypeError: Not a list of keys.
         """
-        if (step := session_data.metadata_deletion(metadata_keys)) is not None:
-            await self._writer.apply(session_id, step)
+        if (update := session_data.metadata_deletion(metadata_keys)) is not None:
+            await self._apply(session_id, update)
 
     async def add_feedback(self, session_id: str, feedback: dict[str, Any]) -> None:
         """Add a feedback; `created_at` is added.
@@ -584,7 +597,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        await self._writer.apply(session_id, session_data.feedback_addition(feedback))
+        await self._apply(session_id, session_data.feedback_addition(feedback))
 
     async def get_feedbacks(self, session_id: str) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.
@@ -595,7 +608,7 @@ class AsyncMongoDBSessionRepository:
         projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, "incarnation": 1}
         document = await self._store.find(check_session_id(session_id), projection)
         archive = Archive.read(at(document, FEEDBACKS.archive))
-        sealed = await self._history.items(document, FEEDBACKS, archive, 0, archive.count)
+        sealed = await self._segments.items(document, FEEDBACKS, archive, 0, archive.count)
         return session_data.feedbacks_of([*sealed, *(document.get(FEEDBACKS.path) or [])])
 
     async def get_session_viewer_password(self, session_id: str) -> str | None:
@@ -755,20 +768,55 @@ class AsyncMongoDBSessionRepository:
         Returns:
             How many were removed, or would be: `{"segments": n, "payloads": n}`.
         """
-        sweep = OrphanSweep(self._store, self._history, self._payloads, listing.cutoff(older_than), dry_run=dry_run)
+        sweep = OrphanSweep(self._store, self._segments, self._payloads, listing.cutoff(older_than), dry_run=dry_run)
         return await sweep.run()
 
     # -- inside
+
+    async def _head(self, session_id: str) -> SessionHead:
+        return await self._executor.head(check_session_id(session_id))
+
+    async def _apply(self, session_id: str, update: Update) -> Applied | Conflict:
+        """Apply an update once; a `Conflict` when its own guard refused it."""
+        result = await self._executor.apply(await self._head(session_id), update, lease=self._lease())
+        if isinstance(result, Applied):
+            self._applied(session_id, update)
+            if result.head.live_bytes >= SEAL_AT_BYTES and update.size:
+                await self._seal(result.head)
+        return result
+
+    async def _seal(self, head: SessionHead) -> None:
+        try:
+            await self._executor.seal(head)
+        except PyMongoError as error:
+            # What the caller asked for is stored; the next write starts it again.
+            logger.warning(
+                "session_id=<%r>, error=<%s> | old messages not sealed yet", head.session_id, type(error).__name__
+            )
+
+    async def _referred_to(self, session_id: str, fields: Sequence[str]) -> set[str]:
+        """Return the names of the payloads that fields of a session document refer to."""
+        query = {"_id": check_session_id(session_id), paths.HAS_PAYLOADS: True}
+        document = await self._store.find_one(query, dict.fromkeys(fields, 1))
+        return set() if document is None else names_in([at(document, field) for field in fields])
 
     async def _delete(self, session_id: str, condition: Mapping[str, Any] | None = None) -> int:
         # The session first: what is left when this is cut short belongs to nobody, and the next call removes it.
         deleted = await self._store.delete(session_id, condition)
         if deleted or condition is None:
-            await self._children.delete(session_id)
+            await self._executor.related.delete(session_id)
         return deleted
 
     def _ids(self, query: Mapping[str, Any]) -> AsyncIterator[Document]:
         return self._store.collection.iterate(query, {"_id": 1})
+
+
+def _session_type(given: object) -> str:
+    """Return a session type as it is stored: any string, that of Strands' `SessionType` included."""
+    kind = given.value if isinstance(given, Enum) else given
+    if not isinstance(kind, str) or not kind:
+        raise TypeError(f"invalid session type: it must be a non-empty string, not {type(given).__name__}")
+    return kind
 
 
 def _graph_key(multi_agent_id: object) -> str:
@@ -789,26 +837,27 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
     return fields, payloads
 
 
-def _message(message: SessionMessage, agent_id: str) -> tuple[Document, dict[str, bytes]]:
-    """Return the document of a message, and the large bytes that it refers to."""
-    document, payloads = encode_message(message.to_message(), agent_id=agent_id)
+def _message(message: SessionMessage, agent_id: str) -> tuple[Document, int, dict[str, bytes]]:
+    """Return the document of a message, its bytes, and the large bytes that it refers to."""
+    document, size, payloads = encode_sized_message(message.to_message(), agent_id=agent_id)
     if message.redact_message is not None:
-        redacted, more = encode_message(message.redact_message, agent_id=agent_id)
+        redacted, more_size, more = encode_sized_message(message.redact_message, agent_id=agent_id)
+        size += more_size
         redacted.pop("payloads", None)
         document["redact_message"] = redacted
         payloads |= more
     if payloads:
         document["payloads"] = sorted(payloads)
     moment = now()
-    return {**document, "created_at": moment, "updated_at": moment}, payloads
+    return {**document, "created_at": moment, "updated_at": moment}, size, payloads
 
 
-def _keep(element: ElementChange, references: Mapping[str, frozenset[str]]) -> None:
+def _keep(change: ChangeMessage, references: Mapping[str, frozenset[str]]) -> None:
     """Let a change of a message list what the fields that it leaves alone refer to, and release the rest."""
-    left_alone = references.keys() - element.fields.keys() - element.removed
-    names = set(element.fields.get("payloads", ())).union(*(references[field] for field in left_alone))
+    left_alone = references.keys() - change.fields.keys() - change.removed
+    names = set(change.fields.get("payloads", ())).union(*(references[field] for field in left_alone))
     if names:
-        element.fields["payloads"] = sorted(names)
+        change.fields["payloads"] = sorted(names)
     else:
-        element.removed.add("payloads")
-    element.released = set().union(*references.values())
+        change.removed.add("payloads")
+    change.released = set().union(*references.values())

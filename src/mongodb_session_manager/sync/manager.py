@@ -39,7 +39,7 @@ class WrappedSessionManager(AsyncMongoDBSessionManager):
         else:
             await asyncio.wrap_future(portal.start(self.flush))
 
-    def _flush_redaction(self) -> None:
+    def _flush_outside_invocation(self, agent: LocalAgent) -> None:
         """Leave it to the flush that the synchronous method waits for."""
 
 
@@ -66,13 +66,15 @@ class MongoDBSessionManager(RepositorySessionManager):
         flush_on: FlushOn = "message",
         ttl: timedelta | float | None = None,
         write_deadline_s: float = 30,
+        lazy: bool = False,
         skip_corrupt_messages: bool = False,
         ensure_indexes: bool = True,
         **kwargs: Any,
     ) -> None:
         """Open the session.
 
-        The arguments are those of `AsyncMongoDBSessionManager`.
+        The arguments are those of `AsyncMongoDBSessionManager`; `lazy` changes nothing here, where the constructor
+        opens.
 
         Raises:
             InvalidNameError: The session id is not a non-empty string.
@@ -96,6 +98,7 @@ class MongoDBSessionManager(RepositorySessionManager):
                 flush_on=flush_on,
                 ttl=ttl,
                 write_deadline_s=write_deadline_s,
+                lazy=lazy,
                 skip_corrupt_messages=skip_corrupt_messages,
                 ensure_indexes=ensure_indexes,
                 **options,

@@ -11,8 +11,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
 from ..store import AsyncMongoDBSessionRepository
-from ..store.children import SEGMENTS
-from ..store.history import History
+from ..store.related import SEGMENTS
+from ..store.segments import Segments
 from ..store.store import SessionStore
 from .feed import SessionFeed
 from .filters import FieldCatalog
@@ -59,7 +59,7 @@ class Database:
             codec_options=collection.codec_options
         )
         self.search = SessionSearch(collection, segments)
-        self.reader = SessionReader(store, History(store))
+        self.reader = SessionReader(store, Segments(store))
         self.timeline = TimelineReader(self.reader)
         self.places = PlaceFinder(self.reader)
         self.finder = SessionFinder(collection, segments)

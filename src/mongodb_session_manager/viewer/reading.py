@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import SessionNotFoundError
-from ..schema.agents import StoredAgent, find_agents, usage_of_messages
+from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, committed, segments_of
 from ..schema.messages import read_date
-from ..schema.sessions import StoredSession
-from ..store.batches import Document
-from ..store.history import History, MissingSegmentsError
+from ..schema.migrate import usage_of_messages
+from ..store.loaded import StoredSession
+from ..store.segments import MissingSegmentsError, Segments
 from ..store.store import SessionStore
+from ..store.updates import Document
 
 ListKind = Literal["message", "feedback", "guardrail", "error"]
 
@@ -103,7 +104,7 @@ class StoredHead:
 class SessionReader:
     """Reads sessions of one collection."""
 
-    def __init__(self, store: SessionStore, history: History) -> None:
+    def __init__(self, store: SessionStore, history: Segments) -> None:
         """Read from a store and its segments; no I/O."""
         self._store = store
         self._history = history
@@ -236,7 +237,7 @@ class SessionReader:
 
     async def _project(self, session_id: str, projection: Document) -> Document:
         pipeline = [{"$match": {"_id": session_id}}, {"$project": projection}]
-        found = await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+        found = await self._store.collection.aggregate(pipeline)
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]

@@ -8,8 +8,9 @@ from pymongo import ASCENDING, IndexModel
 
 from ..client import Collection
 from ..schema.messages import now
-from .batches import Document
+from .head import SessionHead
 from .store import SessionStore
+from .updates import Document
 
 SEGMENTS = "_segments"
 PAYLOADS = "_payloads"
@@ -18,7 +19,7 @@ LIFETIMES = 2
 """How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
 
 
-def child_index_specs() -> dict[str, list[IndexModel]]:
+def related_index_specs() -> dict[str, list[IndexModel]]:
     """Return the indexes of the collections beside a sessions collection, by the suffix of their names."""
     expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
     position = [("session_id", ASCENDING), ("agent", ASCENDING), ("list", ASCENDING), ("start", ASCENDING)]
@@ -26,7 +27,7 @@ def child_index_specs() -> dict[str, list[IndexModel]]:
     return {SEGMENTS: [IndexModel(position), expiry], PAYLOADS: [IndexModel(content), expiry]}
 
 
-class Children:
+class RelatedDocuments:
     """The segments and payloads of a collection's sessions, whatever they hold."""
 
     def __init__(self, store: SessionStore) -> None:
@@ -37,21 +38,28 @@ class Children:
     def collection(self, suffix: str) -> Collection:
         """Return one of the collections."""
         if suffix not in self._collections:
-            name = f"{self._store.collection_name}{suffix}"
-            self._collections[suffix] = self._store.handle.collection(self._store.database_name, name)
+            self._collections[suffix] = self._store.sibling(suffix)
         return self._collections[suffix]
 
     def expiry(self, ttl_s: float | None) -> datetime | None:
         """Return when a child that is written now expires, None for never."""
         return None if ttl_s is None else now() + timedelta(seconds=LIFETIMES * ttl_s)
 
-    @staticmethod
-    def must_be_postponed(expire_at: datetime | None, ttl_s: float | None) -> bool:
-        """Tell whether children that expire then would not outlive a session that is written now."""
-        return expire_at is not None and ttl_s is not None and expire_at < now() + timedelta(seconds=ttl_s)
+    def expire_too_early(self, head: SessionHead, lifetimes: float = 1) -> bool:
+        """Tell whether related documents may expire within so many times to live of a session that is written now."""
+        if head.ttl_s is None or not head.has_related:
+            return False
+        expire_at = head.related_expire_at
+        return expire_at is None or expire_at < now() + timedelta(seconds=lifetimes * head.ttl_s)
 
-    async def postpone(self, session_id: str, incarnation: str, ttl_s: float) -> datetime:
-        """Let all children of a session expire two times to live from now, and return that moment."""
+    async def outlive(self, head: SessionHead) -> SessionHead:
+        """See to it that what belongs to a session outlives the expiry that the next write gives it."""
+        return await self.postpone(head) if self.expire_too_early(head) else head
+
+    async def postpone(self, head: SessionHead) -> SessionHead:
+        """Let all related documents of a session expire two times to live from now."""
+        session_id, incarnation, ttl_s = head.session_id, head.incarnation, head.ttl_s
+        assert ttl_s is not None
         moment = now() + timedelta(seconds=LIFETIMES * ttl_s)
         identity = {"session_id": session_id, "incarnation": incarnation}
         await self._set_expiry(identity, moment)
@@ -60,16 +68,13 @@ class Children:
         await self._store.update(session_id, session, {"$set": {"children_expire_at": moment}})
         # A child that somebody began to write before that, and of which the session may not say so any more.
         await self._set_expiry({**identity, "expires_at": {"$lt": moment}}, moment)
-        return moment
+        return head.but(related_expire_at=moment)
 
     async def _set_expiry(self, query: Document, moment: datetime) -> None:
         for suffix in (SEGMENTS, PAYLOADS):
             target = self.collection(suffix)
             update = {"$set": {"expires_at": moment}}
-            await self._store.retrying(
-                lambda target=target, update=update: target.update_many(query, update),  # type: ignore[misc]
-                query["session_id"],
-            )
+            await target.update_many(query, update)
 
     async def delete(self, session_id: str) -> dict[str, int]:
         """Delete the children of a session that is gone, and none of one created anew under the same id.
@@ -81,10 +86,7 @@ class Children:
         for suffix in (SEGMENTS, PAYLOADS):
             target = self.collection(suffix)
             pipeline = [{"$match": {"session_id": session_id}}, {"$group": {"_id": "$incarnation"}}]
-            found = await self._store.retrying(
-                lambda target=target, pipeline=pipeline: target.aggregate(pipeline),  # type: ignore[misc]
-                session_id,
-            )
+            found = await target.aggregate(pipeline)
             # Read after the incarnations: one that appears later belongs to a session that appeared later, too.
             present = await self._store.find_one({"_id": session_id}, {"incarnation": 1})
             living = None if present is None else present.get("incarnation")
@@ -92,10 +94,7 @@ class Children:
             count = 0
             if gone:
                 query = {"session_id": session_id, "incarnation": {"$in": gone}}
-                result = await self._store.retrying(
-                    lambda target=target, query=query: target.delete_many(query),  # type: ignore[misc]
-                    session_id,
-                )
+                result = await target.delete_many(query)
                 count = int(result.deleted_count)
             deleted[suffix.removeprefix("_")] = count
         return deleted

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CorruptMessageError, SessionNotFoundError
-from ..schema.agents import StoredAgent, find_agents, usage_of_messages
+from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList
+from ..schema.migrate import usage_of_messages
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_by_field, names_in, payloads_of, restored_message
-from .batches import Document
-from .history import History, MissingSegmentsError
+from ..schema.sessions import version_of
 from .payloads import PayloadStore
+from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
+from .updates import Document
 
 _LOOKS = 3
 _LARGEST_SLICE = 2**31 - 1
@@ -52,18 +54,18 @@ class _Found:
 class AgentReader:
     """Agents of the sessions in one store. Without the session every method raises `SessionNotFoundError`."""
 
-    def __init__(self, store: SessionStore, history: History, payloads: PayloadStore) -> None:
+    def __init__(self, store: SessionStore, segments: Segments, payloads: PayloadStore) -> None:
         """Read from a store, its segments and its payloads; no I/O."""
         self._store = store
-        self._history = history
+        self._segments = segments
         self._payloads = payloads
 
     async def find(self, session_id: str, agent_id: str, fields: Iterable[str]) -> StoredAgent | None:
         """Return an agent with some of its fields, None when the session has none of that id."""
         key = encode_name(check_agent_id(agent_id))
-        projection = {**{f"agents.{key}.{name}": 1 for name in fields}, "schema_version": 1}
+        projection = {**{f"agents.{key}.{name}": 1 for name in fields}, "schema_version": 1, "incarnation": 1}
         document = await self._store.find(check_session_id(session_id), projection)
-        if "schema_version" not in document:
+        if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
         raw = (document.get("agents") or {}).get(key)
         return StoredAgent(agent_id, key, raw) if raw else None
@@ -73,7 +75,7 @@ class AgentReader:
         key = encode_name(check_agent_id(agent_id))
         projection = dict.fromkeys((f"agents.{key}.agent_data", "schema_version", "incarnation", "has_payloads"), 1)
         document = await self._store.find(check_session_id(session_id), projection)
-        if "schema_version" not in document:
+        if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
         if not (raw := (document.get("agents") or {}).get(key)):
             return None
@@ -117,7 +119,7 @@ class AgentReader:
         """Return how many messages an agent has; 0 when the session has no such agent."""
         agent = f"$agents.{encode_name(check_agent_id(agent_id))}"
         found = await self._project(session_id, {"count": _count(agent)})
-        if "schema_version" in found:
+        if version_of(found):
             return int(found["count"])
         older = (await self._older(session_id)).get(agent_id)
         return 0 if older is None else len(list(older.messages()))
@@ -149,7 +151,7 @@ class AgentReader:
         items = (_readable(item) for item in found.tail)
         message = next((message for message in items if message["message_id"] == message_id), None)
         if message is None and found.document is not None:
-            message = await self._history.find_message(found.document, found.entry, found.archive, message_id)
+            message = await self._segments.find_message(found.document, found.entry, found.archive, message_id)
         return found.document, message
 
     async def messages(
@@ -176,7 +178,7 @@ class AgentReader:
         if found.document is None:
             return [_readable(item) for item in found.tail[offset:][:length]]
         count = found.archive.count
-        sealed = await self._history.items(found.document, found.entry, found.archive, offset, offset + length)
+        sealed = await self._segments.items(found.document, found.entry, found.archive, offset, offset + length)
         tail = found.tail[max(offset - count, 0) :] if count else found.tail
         page = [*sealed, *(_readable(item) for item in tail[: max(length - len(sealed), 0)])]
         return await self._restored(found.document, agent_id, page)
@@ -200,7 +202,7 @@ class AgentReader:
         }
         found = await self._project(session_id, fields)
         entry = SealedList.of_agent(key)
-        if "schema_version" not in found:
+        if not version_of(found):
             older = (await self._older(session_id)).get(agent_id)
             return None if older is None else _Found(list(older.messages()), entry, Archive(), None)
         if "number" not in found:
@@ -223,7 +225,7 @@ class AgentReader:
             {"agents": {"$objectToArray": {"$ifNull": ["$agents", {}]}}},
             {"agents.k": 1, **{f"agents.v.{name}": 1 for name in fields}},
         )
-        if "schema_version" not in found:
+        if not version_of(found):
             return None
         return find_agents({entry["k"]: entry.get("v") or {} for entry in found["agents"]})
 
@@ -235,8 +237,8 @@ class AgentReader:
 
     async def _project(self, session_id: str, *stages: Document) -> Document:
         pipeline: list[Document] = [{"$match": {"_id": check_session_id(session_id)}}]
-        pipeline += [{"$project": {**stage, "schema_version": 1}} for stage in stages]
-        found = await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+        pipeline += [{"$project": {**stage, "schema_version": 1, "incarnation": 1}} for stage in stages]
+        found = await self._store.collection.aggregate(pipeline)
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]

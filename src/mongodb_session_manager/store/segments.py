@@ -38,10 +38,11 @@ from ..schema.archives import (
     segments_of,
 )
 from ..schema.messages import now
-from ..schema.sessions import TOKEN_RING, StoredSession, new_token
-from .batches import Document, ElementChange
-from .children import SEGMENTS, Children
+from ..schema.sessions import TOKEN_RING, new_token
+from .loaded import StoredSession
+from .related import SEGMENTS, RelatedDocuments
 from .store import SessionStore
+from .updates import ChangeMessage, Document
 
 logger = logging.getLogger(__name__)
 
@@ -99,18 +100,18 @@ class MissingSegmentsError(SessionStoreError):
         )
 
 
-class History:
+class Segments:
     """The segments of a collection's sessions."""
 
     def __init__(self, store: SessionStore) -> None:
         """Address `<collection>_segments`; no I/O."""
         self._store = store
-        self._children = Children(store)
+        self._related = RelatedDocuments(store)
 
     @property
     def segments(self) -> Collection:
         """The collection of segments."""
-        return self._children.collection(SEGMENTS)
+        return self._related.collection(SEGMENTS)
 
     # -- sealing
 
@@ -205,7 +206,7 @@ class History:
             "redactions": archive.redactions,
             "created_at": now(),
         }
-        if (expires_at := self._children.expiry(ttl_s)) is not None:
+        if (expires_at := self._related.expiry(ttl_s)) is not None:
             segment["expires_at"] = expires_at
         return segment
 
@@ -223,9 +224,7 @@ class History:
         # An upsert that changes nothing where it exists: the same insert may be sent twice.
         fields = {key: value for key, value in segment.items() if key not in ("_id", "session_id")}
         identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
-        await self._store.retrying(
-            lambda: self.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True), identity["session_id"]
-        )
+        await self.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True)
 
     async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
         identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
@@ -245,7 +244,7 @@ class History:
         names = {"items", "end", "first_id", "last_id"} & segment.keys()
         identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
         update = {"$set": {name: segment[name] for name in names}}
-        filled = await self._store.retrying(lambda: self.segments.update_one(identity, update), identity["session_id"])
+        filled = await self.segments.update_one(identity, update)
         return bool(filled.matched_count)
 
     async def _commit(
@@ -299,14 +298,12 @@ class History:
         if archive.token is None:
             return
         query = {**segments_of(document["_id"], document["incarnation"], entry, archive), "token": archive.token}
-        await self._store.retrying(
-            lambda: self.segments.update_one(query, {"$set": {"committed": True}}), document["_id"]
-        )
+        await self.segments.update_one(query, {"$set": {"committed": True}})
 
     async def _remove(self, document: Document, entry: SealedList, archive: Archive) -> None:
         """Remove segments that nobody can commit any more: they may hold what was redacted since."""
         query = {**segments_of(document["_id"], document["incarnation"], entry, archive), **refused(archive)}
-        await self._store.retrying(lambda: self.segments.delete_many(query), document["_id"])
+        await self.segments.delete_many(query)
 
     async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
         """Remove copies of an agent's messages that nobody can commit any more: after one of them was redacted."""
@@ -353,7 +350,7 @@ class History:
 
     async def complete(self, session: StoredSession) -> None:
         """Load what the windows of a session's agents need of its segments: with one find, or none."""
-        if session.incarnation is None:
+        if session.head.incarnation is None:
             return  # A document of an older tool has no segments.
         wanted = {agent.key: (agent, needed) for agent in session.agents.values() if (needed := gaps(agent))}
         if not wanted:
@@ -368,7 +365,7 @@ class History:
             for key, (agent, needed) in wanted.items()
             for first, last in needed
         ]
-        query = {"session_id": session.session_id, "incarnation": session.incarnation, "list": "messages"}
+        query = {"session_id": session.session_id, "incarnation": session.head.incarnation, "list": "messages"}
         projection = dict.fromkeys(("agent", "start", "end", "first_id", "last_id", "items"), 1)
         found = await self._find({**query, "$or": conditions}, projection, sort=[("start", 1)])
         for key, (agent, needed) in wanted.items():
@@ -392,7 +389,7 @@ class History:
         items = segments[0].get("items") if segments else None
         return items[0] if items else None
 
-    async def change_message(self, session_id: str, element: ElementChange, token: str | None = None) -> Outcome:
+    async def change_message(self, session_id: str, change: ChangeMessage, token: str | None = None) -> Outcome:
         """Change fields of a sealed message, once per token.
 
         What was redacted stays so: its content only changes along with its redaction.
@@ -400,31 +397,27 @@ class History:
         Raises:
             SessionNotFoundError: No such session.
         """
-        entry, token = SealedList.of_agent(element.key), token or new_token()
+        entry, token = SealedList.of_agent(change.key), token or new_token()
         fields = ("incarnation", f"{entry.archive}.archived_count", f"{entry.archive}.archive")
         document = await self._store.find(session_id, dict.fromkeys(fields, 1))
         archive = Archive.read(at(document, entry.archive))
         if archive.token is None:
             return "missing"
-        item: Document = {"message_id": element.record.message_id}
-        if "content" in element.fields and "redact_message" not in element.fields:
+        item: Document = {"message_id": change.message.message_id}
+        if "content" in change.fields and "redact_message" not in change.fields:
             item["redact_message"] = {"$exists": False}
-        query = holding(document, entry, archive, element.record.message_id)
+        query = holding(document, entry, archive, change.message.message_id)
         update: Document = {
-            "$set": {f"items.$.{name}": value for name, value in {**element.fields, "updated_at": now()}.items()}
+            "$set": {f"items.$.{name}": value for name, value in {**change.fields, "updated_at": now()}.items()}
         }
-        if element.removed:
-            update["$unset"] = {f"items.$.{name}": "" for name in element.removed}
+        if change.removed:
+            update["$unset"] = {f"items.$.{name}": "" for name in change.removed}
         # Last: the mock forgets what `$` stands for after a push.
         update["$push"] = {"applied": {"$each": [token], "$slice": -TOKEN_RING}}
 
-        async def send() -> int:
-            guard = {"applied": {"$ne": token}, "items": {"$elemMatch": item}}
-            result = await self.segments.update_one({**query, **guard}, update)
-            return int(result.matched_count)
-
-        changed = await self._store.retrying(send, session_id)
-        if "content" in element.fields:
+        guard = {"applied": {"$ne": token}, "items": {"$elemMatch": item}}
+        changed = (await self.segments.update_one({**query, **guard}, update)).matched_count
+        if "content" in change.fields:
             await self._remove(document, entry, archive)
         if changed:
             return "changed"
@@ -434,24 +427,22 @@ class History:
         return "changed" if token in segments[0].get("applied", ()) else "redacted"
 
     async def _find(self, query: Document, projection: Document, **options: Any) -> list[Document]:
-        return await self._store.retrying(
-            lambda: self.segments.find(query, projection, **options), query["session_id"], bounded=False
-        )
+        return await self.segments.find(query, projection, **options, bounded=False)
 
     async def _aggregate(self, session_id: str, pipeline: list[Document]) -> list[Document]:
-        return await self._store.retrying(lambda: self._store.collection.aggregate(pipeline), session_id)
+        return await self._store.collection.aggregate(pipeline)
 
     # -- deleting
 
     async def delete_agent(self, session_id: str, incarnation: str, key: str, archive_id: str | None) -> None:
         """Delete the segments of an agent that is gone, and none of one created anew under the same id."""
         query = segments_of(session_id, incarnation, SealedList.of_agent(key), Archive(id=archive_id))
-        await self._store.retrying(lambda: self.segments.delete_many(query), session_id)
+        await self.segments.delete_many(query)
 
     async def delete(self, session_id: str, ids: Sequence[str], *, committed: bool) -> int:
         """Delete segments by id, those that are still marked as committed or not as they were; return how many."""
         query = {"session_id": session_id, "_id": {"$in": list(ids)}, "committed": committed}
-        result = await self._store.retrying(lambda: self.segments.delete_many(query), session_id)
+        result = await self.segments.delete_many(query)
         return int(result.deleted_count)
 
 

@@ -1,0 +1,474 @@
+"""What one session manager owes the database. No I/O: it collects, freezes, acknowledges and rebases.
+
+It keeps encoded copies, made when a message is appended: Strands goes on to change its message objects in place, and
+what cannot be stored has to be found at once, not at every flush. One lock guards it, held for memory work only; agents
+may run on any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from itertools import pairwise
+from typing import Any
+
+import bson
+
+from ..schema import paths, values
+from ..schema.agents import STATE_FIELDS, StoredAgent
+from ..schema.archives import GUARDRAIL_EVENTS
+from ..schema.names import encode_name
+from ..schema.payloads import names_in, offload_state
+from ..schema.sessions import ERROR_RING
+from ..schema.windows import EVERYTHING, Ranges, contains
+from ..store.executor import Conflict
+from ..store.loaded import StoredSession
+from ..store.updates import AppendMessages, ChangeMessage, Document, SetFields, Update, WindowChange, fits_whole
+from .record import Origin, Record, RecordState
+
+logger = logging.getLogger(__name__)
+
+
+class BatchState(Enum):
+    """The life of a batch."""
+
+    QUEUED = auto()
+    APPLIED = auto()
+    WITHDRAWN = auto()  # given up; `error` says why
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Updates to be applied in order, each once.
+
+    Attributes:
+        updates: What to apply.
+        is_kept: A failure keeps it for a later flush; else a failure ends it.
+        position: The update that comes next.
+        refusals: How often that one was refused, and nothing could be adjusted.
+        was_sent: Whether any of it may have reached the server.
+        state: How far it has come.
+        is_abandoned: Its submitter was cancelled and does not wait for it.
+        error: Why it was given up.
+    """
+
+    updates: list[Update]
+    is_kept: bool = True
+    is_abandoned: bool = False
+    position: int = 0
+    refusals: int = 0
+    was_sent: bool = False
+    state: BatchState = BatchState.QUEUED
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was applied or given up."""
+        return self.state is not BatchState.QUEUED
+
+    @property
+    def left(self) -> Sequence[Update]:
+        """The updates that are not known to be applied."""
+        return self.updates[self.position :]
+
+    def advance(self) -> None:
+        """Go on to the next update: this one is applied."""
+        self.position += 1
+        self.refusals = 0
+        if self.position == len(self.updates):
+            self.state = BatchState.APPLIED
+
+    def withdraw(self, error: Exception) -> None:
+        """Give up what is not applied."""
+        self.state, self.error = BatchState.WITHDRAWN, error
+
+
+class PendingAgent:
+    """What is pending of one agent, and what has to be known of what is stored of it."""
+
+    def __init__(self, agent_id: str, stored: StoredAgent | None = None) -> None:
+        """Start from what is stored of the agent; None for a new one."""
+        self.agent_id = agent_id
+        self.key = encode_name(agent_id) if stored is None else stored.key
+        self.exists = stored is not None
+        self.expected = self.next_id = 0 if stored is None else stored.next_message_id
+        self.records: list[Record] = []
+        self.latest_assistant: Record | None = None
+        self.is_dirty = stored is None
+        self._new: list[Record] = []
+        self._changes: dict[Record, ChangeMessage] = {}
+        self._fields: Document = {}
+        self._increments: dict[str, float] = {}
+        self._seen: dict[str, bytes] = {}
+        self._payloads: dict[str, dict[str, bytes]] = {}
+        self._references: dict[str, set[str]] = {}
+        self._window: Ranges = EVERYTHING if stored is None or stored.window is None else stored.window
+        self._window_head = 0 if stored is None else stored.window_head
+        self._taken_out: dict[Record, None] = {}
+        self._put_back: dict[Record, None] = {}
+        self._order: list[Record] | None = None
+        self._window_is_dirty = False
+        self._window_is_missing = stored is None
+        if stored is not None:
+            # As stored, not as restored: what older tools left empty is to be filled in.
+            data = stored.raw.get(paths.AGENT_DATA)
+            for name in STATE_FIELDS:
+                found = (data.get(name) if isinstance(data, dict) else None) or {}
+                self._seen[paths.agent_data(name)] = _fingerprint(found)
+                if stored.payloads is not None:
+                    self._references[paths.agent_data(name)] = names_in(found)
+
+    # -- fields
+
+    def capture_state(self, name: str, value: Any) -> None:
+        """Note the present value of a state; it is written when its encoded form differs from the last one."""
+        path = paths.agent_data(name)
+        encoded = values.encode(value, where=f"agent {self.agent_id!r} {name}", foreign=True)
+        encoded, payloads = offload_state(encoded)
+        fingerprint = _fingerprint(encoded)
+        if self._seen.get(path) != fingerprint:
+            self._seen[path] = fingerprint
+            self._payloads[path] = payloads
+            self.set_field(path, encoded)
+
+    def set_field(self, path: str, encoded: Any) -> None:
+        """Set a field below the agent."""
+        self._fields[path] = encoded
+        self.is_dirty = True
+
+    def increase(self, path: str, amount: float) -> None:
+        """Raise a running total."""
+        if amount:
+            self._increments[path] = self._increments.get(path, 0) + amount
+            self.is_dirty = True
+
+    # -- messages
+
+    def restored(self, records: list[Record], window: Ranges | None) -> None:
+        """Go on from the messages that the agent was restored with.
+
+        Args:
+            records: The messages.
+            window: The window that they are, where the document holds none.
+        """
+        self.records = records
+        if window is not None:
+            self._window, self._window_is_missing = window, True
+
+    def append(self, record: Record) -> None:
+        """Queue a message, under the agent's next number."""
+        record.message_id = self.next_id
+        self.next_id += 1
+        self.records.append(record)
+        self._new.append(record)
+        self.is_dirty = True
+
+    def change(
+        self,
+        record: Record,
+        fields: Document,
+        removed: Iterable[str] = (),
+        payloads: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Change fields of a message: in the copy that is still to be sent, and in the document where it may be."""
+        change: ChangeMessage | None = None
+        if record.state is not RecordState.PENDING:
+            change = self._changes.setdefault(record, ChangeMessage(self.key, record))
+            self.is_dirty = True
+        record.change(change, dict(fields), set(removed), payloads or {})
+
+    def see_window(self, held: Sequence[Record], head: int) -> None:
+        """Note which messages the agent holds now: what it held and holds no more is taken out of the window.
+
+        What it never held stays in: messages of other writers, and those that were appended by hand.
+        """
+        present = set(held)
+        for record in self.records:
+            if record not in present and record.origin is not Origin.BY_HAND and self._is_in_window(record):
+                self._take_out(record)
+        for record in held:
+            if not self._is_in_window(record):
+                self._put_in_again(record)
+        order = None if _rises(held) and _is_sorted(self._window) else list(held)
+        if head != self._window_head or (order != self._order and self._moves(order)):
+            self._window_is_dirty = True
+        self._window_head, self._order = head, order
+        if self._window_is_dirty:
+            self.is_dirty = True
+        self._forget(present)
+
+    def _is_in_window(self, record: Record) -> bool:
+        if record in self._taken_out:
+            return False
+        if record.state is not RecordState.STORED or record in self._put_back:
+            return True
+        return contains(record.message_id, self._window)
+
+    def _moves(self, order: list[Record] | None) -> bool:
+        """Tell whether the window is another one than the stored one with its messages in this order."""
+        change = WindowChange(self._window, list(self._taken_out), list(self._put_back), order)
+        return change.ranges(self.next_id) != [list(part) for part in self._window]
+
+    def _take_out(self, record: Record) -> None:
+        self._put_back.pop(record, None)
+        self._taken_out[record] = None
+        self._window_is_dirty = True
+
+    def _put_in_again(self, record: Record) -> None:
+        self._taken_out.pop(record, None)
+        self._put_back[record] = None
+        self._window_is_dirty = True
+
+    def _forget(self, present: set[Record]) -> None:
+        """Forget records that are stored and that the agent no longer holds; the latest may yet be redacted."""
+        present.update(self.records[-1:])
+        self.records = [
+            record
+            for record in self.records
+            if record in present or record.state is not RecordState.STORED or record.origin is Origin.BY_HAND
+        ]
+
+    # -- writing
+
+    def yield_state(self) -> None:
+        """Drop what is pending of the state and the window, of which others stored newer ones; messages stay."""
+        self.exists, self._fields, self._payloads = True, {}, {}
+        self._window_is_dirty = self._window_is_missing = False
+        self.is_dirty = bool(self._new or self._changes or self._increments)
+
+    def freeze(self) -> tuple[list[ChangeMessage], AppendMessages]:
+        """Hand over what is pending."""
+        changed, self._changes = list(self._changes.values()), {}
+        changes = AppendMessages(
+            self.agent_id,
+            self.key,
+            create=not self.exists,
+            expected=self.expected,
+            messages=self._new,
+            fields=self._fields,
+            increments=self._increments,
+        )
+        if self._window_is_dirty or self._window_is_missing:
+            taken_out, put_back = list(self._taken_out), list(self._put_back)
+            changes.window = WindowChange(self._window, taken_out, put_back, self._order, self._window_head)
+        for path in self._fields.keys() & self._payloads.keys():
+            payloads = self._payloads.pop(path)
+            changes.payloads |= payloads
+            changes.released |= self._references.get(path, set()) - payloads.keys()
+            self._references[path] = set(payloads)
+        for record in self._new:
+            record.state = RecordState.FROZEN
+        self._new, self._fields, self._increments = [], {}, {}
+        self.is_dirty = self._window_is_dirty = self._window_is_missing = False
+        return changed, changes
+
+    def acknowledge(self, changes: AppendMessages) -> None:
+        """Note that changes are stored."""
+        self.exists = True
+        self.expected = changes.next_message_id
+        for record in changes.messages:
+            assert isinstance(record, Record)
+            record.state, record.payloads = RecordState.STORED, {}
+            if record.origin is not Origin.BY_HAND:
+                record.document = None
+        if (window := changes.window) is not None:
+            self._window = window.ranges(changes.next_message_id)
+            for kept, written in ((self._taken_out, window.taken_out), (self._put_back, window.put_back)):
+                for record in written:
+                    kept.pop(record, None)  # type: ignore[call-overload]
+
+    def move_to(self, expected: int, changes: AppendMessages, later: Sequence[AppendMessages]) -> None:
+        """Renumber what is not stored yet: another writer took the numbers from `changes.expected` on."""
+        self.expected = number = expected
+        for part in (changes, *later):
+            part.expected = number
+            number = _renumber(part.messages, number)
+        self.next_id = _renumber(self._new, number)
+
+
+def _rises(records: Sequence[Record]) -> bool:
+    return all(one.message_id < other.message_id for one, other in pairwise(records))
+
+
+def _is_sorted(window: Ranges) -> bool:
+    firsts = [first or 0 for first, _ in window]
+    return all(one < other for one, other in pairwise(firsts))
+
+
+def _renumber(messages: Sequence[Any], number: int) -> int:
+    for message in messages:
+        message.message_id = number
+        number += 1
+    return number
+
+
+def _fingerprint(encoded: Any) -> bytes:
+    return bson.encode({"v": encoded})
+
+
+class PendingChanges:
+    """What one manager owes the database of one session."""
+
+    def __init__(self, session: StoredSession) -> None:
+        """Start from a loaded session."""
+        self.lock = threading.RLock()
+        self.session_id = session.session_id
+        self.agents: dict[str, PendingAgent] = {}
+        self._session = SetFields()
+        self._amendments: list[Update] = []
+        self.reloaded(session)
+
+    def reloaded(self, session: StoredSession) -> set[str]:
+        """Go on from a session as it was loaded anew.
+
+        Returns:
+            The ids of graphs and swarms whose stored state is another one than was seen here last.
+        """
+        before: dict[str, bytes] = getattr(self, "_graphs", {})
+        self._graphs = {key: _fingerprint(state) for key, state in session.multi_agents.items()}
+        self._graph_references = {
+            key: names_in(state) for key, state in session.multi_agents.items() if session.head.has_payloads
+        }
+        return {key for key, state in self._graphs.items() if before.get(key) != state}
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything waits to be written."""
+        session = self._session
+        return bool(session.fields or session.pushes or self._amendments) or any(
+            agent.is_dirty for agent in self.agents.values()
+        )
+
+    # -- what is not an agent's
+
+    def set_graph(self, multi_agent_id: str, state: Any) -> None:
+        """Note the state of a graph or swarm; it is written where it changed."""
+        encoded = values.encode(state, where=f"multi-agent {multi_agent_id!r}", foreign=True)
+        encoded, payloads = offload_state(encoded)
+        fingerprint = _fingerprint(encoded)
+        if self._graphs.get(multi_agent_id) == fingerprint:
+            return
+        self._graphs[multi_agent_id] = fingerprint
+        self._session.fields[paths.multi_agent(encode_name(multi_agent_id))] = encoded
+        self._session.payloads |= payloads
+        self._session.released |= self._graph_references.get(multi_agent_id, set())
+        self._session.released -= payloads.keys()
+        self._graph_references[multi_agent_id] = set(payloads)
+
+    def add_guardrail_event(self, event: Document) -> None:
+        """Queue the session's summary of a guardrail intervention."""
+        self._session.pushes.setdefault(paths.GUARDRAIL_EVENTS, []).append(event)
+
+    def amend_guardrail_event(self, event: Document, fields: Document) -> None:
+        """Add what was learnt later to a guardrail summary, wherever it is by now."""
+        identity = {key: event[key] for key in (paths.MESSAGE_ID, "agent_id", "timestamp")}
+        waits = any(waiting is event for waiting in self._session.pushes.get(paths.GUARDRAIL_EVENTS, ()))
+        event.update(fields)
+        if not waits:
+            changed = {paths.matched(paths.GUARDRAIL_EVENTS, name): value for name, value in fields.items()}
+            guard = {paths.GUARDRAIL_EVENTS: {"$elemMatch": identity}}
+            # Guards seals, as for messages.
+            raised: dict[str, float] = {f"{GUARDRAIL_EVENTS.archive}.{paths.REDACTIONS}": 1}
+            self._amendments.append(Update(session=SetFields(fields=changed, guard=guard, increments=raised)))
+
+    def add_error(self, agent_id: str, error: BaseException, moment: datetime) -> None:
+        """Queue the trace of a turn that failed: the error's class, never its text."""
+        entry = {"timestamp": moment, "agent_id": values.encode(agent_id), "error": type(error).__name__}
+        self._session.pushes.setdefault(paths.ERRORS, []).append(entry)
+        self._session.keep[paths.ERRORS] = ERROR_RING
+        increments = self._session.increments
+        increments[paths.SUMMARY_ERRORS] = increments.get(paths.SUMMARY_ERRORS, 0) + 1
+
+    # -- writing
+
+    def yield_to(self, session: StoredSession, batches: Iterable[Batch]) -> None:
+        """Keep what is pending from overwriting what others stored of agents and graphs; messages are still appended.
+
+        Args:
+            session: What is stored now.
+            batches: What is frozen already.
+        """
+        for agent_id, agent in self.agents.items():
+            if agent_id in session.agents:
+                agent.yield_state()
+        stored_graphs = {paths.multi_agent(encode_name(key)) for key in session.multi_agents}
+        frozen = [update for batch in batches for update in batch.left]
+        for part in (self._session, *(update.session for update in frozen)):
+            part.fields = {path: value for path, value in part.fields.items() if path not in stored_graphs}
+        for update in frozen:
+            for changes in update.agents:
+                if changes.agent_id in session.agents:
+                    changes.create, changes.fields, changes.window = False, {}, None
+
+    def freeze(self, *, whole: bool = False) -> Batch | None:
+        """Hand over everything that is pending as one batch; None when nothing is.
+
+        Args:
+            whole: Do not split messages over several updates while there is room for them in one.
+        """
+        if not self.is_dirty:
+            return None
+        frozen = [agent.freeze() for agent in self.agents.values() if agent.is_dirty]
+        changed = [change for messages, _ in frozen for change in messages]
+        main = Update(agents=[changes for _, changes in frozen], session=self._session)
+        self._session = SetFields()
+        amendments, self._amendments = self._amendments, []
+        undivided = whole and fits_whole(main.agents)
+        parts = [[changes] if undivided else changes.split() for changes in main.agents]
+        more = [Update(agents=[part]) for rest in parts for part in rest[1:]]
+        appended_to = {changes.key for changes in main.agents if changes.messages or changes.create}
+        if changed and changed[-1].key not in appended_to:
+            main.message = changed.pop()
+        # Redactions go first: what was redacted must not stand in the document a moment longer than needed.
+        return Batch([*(Update(message=change) for change in changed), main, *more, *amendments])
+
+    def acknowledge(self, update: Update) -> None:
+        """Note that an update is stored."""
+        for changes in update.agents:
+            if (agent := self.agents.get(changes.agent_id)) is not None:
+                agent.acknowledge(changes)
+        if update.message is not None:
+            update.message.message.payloads = {}
+
+    def rebase(self, batch: Batch, conflict: Conflict) -> bool:
+        """Adjust the update of a batch that the document refused; True when it is worth sending again.
+
+        Another writer appended (renumber), created the agent first (append to it), or deleted it (create it anew); or
+        a message to be changed was sealed (change it in its segment).
+        """
+        update = batch.updates[batch.position]
+        adjusted = False
+        for changes in update.agents:
+            found = conflict.next_ids.get(changes.key)
+            if found is None and not changes.create:
+                changes.create = adjusted = True
+            elif found is not None and (changes.create or (changes.messages and found != changes.expected)):
+                changes.create = False
+                adjusted = True
+                later = [c for u in batch.left[1:] for c in u.agents if c.key == changes.key]
+                self._renumber(changes, found, later)
+        change = update.message
+        if not adjusted and change is not None and not change.sealed and not conflict.message_found:
+            update.message = None
+            batch.updates.insert(batch.position, Update(message=change))
+            change.sealed = adjusted = True
+        if not adjusted and update.session.guard:
+            # Only amendments of records carry a guard of their own, and the record is gone.
+            update.session = SetFields()
+            adjusted = True
+        return adjusted
+
+    def _renumber(self, changes: AppendMessages, found: int, later: Sequence[AppendMessages]) -> None:
+        agent = self.agents[changes.agent_id]
+        agent.exists = True
+        agent.move_to(found, changes, later)
+        logger.warning(
+            "session_id=<%r>, agent_id=<%r>, next_message_id=<%s> | another writer appended, renumbering",
+            self.session_id,
+            changes.agent_id,
+            found,
+        )

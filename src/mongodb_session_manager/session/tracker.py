@@ -1,0 +1,504 @@
+"""The manager's side of one live agent: which messages it holds, and what changed of it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import weakref
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from strands.agent import Agent
+from strands.telemetry.metrics import EventLoopMetrics
+from strands.types.agent import LocalAgent
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+from strands.types.session import SessionAgent
+
+from ..schema import paths, values
+from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, StoredAgent, digest
+from ..schema.messages import (
+    encode_content,
+    encode_message,
+    has_tool_result,
+    normalized,
+    now,
+    stable_tracking_id,
+    text_of,
+    with_tracking_id,
+)
+from ..schema.metrics import UsageMeter, message_metrics
+from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
+from .pending import PendingAgent, PendingChanges
+from .record import Origin, Record, RecordState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Redaction:
+    """A redacted message, with its guardrail record and the session's summary of it."""
+
+    record: Record
+    event: dict[str, Any]
+    summary: dict[str, Any]
+
+
+class AgentTracker:
+    """Follows one live Agent object, which it holds weakly: the agent holds its manager.
+
+    Everything is noted in the pending changes, whose lock the caller holds.
+
+    Attributes:
+        pending: What is pending of the agent.
+        in_invocation: Whether one of its invocations is under way.
+        token_counts: Usage given by hand, for a model that reports none; goes with the next answer that is synced.
+    """
+
+    def __init__(
+        self, agent: LocalAgent, changes: PendingChanges, pending: PendingAgent, stored: StoredAgent | None
+    ) -> None:
+        """Follow an agent that was just restored from what is stored, or is a new one (None)."""
+        self._reference = weakref.ref(agent)
+        self._changes = changes
+        self._meter = UsageMeter(_metrics_of(agent))
+        self._reported: tuple[Record, dict[str, Any]] | None = None
+        self._redaction: Redaction | None = None
+        self._captured_states: tuple[object, ...] | None = None
+        self._seen_states = _states_of(agent)
+        self.pending = pending
+        self.in_invocation = False
+        data = {} if stored is None else stored.data
+        captured = data.get("captured") or {name: digest(data[name]) for name in CONFIG_FIELDS if name in data}
+        self._config = dict(captured)
+        self._seen_config: dict[str, Any] | None = None
+        # What Strands put in to repair a restored history is no message that somebody said.
+        self._synthetic = [] if stored is None else [m for record, m in self._pair(agent) if record is None]
+
+    @property
+    def agent(self) -> LocalAgent | None:
+        """The agent, None when nothing uses it any more."""
+        return self._reference()
+
+    def is_same(self, agent: object) -> bool:
+        """Tell whether it is this very object."""
+        return self._reference() is agent
+
+    # -- messages
+
+    def append(self, message: Message, agent: LocalAgent) -> Record | None:
+        """Note a message that Strands or code added, and before it those that came without an event of their own.
+
+        Returns:
+            Its record; None for one that is dropped, since it repeats what is recorded.
+
+        Raises:
+            MessageTooLargeError: It is larger than a document may be; a placeholder takes its place.
+            TypeError: It holds something that cannot be stored; likewise.
+            ValueError: It is nested too deeply; likewise.
+        """
+        message = normalized(message)
+        if not _is_held(agent, message):
+            return self._append_by_hand(message, agent)
+        self.append_found(agent, before=message)
+        record = self._record_of(message, agent)
+        if message["role"] == "assistant":
+            self.pending.latest_assistant = record
+        elif not has_tool_result(message):
+            self.pending.latest_assistant = None
+        return record
+
+    def _record_of(self, message: Message, agent: LocalAgent) -> Record:
+        if (record := self._found_before(message)) is not None:
+            record.origin = Origin.EVENT
+        elif (record := self._continued_by(message, agent)) is not None:
+            self.replace(record, message)
+        elif (record := self._equal_by_hand(message)) is not None:
+            record.origin = Origin.EVENT
+            self.replace(record, message)
+        else:
+            record = self._add(message)
+        return record
+
+    def _add(self, message: Message, origin: Origin = Origin.EVENT) -> Record:
+        with_tracking_id(message)
+        record, problem = Record.of(message, self.pending.agent_id)
+        record.origin = origin
+        self.pending.append(record)
+        if problem is not None:
+            raise problem
+        return record
+
+    def _append_by_hand(self, message: Message, agent: LocalAgent) -> Record | None:
+        if self._repeats_answer(message, agent):
+            self._log_dropped("repeats the stored answer")
+            return None
+        return self._add({**message}, Origin.BY_HAND)
+
+    def append_found(self, agent: LocalAgent, before: Message | None = None) -> None:
+        """Note messages that plugins or code put into the agent's history without an event.
+
+        Args:
+            agent: The live agent.
+            before: Only those right before this message; None for all.
+        """
+        for message in self._without_record(agent, before):
+            self._add(message, Origin.FOUND)
+
+    def append_once(self, message: Message, agent: LocalAgent) -> Record | None:
+        """Note a message that may have been noted before: one that is recorded at each of its places is dropped."""
+        places = sum(own is message for own in agent.messages)
+        if 0 < places <= sum(record.message is message for record in self.pending.records):
+            self._log_dropped("is stored already")
+            return None
+        return self.append(message, agent)
+
+    def _log_dropped(self, reason: str) -> None:
+        ids = self._changes.session_id, self.pending.agent_id
+        logger.debug("session_id=<%r>, agent_id=<%r> | dropped a message that %s", *ids, reason)
+
+    def replace(self, record: Record, message: Message) -> None:
+        """Put another text in the place of a message: a merged continuation, a finished transcript."""
+        encoded, payloads = encode_message(message, agent_id=self.pending.agent_id)
+        gone = {paths.WINDOW_CONTENT, "metadata", "extra"} - encoded.keys()
+        record.message, record.tracking_id = message, message.get("tracking_id")
+        record.see()
+        self.pending.change(record, encoded, gone, payloads)
+
+    def update(self, message: Message, agent: LocalAgent, tracking_id: str) -> None:
+        """Put a message in the place of the latest one with this tracking id, or add it when there is none."""
+        records = reversed(self.pending.records)
+        record = next((r for r in records if r.message.get("tracking_id") == tracking_id), None)
+        if record is None:
+            self.append(message, agent)
+        else:
+            self.replace(record, message)
+
+    def _found_before(self, message: Message) -> Record | None:
+        """Return the record of a message that was found among the agent's before Strands said that it added it."""
+        records = reversed(self.pending.records)
+        return next((r for r in records if r.origin is Origin.FOUND and r.message is message), None)
+
+    def _continued_by(self, message: Message, agent: LocalAgent) -> Record | None:
+        """Return the record that a message takes the place of: Strands merged a continuation into the last one."""
+        latest = self.pending.records[-1] if self.pending.records else None
+        if latest is None or latest.origin is Origin.BY_HAND or _is_held(agent, latest.message):
+            return None
+        # The id alone would also fit a prompt that a caller passes again as a copy.
+        old, new = latest.message["content"], message["content"]
+        same = latest.tracking_id == message.get("tracking_id") and len(new) > len(old)
+        return latest if same and all(a is b for a, b in zip(old, new, strict=False)) else None
+
+    def _equal_by_hand(self, message: Message) -> Record | None:
+        """Return the last record when code appended the same message by hand just before Strands did."""
+        latest = self.pending.records[-1] if self.pending.records else None
+        if latest is None or latest.origin is not Origin.BY_HAND:
+            return None
+        same = latest.message["role"] == message["role"] and latest.message["content"] == message["content"]
+        return latest if same else None
+
+    def _repeats_answer(self, message: Message, agent: LocalAgent) -> bool:
+        """Tell whether a hand-appended message is the assistant's text since the last thing a person said."""
+        if message["role"] != "assistant":
+            return False
+        texts: list[str] = []
+        for own in reversed(agent.messages):
+            if own["role"] == "user":
+                if not has_tool_result(own):
+                    break
+            else:
+                texts.append(text_of(own))
+        return bool(texts) and "".join(reversed(texts)) == text_of(message)
+
+    def _without_record(self, agent: LocalAgent, before: Message | None) -> list[Message]:
+        """Return messages that stand in the agent's history without a record and without an event to come.
+
+        Interventions, context managers and loaded snapshots put messages there directly. What the conversation
+        manager restores by itself, and what Strands put in to repair a restored history, is left out.
+
+        Args:
+            agent: The live agent.
+            before: Only those that stand right before this message, which Strands just added.
+        """
+        if before is None:
+            found = [message for record, message in self._pair(agent) if record is None]
+        else:
+            found = self._right_before(agent, before)
+        if not found:
+            return []
+        restored = _restored_by_manager(agent)
+        return [m for m in found if not any(own is m for own in self._synthetic) and m not in restored]
+
+    def _right_before(self, agent: LocalAgent, message: Message) -> list[Message]:
+        end = next(i for i in range(len(agent.messages) - 1, -1, -1) if agent.messages[i] is message)
+        start = end
+        while start and not self._is_recorded(agent.messages[start - 1]):
+            start -= 1
+        return agent.messages[start:end]
+
+    def _is_recorded(self, message: Message) -> bool:
+        tracking_id = message.get("tracking_id")
+        return any(
+            record.message is message or (tracking_id and record.tracking_id == tracking_id)
+            for record in reversed(self.pending.records)
+        )
+
+    def _pair(self, agent: LocalAgent) -> Sequence[tuple[Record | None, Message]]:
+        """Return the agent's messages, each with its record; None for those that are not stored with the others."""
+        latest = self.pending.records[-len(agent.messages) :] if agent.messages else []
+        if len(latest) == len(agent.messages) and all(
+            r.message is m for r, m in zip(latest, agent.messages, strict=True)
+        ):
+            return list(zip(latest, agent.messages, strict=True))  # nearly always
+        by_object: dict[int, list[Record]] = defaultdict(list)
+        for record in self.pending.records:
+            by_object[id(record.message)].append(record)
+        by_tracking_id: dict[str, list[Record]] | None = None
+        pairs: list[tuple[Record | None, Message]] = []
+        # From the end: where one object was added more than once, it is the older ones that windows drop.
+        for message in reversed(agent.messages):
+            candidates = by_object.get(id(message))
+            if not candidates and message.get("tracking_id"):
+                # A loaded snapshot holds copies; ids tell them, in order, since equal prompts may share one.
+                if by_tracking_id is None:
+                    by_tracking_id = self._by_tracking_id(agent)
+                candidates = by_tracking_id.get(message["tracking_id"])
+            pairs.append((candidates.pop() if candidates else None, message))
+        pairs.reverse()
+        return pairs
+
+    def _by_tracking_id(self, agent: LocalAgent) -> dict[str, list[Record]]:
+        present = {id(message) for message in agent.messages}
+        result: dict[str, list[Record]] = defaultdict(list)
+        for record in self.pending.records:
+            if record.tracking_id and id(record.message) not in present:
+                result[record.tracking_id].append(record)
+        return result
+
+    def identify(self) -> None:
+        """Give stored messages without a tracking id the one they have once an older document is brought up to date.
+
+        Strands would give them random ones, which a resumed copy could not have.
+        """
+        for record in self.pending.records:
+            if record.state is RecordState.STORED and not record.tracking_id:
+                session_id, agent_id = self._changes.session_id, self.pending.agent_id
+                tracking_id = stable_tracking_id(session_id, agent_id, record.message_id)
+                record.message["tracking_id"] = record.tracking_id = tracking_id
+
+    # -- guardrails
+
+    def redact(self, message: Message, agent: LocalAgent, guardrail: dict[str, Any]) -> None:
+        """Replace the latest message, and record the guardrail's intervention.
+
+        Args:
+            message: What takes the latest message's place.
+            agent: The live agent.
+            guardrail: `action`, `stop_reason` and `guardrail_trace`, as far as they are known.
+
+        Raises:
+            SessionException: There is no message to redact.
+        """
+        self.append_found(agent)
+        if not self.pending.records:
+            raise SessionException("No message to redact.")
+        record = self.pending.records[-1]
+        event = guardrail_event(
+            action=guardrail.get("action") or "BLOCKED",
+            stop_reason=guardrail.get("stop_reason"),
+            trace=guardrail.get("guardrail_trace"),
+            redacted=record.seen,
+            now=now(),
+        )
+        event = values.encode(event, where="guardrail_trace", native_dates=True)
+        # A prompt that a caller passes again is one object in several records: Strands redacts that in place, and what
+        # the object says now is what each of them has to say (`redact_latest_message` of Strands' own manager).
+        aliases = [other for other in self.pending.records if other is not record and other.message is message]
+        for redacted in (record, *aliases):
+            self._redact_record(redacted, message)
+        self.pending.change(record, {"guardrail_event": event})
+        summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
+        self._changes.add_guardrail_event(summary)
+        self._redaction = Redaction(record, event, summary)
+
+    def _redact_record(self, record: Record, message: Message) -> None:
+        """Redact a message; an original that was never sent never will be."""
+        redacted, payloads = encode_message(message, agent_id=self.pending.agent_id)
+        redacted.pop("payloads", None)
+        shown = {key: redacted[key] for key in ("role", "content")}
+        record.message = message
+        self.pending.change(record, {**shown, paths.REDACT_MESSAGE: redacted}, [paths.WINDOW_CONTENT], payloads)
+        record.is_redacted = True
+        record.see()
+
+    def learn_stop_reason(self, stop_reason: str) -> None:
+        """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
+        redaction, self._redaction = self._redaction, None
+        if redaction is None or "stop_reason" in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
+            return
+        self._changes.amend_guardrail_event(redaction.summary, {"stop_reason": stop_reason})
+        self.pending.change(redaction.record, {"guardrail_event": {**redaction.event, "stop_reason": stop_reason}})
+
+    # -- what the agent holds
+
+    def capture(self, agent: LocalAgent, *, final: bool, token_counts: dict[str, int] | None = None) -> bool:
+        """Note everything that changed since the last call: state, configuration, window, usage.
+
+        Args:
+            agent: The live agent.
+            final: The invocation is over, so its metrics go on its latest answer.
+            token_counts: Usage given by hand, for a model that reports none.
+
+        Returns:
+            True when `token_counts` found an answer to go with.
+        """
+        self._capture_states(agent)
+        self._capture_config(agent)
+        self._capture_window(agent)
+        counted = self._capture_usage(agent, token_counts)
+        if final:
+            self._capture_metrics(agent, token_counts if counted else None)
+        return counted
+
+    def capture_outside(self, agent: LocalAgent) -> None:
+        """Note what code changed of the agent outside of its invocations: state and messages."""
+        self.append_found(agent)
+        if _states_of(agent) != self._seen_states:
+            self._capture_states(agent)
+        self._capture_window(agent)
+
+    def _capture_states(self, agent: LocalAgent) -> None:
+        seen = _states_of(agent)
+        if seen is None or seen != self._captured_states:
+            state = SessionAgent.from_agent(agent)
+            for name in STATE_FIELDS:
+                self.pending.capture_state(name, getattr(state, name))
+        self._captured_states = self._seen_states = seen
+
+    def _capture_config(self, agent: LocalAgent) -> None:
+        live = {"model": model_id(agent), "system_prompt": agent.system_prompt}
+        if live == self._seen_config:
+            return
+        self._seen_config = live
+        for name, value in live.items():
+            fingerprint = digest(value)
+            if self._config.get(name) != fingerprint:
+                self._config[name] = fingerprint
+                self.pending.set_field(paths.agent_data(name), values.encode(value, where=name, foreign=True))
+                self.pending.set_field(paths.agent_data(f"captured.{name}"), fingerprint)
+
+    def _capture_window(self, agent: LocalAgent) -> None:
+        pairs = self._pair(agent)
+        held = [record for record, _ in pairs if record is not None]
+        for record, message in pairs:
+            if record is not None:
+                self._capture_rewriting(record, message)
+        head = next((position for position, (record, _) in enumerate(pairs) if record is None), 0)
+        self.pending.see_window(held, head)
+
+    def _capture_rewriting(self, record: Record, message: Message) -> None:
+        """Note where a message was rewritten, in place or in a copy; what was said stays beside it."""
+        content_stays, custom_stays = record.content_looks_as_seen(message), record.custom_looks_as_seen(message)
+        if record.message is message and content_stays and custom_stays:
+            return
+        copied, before = record.message is not message, record.seen_content
+        record.message = message
+        record.see()
+        if copied and record.is_redacted:
+            return  # What was redacted must not come back out of a copy of it.
+        if not content_stays and not (copied and message["content"] == before):
+            self._rewrite(record, message)
+        if not custom_stays:
+            if "metadata" in message:
+                self.pending.change(
+                    record, {"metadata": values.encode(message["metadata"], where="metadata", foreign=True)}
+                )
+            else:
+                self.pending.change(record, {}, removed=["metadata"])
+
+    def _rewrite(self, record: Record, message: Message) -> None:
+        encoded = encode_content(message["content"])
+        if record.written_content(encoded):
+            self.pending.change(record, {paths.WINDOW_CONTENT: encoded})
+
+    def _capture_usage(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> bool:
+        metrics = _metrics_of(agent)
+        added = self._meter.take(metrics) if metrics is not None else {}
+        counted = token_counts is not None and self.pending.latest_assistant is not None
+        if counted and token_counts is not None and paths.usage("totalTokens") not in added:
+            added |= {paths.usage(name): count for name, count in token_counts.items()}
+        for path, amount in added.items():
+            self.pending.increase(path, amount)
+        return counted
+
+    def _capture_metrics(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> None:
+        metrics = _metrics_of(agent)
+        record = self.pending.latest_assistant
+        if record is None or metrics is None:
+            return
+        report = message_metrics(metrics, record.message)
+        if token_counts is not None and "accumulated_usage" not in report:
+            report["accumulated_usage"] = dict(token_counts)
+        elif self._reported is not None and self._reported[0] is record and "accumulated_usage" not in report:
+            report |= {k: v for k, v in self._reported[1].items() if k == "accumulated_usage"}
+        if report and self._reported != (record, report):
+            self._reported = record, report
+            self.pending.change(record, {"event_loop_metrics": report})
+
+
+def model_id(agent: LocalAgent) -> str | None:
+    """Return the identifier of the agent's model, None for a model without one."""
+    config = getattr(agent.model, "config", None)
+    if config is None:
+        get_config = getattr(agent.model, "get_config", None)
+        config = get_config() if callable(get_config) else None
+    found = config.get("model_id") if isinstance(config, dict) else getattr(config, "model_id", None)
+    return None if found is None else str(found)
+
+
+def _states_of(agent: LocalAgent) -> tuple[object, ...] | None:
+    """Return what tells whether an agent's states changed without reading them; None where nothing tells.
+
+    Strands counts the changes of a state, from 0 for each new object, so the object belongs to the count. It is the
+    object and not its `id()`, which a later one may get again.
+    """
+    try:
+        state = _Same(agent.state), agent.state._get_version()
+    except AttributeError:  # a state of the user's own
+        return None
+    if not isinstance(agent, Agent):
+        return state
+    interrupts = agent._interrupt_state
+    others = copy.deepcopy((agent.conversation_manager.get_state(), agent._model_state))
+    return (*state, _Same(interrupts), interrupts._get_version(), others)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """Equal to another one around the very same object."""
+
+    value: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _metrics_of(agent: LocalAgent) -> EventLoopMetrics | None:
+    # A BidiAgent has the attribute, too, and raises when it is asked for.
+    return agent.event_loop_metrics if isinstance(agent, Agent) else None
+
+
+def _is_held(agent: LocalAgent, message: Message) -> bool:
+    """Tell whether the agent itself holds this very message, as it does when Strands added it."""
+    return any(own is message for own in reversed(agent.messages))
+
+
+def _restored_by_manager(agent: LocalAgent) -> list[object]:
+    """Return what the conversation manager's own state holds, a summary for instance."""
+    if not isinstance(agent, Agent):
+        return []
+    return [value for value in agent.conversation_manager.get_state().values() if isinstance(value, dict)]

@@ -1,0 +1,192 @@
+"""Turns of one session manager: the lease, the idempotency key, and agents that hold what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from hashlib import sha256
+
+import bson
+from pymongo.errors import PyMongoError
+
+from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError
+from ..schema import paths
+from ..schema.names import check_idempotency_key
+from ..store.lease import Lease, Turn
+from ..store.updates import Update
+from .conversations import Conversations
+from .lifetime import SessionLifetime
+from .writer import SessionWriter
+
+logger = logging.getLogger(__name__)
+
+
+class TurnState(Enum):
+    """The life of a turn."""
+
+    ENDED = auto()
+    LEASED = auto()
+    DEFERRED = auto()  # keyed: the agents' part is written at its end
+    REPLAYING = auto()  # its key is stored already, so nothing of it is written
+    LOST = auto()  # another holder took it over
+
+
+class Turns:
+    """Takes the session's turn and gives it back; what a failed turn left in the agents is undone."""
+
+    def __init__(self, lifetime: SessionLifetime, conversations: Conversations) -> None:
+        """Take turns of a session, which need not be open yet."""
+        self._lifetime = lifetime
+        self._conversations = conversations
+        self._session_id = lifetime.session_id
+        self._state = TurnState.ENDED
+        self._key: str | None = None
+        self._submitted: Counter[str] = Counter()
+        self._agents_are_stale = False
+
+    @asynccontextmanager
+    async def take(self, wait_s: float | None, lease_s: float, idempotency_key: str | None) -> AsyncIterator[Turn]:
+        """Hold the turn while the block runs; arguments and errors are those of the manager's `turn()`."""
+        _check(wait_s, lease_s, idempotency_key)
+        writer = self._lifetime.writer
+        lease = await self._begin(writer, lease_s, wait_s)
+        try:
+            await self._refresh()
+            await writer.flush()
+            if idempotency_key is not None:
+                await self._take_key(writer, idempotency_key)
+            try:
+                yield Turn(replayed=self._state is TurnState.REPLAYING)
+                await self._end(writer)
+            except BaseException as error:
+                await self._after_failure(lease, error)
+                raise
+        finally:
+            self._state, self._key, writer.lease, writer.defers = TurnState.ENDED, None, None, False
+            await self._lifetime.home.undisturbed("lease", lease.release)
+            if lease.is_lost and writer.is_dirty:
+                # Written later, it would come after what the other holder wrote.
+                await self._give_up("the lease was lost")
+
+    async def _begin(self, writer: SessionWriter, lease_s: float, wait_s: float | None) -> Lease:
+        if self._state is not TurnState.ENDED:
+            raise SessionStoreError(f"this manager has the turn of session {self._session_id!r} already")
+        head = await writer.bring_up_to_date()
+        assert head.incarnation is not None
+        home = self._lifetime.home
+        lease = Lease(self._lifetime.store, self._session_id, head.incarnation, lease_s, home)
+        try:
+            await home.undisturbed("lease", lambda: lease.acquire(wait_s))
+        except asyncio.CancelledError:
+            lease.abandon()
+            home.start("lease", lease.release)  # It may have been taken at this very moment.
+            raise
+        self._state, writer.lease = TurnState.LEASED, lease
+        return lease
+
+    async def _take_key(self, writer: SessionWriter, key: str) -> None:
+        query = {"_id": self._session_id, paths.IDEMPOTENCY_KEYS: key}
+        is_stored = await self._lifetime.store.find_one(query, {"_id": 1}) is not None
+        self._key, writer.defers = key, True
+        self._state = TurnState.REPLAYING if is_stored else TurnState.DEFERRED
+        self._submitted.clear()
+
+    async def _end(self, writer: SessionWriter) -> None:
+        """Write what is pending, with the idempotency key of a keyed turn.
+
+        Raises:
+            LeaseLostError: Another holder took over; nothing was written.
+        """
+        if self._state is TurnState.REPLAYING:
+            if self._lifetime.changes.is_dirty:
+                await self._give_up("the turn was taken before")
+            return
+        if self._state is TurnState.DEFERRED and self._key is not None:
+            writer.queue_whole(self._key)
+        await writer.flush()
+
+    async def submit(self, update: Update) -> None:
+        """Apply one update of its own at once; errors are those of the writer's `submit()`.
+
+        In a keyed turn it counts once also when the whole turn is taken again; in a replayed one it is discarded.
+        """
+        writer = self._lifetime.writer
+        if self._state is TurnState.REPLAYING:
+            logger.warning("session_id=<%r> | discarding a change of a turn that was taken before", self._session_id)
+            return
+        if self._key is not None and update.session.pushes:
+            update.token = self._repeatable_token(self._key, update)
+        await writer.submit(update)
+
+    def _repeatable_token(self, key: str, update: Update) -> str:
+        # A turn that is taken again after it died half-way adds the same things, at another moment and perhaps in
+        # another order. Fields that are set or removed need no such token: doing that again changes nothing.
+        pushes = update.session.pushes
+        added = {name: [{**item, paths.CREATED_AT: None} for item in items] for name, items in pushes.items()}
+        digest = sha256(bson.encode(added)).hexdigest()
+        self._submitted[digest] += 1
+        return f"{key}#{digest}#{self._submitted[digest]}"
+
+    async def _after_failure(self, lease: Lease, error: BaseException) -> None:
+        """Discard what a turn that failed must not write any more; raises when it failed since its lease was lost."""
+        if lease.is_lost:
+            self._state = TurnState.LOST
+            lost = error if isinstance(error, LeaseLostError) else lease.lost()
+            await self._give_up("the lease was lost", lost)
+            if isinstance(error, Exception) and lost is not error:
+                raise lost from error  # Strands wraps what its hooks raise.
+        elif self._key is not None:
+            await self._give_up("the turn failed")
+
+    async def _give_up(self, reason: str, error: Exception | None = None) -> None:
+        """Discard what is pending, and let the agents hold what is stored."""
+        logger.warning("session_id=<%r>, reason=<%s> | discarding what was not stored", self._session_id, reason)
+        self._lifetime.writer.discard(error)
+        self._agents_are_stale = True
+        try:
+            await self._refresh()
+        except (PyMongoError, SessionNotFoundError) as problem:
+            # The next turn does it; the caller should hear of what made this one fail.
+            logger.warning(
+                "session_id=<%r>, error=<%s> | agents not restored yet", self._session_id, type(problem).__name__
+            )
+
+    async def _refresh(self) -> None:
+        """Restore the live agents from what is stored, where that is not what they hold."""
+        lifetime = self._lifetime
+        changes, writer = lifetime.changes, lifetime.writer
+        while True:
+            stored = await lifetime.store.load(self._session_id, lifetime.session.agent_ids)
+            if stored is None or stored.head.incarnation != writer.head.incarnation:
+                raise SessionNotFoundError(self._session_id)
+            if stored.head.revision == writer.revision and not self._agents_are_stale:
+                return
+            if self._agents_are_stale:
+                writer.discard()
+            elif writer.is_dirty:
+                # What was said before the turn is not lost, but belongs before what is restored.
+                with changes.lock:
+                    changes.yield_to(stored, writer.queued)
+                await writer.flush()
+                continue
+            if await lifetime.complete(stored):
+                break
+        with changes.lock:
+            changed_graphs = changes.reloaded(stored)
+            lifetime.adopt(stored)
+            writer.adopt(stored.head)
+            self._conversations.restore_again(stored.agents, changed_graphs)
+            self._agents_are_stale = False
+
+
+def _check(wait_s: float | None, lease_s: float, idempotency_key: str | None) -> None:
+    if wait_s is not None and not wait_s >= 0:
+        raise ValueError(f"wait_s must be 0 or more seconds, or None, got {wait_s!r}")
+    if not 0 < lease_s < float("inf"):
+        raise ValueError(f"lease_s must be more than 0 seconds, got {lease_s!r}")
+    if idempotency_key is not None:
+        check_idempotency_key(idempotency_key)

@@ -1,0 +1,249 @@
+"""The only way in which a session document is written to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import SessionNotFoundError
+from ..schema import paths
+from ..schema.messages import now
+from ..schema.sessions import TOKEN_RING, expiry
+from .fullness import within_document
+from .head import HEAD_PROJECTION, SessionHead
+from .lease import Lease, clear_expired, unavailable
+from .payloads import PayloadStore
+from .related import RelatedDocuments
+from .segments import CROWDED_BYTES, Outcome, SealOutcome, Segments
+from .store import SessionStore
+from .updates import Document, Update
+from .upgrade import bring_up_to_date
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An update that is stored.
+
+    Attributes:
+        head: The session after it.
+        message: What became of a sealed message that it changes; "changed" where there is none.
+    """
+
+    head: SessionHead
+    message: Outcome = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An update that the document refused: another writer was there before.
+
+    Attributes:
+        head: The session as it is.
+        next_ids: Next message number by agent key; an agent that is not stored is missing.
+        message_found: Whether the message that the update changes is in the document.
+    """
+
+    head: SessionHead
+    next_ids: Mapping[str, int]
+    message_found: bool
+
+
+class UpdateExecutor:
+    """Applies updates to the sessions of one collection, with everything that belongs to one.
+
+    Before the update: large contents stored, room made, related documents given a later date than the session gets.
+    After it: a sealed message changed, copies and contents removed that nothing refers to any more. What refuses an
+    update but is no concern of its maker is put right here: a lease that expired, a ttl that another writer changed.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        """Write to a store; no I/O."""
+        self.store = store
+        self.related = RelatedDocuments(store)
+        self.segments = Segments(store)
+        self.payloads = PayloadStore(store, self.segments)
+
+    async def head(self, session_id: str) -> SessionHead:
+        """Return what a write needs to know of a session, which has today's form afterwards.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        head = SessionHead.read(await self.store.find(session_id, HEAD_PROJECTION))
+        return head if head.is_current else await self.bring_up_to_date(session_id)
+
+    async def bring_up_to_date(self, session_id: str) -> SessionHead:
+        """Bring a document of an older form into today's, and return its head.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
+        return await bring_up_to_date(self.store, self.segments, session_id)
+
+    async def apply(
+        self,
+        head: SessionHead,
+        update: Update,
+        *,
+        lease: Lease | None = None,
+        revoked_tokens: Sequence[str] = (),
+        ttl_s: float | None = None,
+        before_send: Callable[[], None] | None = None,
+    ) -> Applied | Conflict:
+        """Apply an update once, however often it is sent.
+
+        Args:
+            head: The session as the writer knows it.
+            update: What changes.
+            lease: The lease that the writer holds. Without one, a lease of anybody refuses the update.
+            revoked_tokens: Tokens of updates that were given up, so that one that arrives late is refused.
+            ttl_s: A new time to live to set with it; None keeps what is stored.
+            before_send: Called before each attempt; what it raises ends the call.
+
+        Raises:
+            LeaseLostError: The writer's own lease was taken over.
+            LeaseUnavailableError: Another holder has the session's lease.
+            SessionFullError: The document has no room for it.
+            SessionNotFoundError: No such session, or another incarnation of it.
+            PyMongoError: Not applied within the write deadline, as far as is known.
+        """
+        if not head.is_current:
+            head = await self.bring_up_to_date(head.session_id)
+        keeps_ttl = ttl_s is None
+        if not keeps_ttl:
+            head = head.but(ttl_s=ttl_s)
+        payloads, size = update.payloads, update.size
+        if payloads or (head.has_payloads and update.message is not None):
+            head = await self.payloads.prepare(head, update, payloads)
+        if head.live_bytes + size > CROWDED_BYTES:
+            head, _ = await self.seal(head)
+        while True:
+            head = await self.related.outlive(head)
+            filter_, changes = self._rendered(head, update, lease, revoked_tokens, keeps_ttl=keeps_ttl)
+            with within_document(head.session_id):
+                result = await self.store.collection.update_one(filter_, changes, before_send=before_send)
+            if result.matched_count:
+                break
+            document = await self._look(head, update)
+            if update.token in document.get(paths.APPLIED, ()):
+                break  # by an attempt whose reply was lost
+            known, head = head, SessionHead.read(document)
+            if not keeps_ttl:
+                head = head.but(ttl_s=ttl_s)
+            cleared = await self._check_lease(head, lease, document.get(paths.LEASE))
+            if cleared or not self._agrees(known, head):
+                continue
+            return _conflict(head, update, document)
+        return await self._finish(head, update, payloads, size)
+
+    def _rendered(
+        self,
+        head: SessionHead,
+        update: Update,
+        lease: Lease | None,
+        revoked_tokens: Sequence[str],
+        *,
+        keeps_ttl: bool,
+    ) -> tuple[Document, Document]:
+        guard, changes = update.render(title=update.title(head.has_title, head.title_of))
+        moment = now()
+        sets = changes.setdefault("$set", {})
+        sets[paths.UPDATED_AT] = moment
+        filter_: Document = {
+            "_id": head.session_id,
+            paths.INCARNATION: head.incarnation,
+            paths.APPLIED: {"$ne": update.token},
+            **({paths.LEASE: {"$exists": False}} if lease is None else {paths.LEASE_TOKEN: lease.token}),
+        }
+        if keeps_ttl:
+            filter_[paths.TTL_S] = head.ttl_s
+        else:
+            sets[paths.TTL_S] = head.ttl_s
+        if expires := expiry(moment, head.ttl_s):
+            sets |= expires
+            # Whatever this writer knows of them: a session must not live on without what belongs to it.
+            filter_[paths.RELATED_EXPIRE_AT] = {"$not": {"$lt": expires[paths.EXPIRES_AT]}}
+        change = update.message
+        if change is not None and change.rewrites and not change.sealed and not head.has_related:
+            # A sealer may be at it with a copy of the message, which has to be removed then.
+            filter_[paths.HAS_RELATED] = {"$ne": True}
+        changes.setdefault("$inc", {})[paths.REVISION] = 1
+        ring = {"$each": [*revoked_tokens, update.token], "$slice": -TOKEN_RING}
+        changes.setdefault("$push", {})[paths.APPLIED] = ring
+        return {**filter_, **guard}, changes
+
+    async def _look(self, head: SessionHead, update: Update) -> Document:
+        """Return what a refused update needs to know."""
+        fields = [paths.APPLIED, paths.LEASE, *HEAD_PROJECTION]
+        fields += [paths.agent(changes.key, paths.NEXT_MESSAGE_ID) for changes in update.agents]
+        if update.message is not None:
+            fields.append(f"{paths.messages(update.message.key)}.{paths.MESSAGE_ID}")
+        identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
+        document = await self.store.find_one(identity, dict.fromkeys(fields, 1))
+        if document is None:
+            raise SessionNotFoundError(head.session_id)
+        return document
+
+    async def _check_lease(self, head: SessionHead, lease: Lease | None, standing: Mapping[str, Any] | None) -> bool:
+        """Raise when the session's turn is another holder's; True when a lease that expired was removed."""
+        if lease is not None:
+            if standing is None or standing["token"] != lease.token:
+                raise lease.lost()
+            return False
+        if standing is None:
+            return False
+        if not await clear_expired(self.store, head.session_id, standing):
+            raise unavailable(head.session_id, None)
+        return True
+
+    def _agrees(self, known: SessionHead, head: SessionHead) -> bool:
+        """Tell whether what the update was rendered with still holds."""
+        return (
+            known.ttl_s == head.ttl_s
+            and known.has_related == head.has_related
+            and not self.related.expire_too_early(head)
+        )
+
+    async def _finish(self, head: SessionHead, update: Update, payloads: Mapping[str, bytes], size: int) -> Applied:
+        title = update.title(head.has_title, head.title_of)
+        after = head.but(revision=head.revision + 1, live_bytes=head.live_bytes + size)
+        if title is not None:
+            source = title.get(paths.TITLE_OF)
+            of = head.title_of if source is None else (source["agent"], source[paths.MESSAGE_ID])
+            after = after.but(has_title=True, title_of=of)
+        change = update.message
+        outcome: Outcome = "changed"
+        if change is not None and change.sealed:
+            outcome = await self.segments.change_message(head.session_id, change, update.token)
+        elif change is not None and change.rewrites and head.has_related:
+            await self.segments.remove_refused(head.session_id, _incarnation(head), change.key)
+        if payloads or update.released:
+            await self.payloads.settle(head, payloads, update.released)
+        return Applied(after, outcome)
+
+    async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:
+        """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
+        outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+        if outcome is None:
+            return head, None
+        return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome
+
+
+def _incarnation(head: SessionHead) -> str:
+    assert head.incarnation is not None, "a session in today's form has one"
+    return head.incarnation
+
+
+def _conflict(head: SessionHead, update: Update, document: Document) -> Conflict:
+    agents = document.get(paths.AGENTS) or {}
+    found = False
+    if update.message is not None:
+        messages = (agents.get(update.message.key) or {}).get(paths.MESSAGES) or []
+        wanted = update.message.message.message_id
+        found = any(message.get(paths.MESSAGE_ID) == wanted for message in messages)
+    numbers = {changes.key: (agents.get(changes.key) or {}).get(paths.NEXT_MESSAGE_ID) for changes in update.agents}
+    return Conflict(head, {key: number for key, number in numbers.items() if number is not None}, found)

@@ -1,0 +1,90 @@
+"""What a writer has to know of a session before it writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ..schema import paths
+from ..schema.sessions import SCHEMA_VERSION, version_of
+
+HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(
+    (
+        paths.SCHEMA_VERSION,
+        paths.INCARNATION,
+        paths.REVISION,
+        paths.TTL_S,
+        paths.LIVE_BYTES,
+        paths.HAS_RELATED,
+        paths.HAS_PAYLOADS,
+        paths.RELATED_EXPIRE_AT,
+        paths.TITLE,
+        paths.TITLE_OF,
+    ),
+    1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionHead:
+    """What a writer has to know of a session. It is replaced as a whole, never changed in parts.
+
+    Attributes:
+        session_id: The session.
+        version: Version of the document's schema, 0 for one that an older tool wrote.
+        incarnation: Random value that tells the session from an earlier one of its id; None in older documents.
+        revision: How many writes there were.
+        ttl_s: Seconds that the session lives after its last activity, None for ever.
+        live_bytes: About how many bytes of messages, feedbacks and events stand in the document.
+        has_related: Whether segments or payloads may belong to it.
+        has_payloads: Whether payloads may.
+        related_expire_at: From when on these may expire, None for never.
+        has_title: Whether it has a title.
+        title_of: Agent key and number of the message that the title was taken from.
+    """
+
+    session_id: str
+    version: int = SCHEMA_VERSION
+    incarnation: str | None = None
+    revision: int = 0
+    ttl_s: float | None = None
+    live_bytes: int = 0
+    has_related: bool = False
+    has_payloads: bool = False
+    related_expire_at: datetime | None = None
+    has_title: bool = False
+    title_of: tuple[str, int] | None = None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> SessionHead:
+        """Read it from a session document, or from its projection on `HEAD_PROJECTION`.
+
+        Raises:
+            SessionStoreError: A newer version of this library wrote the document.
+        """
+        source = document.get(paths.TITLE_OF)
+        version = version_of(document)
+        return cls(
+            session_id=document["_id"],
+            version=version,
+            incarnation=document[paths.INCARNATION] if version else None,
+            revision=int(document.get(paths.REVISION) or 0),
+            ttl_s=document.get(paths.TTL_S),
+            live_bytes=int(document.get(paths.LIVE_BYTES) or 0),
+            has_related=bool(document.get(paths.HAS_RELATED)),
+            has_payloads=bool(document.get(paths.HAS_PAYLOADS)),
+            related_expire_at=document.get(paths.RELATED_EXPIRE_AT),
+            has_title=document.get(paths.TITLE) is not None,
+            title_of=(source["agent"], source["message_id"]) if isinstance(source, Mapping) else None,
+        )
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the document has today's form, so that it may be written to."""
+        return self.version == SCHEMA_VERSION
+
+    def but(self, **changes: Any) -> SessionHead:
+        """Return the head with some other values."""
+        return replace(self, **changes)
