@@ -477,7 +477,7 @@ async def test_a_session_that_is_deleted_meanwhile_is_not_forked(
     check_nothing_left_over(sessions.raw.database)
 
 
-@pytest.mark.parametrize(("name", "at"), [("find", 3), ("find", 6), ("insert_one", 1)])
+@pytest.mark.parametrize(("name", "at"), [("find", 3), ("find", 5), ("insert_one", 1)])
 async def test_a_sweep_or_deletion_meanwhile_never_leaves_half_a_fork(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch, name: str, at: int
 ) -> None:

@@ -189,7 +189,7 @@ async def test_the_document_has_todays_form_after_the_first_write(older: Older) 
 
     check_whole(document)
     assert document["session_type"] == "default"
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["created_at"] == MAY_1
     assert document["updated_at"] > MAY_2
     assert (document["metadata"], document["feedbacks"], document["guardrail_events"]) == ({}, [], [])

@@ -77,6 +77,7 @@ class Conversations:
         with changes.lock:
             pending = changes.agents[agent.agent_id] = PendingAgent(check_agent_id(agent.agent_id))
             tracker = self._trackers[agent.agent_id] = AgentTracker(agent, changes, pending, None)
+            tracker.append_found(agent)
         return tracker
 
     def identify(self, agent: LocalAgent | Agent) -> None:
