@@ -64,6 +64,28 @@ async def test_a_conversation_with_tools_is_shown_as_stored_and_comes_back_with_
         assert await shown.all_inner_texts() == before
 
 
+async def test_feedback_that_is_sent_by_a_key_pressed_quickly_is_stored_once(
+    sessions: Sessions, open_page: OpenPage
+) -> None:
+    async with playground(sessions, ScriptedModel("One.")) as app:
+        page = await opened(open_page, app)
+        await say(page, "Question")
+        await answered(page)
+
+        await replies(page).first.get_by_role("button", name="Good reply").click()
+        await page.get_by_label("Comment").fill("Fine.")
+        await page.get_by_label("Comment").evaluate(
+            """(field) => {
+                const press = { key: "Enter", ctrlKey: true, bubbles: true };
+                for (let time = 0; time < 8; time++) field.dispatchEvent(new KeyboardEvent("keydown", press));
+            }"""
+        )
+        await expect(page.locator("#feedback-count")).to_have_text("1")
+        await page.reload()
+        await expect(replies(page).first).to_contain_text("Fine.")
+        assert len(sessions.document(_only_session(sessions))["feedbacks"]) == 1
+
+
 async def test_feedback_is_kept_and_a_conversation_is_deleted_after_a_question(
     sessions: Sessions, open_page: OpenPage
 ) -> None:

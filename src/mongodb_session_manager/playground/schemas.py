@@ -66,11 +66,16 @@ class Forked(BaseModel):
 
 
 class FeedbackRequest(Input):
-    """What the user thinks of a reply, or of the conversation."""
+    """What the user thinks of a reply, or of the conversation.
+
+    Attributes:
+        key: Chosen by the sender: requests with the same one store one feedback. It is not stored.
+    """
 
     rating: Literal["up", "down"]
     comment: Annotated[str, StringConstraints(strip_whitespace=True), Field(max_length=LONGEST_COMMENT)] = ""
     message_id: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    key: str | None = Field(default=None, min_length=1, max_length=64, exclude=True)
 
 
 class Usage(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
@@ -14,6 +14,7 @@ from mongodb_session_manager import (
 )
 
 from ...web import ApiError, ErrorBody, EventStream, ServerSentEvent, Stopping
+from ...web.once import Once
 from ..agents import Agents
 from ..conversations import Conversations
 from ..events import as_sse
@@ -45,6 +46,7 @@ class Services:
     conversations: Conversations
     agents: Agents
     stopping: Stopping
+    once: Once = field(default_factory=Once)
 
 
 def _services(request: Request) -> Services:

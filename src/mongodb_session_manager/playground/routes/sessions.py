@@ -122,13 +122,20 @@ async def read_file(
 
 @router.post("/api/sessions/{session_id}/feedback", status_code=201, responses={**MISSING, **BUSY})
 async def add_feedback(session_id: SessionIdPath, body: FeedbackRequest, services: Ready) -> FeedbackRequest:
-    """Store what the user thinks of a reply."""
+    """Store what the user thinks of a reply, once for each key."""
     await services.conversations.check(session_id)
     feedback = body.model_dump(exclude_none=True)
-    turn = services.turns.running_in(session_id)
-    try:
+
+    async def store() -> None:
+        turn = services.turns.running_in(session_id)
         if turn is None or not await turn.add_feedback(feedback):
             await services.repository.add_feedback(session_id, feedback)
+
+    try:
+        if body.key is None:
+            await store()
+        else:
+            await services.once.run((session_id, body.key), store)
     except LeaseUnavailableError:
         raise busy() from None
     return body

@@ -16,7 +16,7 @@ const CHOICES = [
  * @param {string} options.text the reply, for copying
  * @param {Node} options.meta stands beside the buttons
  * @param {Node} [options.more] further buttons
- * @param {(feedback: {rating: string, comment: string}) => Promise<void>} options.onGive stores it
+ * @param {(feedback: {rating: string, comment: string, key: string}) => Promise<void>} options.onGive stores it
  * @returns {HTMLElement}
  */
 export function feedbackBar({ given, text, meta, onGive, more = null }) {
@@ -63,15 +63,21 @@ export function feedbackBar({ given, text, meta, onGive, more = null }) {
       value: current?.rating === rating ? current.comment : "",
     });
     const save = el("button.btn.btn-primary.btn-sm", { type: "submit", text: "Send feedback" });
+    // The same for every attempt: a request that is repeated stores nothing twice.
+    const key = randomKey();
+    let storing = false;
     const store = async (event) => {
       event.preventDefault();
+      if (storing) return;
+      storing = true;
       save.disabled = true;
       const feedback = { rating, comment: comment.value.trim() };
       try {
-        await onGive(feedback);
+        await onGive({ ...feedback, key });
         close(feedback, rating);
         toast("Feedback stored");
       } catch (error) {
+        storing = false;
         save.disabled = false;
         toast(`Feedback was not stored: ${error.message}`, "error");
       }
@@ -83,7 +89,7 @@ export function feedbackBar({ given, text, meta, onGive, more = null }) {
           submit: store,
           keydown: (event) => {
             if (event.key === "Escape") close(current, rating);
-            else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.requestSubmit();
+            else if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.repeat) event.currentTarget.requestSubmit();
           },
         },
       },
@@ -101,6 +107,10 @@ export function feedbackBar({ given, text, meta, onGive, more = null }) {
 
   show(given);
   return bar;
+}
+
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function note(feedback) {
