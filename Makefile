@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs screenshots bench bench-growth \
+.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
 	bench-hooks bench-viewer bench-peers bench-import dist clean
 
 help: ## list the verbs
@@ -72,6 +72,9 @@ docs: $(STAMP) ## the documentation site, into build/site; a warning is a failur
 
 screenshots: $(STAMP) ## the pictures of the README, taken of the real apps
 	$(BIN)/python .ci/screenshots.py
+
+vendored: ## whether the browser code of others is the newest (needs npm)
+	src/mongodb_session_manager/web/static/vendor/update.sh --check
 
 bench: $(STAMP) ## what a turn costs beside a raw driver
 	$(BIN)/python benchmarks/turn.py $(ARGS)

@@ -85,4 +85,6 @@ function plainInput(type, value, props) {
   return el("input.input", { type: kind, step: kind === "number" ? "any" : null, autocomplete: "off", value, ...props });
 }
 
-const read = (type, input) => (type === "number" && input.value !== "" ? Number(input.value) : input.value);
+// JavaScript's numbers have 53 bits: a longer integer travels as text, which finds it too.
+const exact = (text) => (/^[+-]?\d+$/.test(text) && !Number.isSafeInteger(Number(text)) ? text : Number(text));
+const read = (type, input) => (type === "number" && input.value !== "" ? exact(input.value) : input.value);

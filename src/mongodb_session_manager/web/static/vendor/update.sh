@@ -1,15 +1,30 @@
 #!/usr/bin/env bash
 # Fetches the third-party browser code of this directory, at the versions named here, from the package registry that npm
 # is configured for. Raise a version, run this, run the browser tests, and commit what changed.
+# With --check it fetches nothing, says which versions are the newest, and fails when one here is not.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 MARKDOWN_IT=15.0.3
-DOMPURIFY=3.4.18
+DOMPURIFY=3.5.0
 UPLOT=1.6.32
 HIGHLIGHT=11.12.0
 # Compiled into markdown-it's browser bundle; fetched for their licences only.
 BUNDLED=(linkify-it mdurl uc.micro entities punycode.js)
+
+if [ "${1:-}" = --check ]; then
+	behind=0
+	for pinned in "markdown-it@$MARKDOWN_IT" "dompurify@$DOMPURIFY" "uplot@$UPLOT" "@highlightjs/cdn-assets@$HIGHLIGHT"; do
+		newest=$(npm view "${pinned%@*}" version)
+		if [ "$newest" = "${pinned##*@}" ]; then
+			echo "$pinned is the newest"
+		else
+			echo "$pinned is behind $newest"
+			behind=1
+		fi
+	done
+	exit $behind
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
