@@ -19,6 +19,7 @@ from .errors import (
     SessionStoreError,
     WrongLoopError,
 )
+from .faces import asynchronous, synchronous
 from .factory import (
     AsyncMongoDBSessionManagerFactory,
     close_async_global_factory,
@@ -97,3 +98,9 @@ __all__ = [
     "is_metadata_sqs_hook_available",
     "is_metadata_websocket_hook_available",
 ]
+
+for _kind in (AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory, AsyncMongoDBSessionRepository):
+    asynchronous(_kind)
+for _face in (MongoDBSessionManager, MongoDBSessionManagerFactory, MongoDBSessionRepository):
+    synchronous(_face)
+del _kind, _face

@@ -85,11 +85,11 @@ class AgentExistsError(SessionStoreError):
 class SessionNotOpenError(SessionStoreError):
     """An async manager was used before it was opened."""
 
-    def __init__(self, session_id: str) -> None:
-        """Say what to call."""
+    def __init__(self, session_id: str, before: str = "using it") -> None:
+        """Say what to call, and before what."""
         super().__init__(
             f"session manager for {session_id!r} is not open; use `async with manager:` or "
-            "`await manager.open()` before building agents on it"
+            f"`await manager.open()` before {before}"
         )
         self.session_id = session_id
 

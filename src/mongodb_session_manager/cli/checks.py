@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..advice import AUTHENTICATION_CODES, advice
 from ..client import ClientHandle
-from ..client.advice import AUTHENTICATION_CODES, advice
 from ..client.options import connection_string_options
 from ..store.listing import NEWEST_FIRST
 from ..store.related import PAYLOADS, SEGMENTS

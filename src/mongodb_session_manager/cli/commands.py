@@ -18,8 +18,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
+from ..advice import AUTHENTICATION_CODES, advice
 from ..client import ClientHandle
-from ..client.advice import AUTHENTICATION_CODES, advice
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
 from ..flags import flag_parameters, read_settings, with_parameters
 from ..store import AsyncMongoDBSessionRepository

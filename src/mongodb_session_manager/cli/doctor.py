@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pymongo.errors import PyMongoError
 
-from ..client.advice import advice
+from ..advice import advice
 from .checks import CHECKS, Finding, Patient, check_connection
 from .commands import FAILED, UNREACHABLE, Context, add
 from .output import shown

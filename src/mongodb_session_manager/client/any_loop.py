@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 from motor.core import AgnosticBase
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
-from pymongo.errors import WaitQueueTimeoutError
+from pymongo.errors import PyMongoError, WaitQueueTimeoutError
+
+from ..advice import hosts_of_client, with_advice
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ class Workers:
         size = pool.max_pool_size
         self._size = int(size) if size and size < UNLIMITED_WORKERS else UNLIMITED_WORKERS
         self._queue_timeout_s = pool.wait_queue_timeout
+        # Weakly: whoever borrows a client keeps its workers for as long as the client lives.
+        self._client = weakref.ref(client)
         self._reset()
         _all_workers.add(self)
 
@@ -67,7 +71,10 @@ class Workers:
                     f"waited {waited_s:.1f} s for one of {self._size} connections, which were all in use; "
                     "nothing was sent (see maxPoolSize and waitQueueTimeoutMS)"
                 )
-            return operation()
+            try:
+                return operation()
+            except PyMongoError as error:
+                raise with_advice(error, self._hosts()) from error.__cause__
 
         with self._lock:
             if self._executor is None:
@@ -80,6 +87,9 @@ class Workers:
                 raise
         future.add_done_callback(self._count_cancelled)
         return future
+
+    def _hosts(self) -> str:
+        return hosts_of_client(self._client())
 
     def _left_queue(self) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 from pymongo.driver_info import DriverInfo
 
 from .any_loop import AnyLoopMotorClient, Workers
+from .background_errors import shorten_background_errors
 from .options import comparable, safe_error, with_defaults
 from .statistics import PoolStatistics
 
@@ -44,6 +45,7 @@ class SharedClient:
             options.setdefault("driver", DriverInfo("Motor", MOTOR_VERSION, "asyncio"))
             listeners = next((name for name in options if name.lower() == "event_listeners"), "event_listeners")
             options[listeners] = [*options.get(listeners, ()), statistics]
+            shorten_background_errors()
             delegate: MongoClient[Any] = MongoClient(self._connection_string, **options)
             return AnyLoopMotorClient(delegate, Workers(delegate)), statistics
         except Exception as error:

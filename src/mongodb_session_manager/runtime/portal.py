@@ -18,6 +18,10 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
+from pymongo.errors import PyMongoError
+
+from ..advice import brief
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -200,6 +204,8 @@ def call(func: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
     future = start(func, *args, **kwargs)
     try:
         return future.result()
+    except PyMongoError as error:
+        raise brief(error) from error.__cause__
     except BaseException:
         # No effect on a coroutine that has ended; one whose caller was interrupted is not left running.
         future.cancel()

@@ -322,7 +322,20 @@ def _encode_rare(value: Any, room: int) -> dict[str, Any]:
             return _marked("decimal", str(value), room)
         case UUID():
             return _marked("uuid", str(value), room)
-    raise _UnstorableError(TypeError, f"cannot store a {type(value).__name__}")
+    raise _UnstorableError(TypeError, f"cannot store a {type(value).__name__}; {_instead(value)}")
+
+
+def _instead(value: Any) -> str:
+    """Say what can be stored in the place of a value."""
+    if isinstance(value, type):
+        return "store an instance's values, or the name of the class"
+    if hasattr(value, "model_dump"):
+        return "store what its .model_dump() returns"
+    if is_dataclass(value):
+        return "store what dataclasses.asdict() returns for it"
+    if isinstance(value, set | frozenset):
+        return "store a list"
+    return "store None, bool, int, float, str, bytes, dates, Decimal, UUID, or dicts, lists and tuples of them"
 
 
 def _plain_datetime(value: datetime) -> datetime:

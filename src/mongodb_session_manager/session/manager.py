@@ -10,13 +10,18 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from pymongo.errors import PyMongoError
 from strands.hooks import HookRegistry
 from strands.session import RepositorySessionManager
 from strands.types.content import Message
+from strands.types.exceptions import SessionException
 from strands.types.session import Session
 
 from .. import hooks, runtime
+from ..advice import hosts_of_client, with_advice
 from ..client import ClientHandle
+from ..errors import SessionNotOpenError
+from ..placeholders import note_placeholders
 from ..schema.names import check_agent_id, check_session_id
 from ..store import AsyncMongoDBSessionRepository
 from ..store.executor import UpdateExecutor
@@ -124,6 +129,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         self._ensure_indexes = ensure_indexes
         self._wants_expiry = ttl_s is not None
         handle = _handle(connection_string, client, options)
+        note_placeholders(database_name, collection_name)
         self._store = SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s)
         executor = UpdateExecutor(self._store)
         lifetime = SessionLifetime(
@@ -165,10 +171,14 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 "the client's write concern is w=0, so nobody would know what is stored; use w=1 or majority"
             )
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
-        if self._wants_expiry:
-            address = self._store.handle, self._store.database_name, self._store.collection_name
-            await check_expiry(*address, make=self._ensure_indexes)
-        if not await self._lifetime.open(names):
+        try:
+            if self._wants_expiry:
+                address = self._store.handle, self._store.database_name, self._store.collection_name
+                await check_expiry(*address, make=self._ensure_indexes)
+            opened_here = await self._lifetime.open(names)
+        except PyMongoError as error:
+            raise with_advice(error, hosts_of_client(self._store.handle.client)) from error.__cause__
+        if not opened_here:
             return self  # Opened by another task meanwhile; that one's view is in use.
         if self._ensure_indexes:
             store = self._store
@@ -254,9 +264,22 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             SessionNotOpenError: The manager was not opened.
         """
         if self._waits():
-            self._waiting.append(lambda: self._conversations.initialize(agent, **kwargs))
+            self._waiting.append(lambda: self._initialize(agent, **kwargs))
+        elif not self._lifetime.was_opened:
+            raise SessionNotOpenError(self.session_id, "building agents on it")
         else:
+            self._initialize(agent, **kwargs)
+
+    def _initialize(self, agent: LocalAgent, **kwargs: Any) -> None:
+        try:
             self._conversations.initialize(agent, **kwargs)
+        except SessionException as error:
+            if type(error) is not SessionException:
+                raise
+            # Strands' own: two agents with one id, mostly the one that an agent without an id gets.
+            raise SessionException(
+                f"{error} Give each agent of a session an id of its own, as in Agent(agent_id='support', ...)."
+            ) from error
 
     def _waits(self) -> bool:
         """Tell whether what is built now has to wait for the first invocation."""

@@ -20,6 +20,7 @@ from ..runtime import portal
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..store.lease import Turn
 from .repository import MongoDBSessionRepository
+from .running_loop import note_running_loop
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -107,6 +108,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         self._wrap(portal.call(opened))
 
     def _wrap(self, manager: WrappedSessionManager) -> None:
+        note_running_loop(type(self).__name__)
         self._async = manager
         self._repository = MongoDBSessionRepository._around(manager.session_repository)
         self.session_id = manager.session_id

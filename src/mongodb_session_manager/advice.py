@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 AUTHENTICATION_CODES = frozenset({18, 8000})
@@ -15,6 +16,15 @@ def hosts_of(connection_string: str) -> str:
     scheme, _, rest = connection_string.partition("://")
     authority = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
     return f"{authority} (DNS seed list)" if scheme == "mongodb+srv" else authority or "the server"
+
+
+def hosts_of_client(client: object) -> str:
+    """Return the hosts that a client knows, for people; nothing is sent."""
+    # Motor's is an attribute; of a driver's client any name that it lacks would be a database.
+    native = getattr(client, "__dict__", {}).get("delegate", client)
+    topology = native.topology_description if isinstance(native, MongoClient | AsyncMongoClient) else None
+    known = () if topology is None else topology.server_descriptions()
+    return ", ".join(sorted(f"{host}:{port}" if port else host for host, port in known)) or "the server"
 
 
 def advice(error: PyMongoError, connection_string: str) -> str | None:
@@ -43,3 +53,26 @@ def advice_for(error: PyMongoError, hosts: str) -> str | None:
             "is right, that TLS is on or off on both sides, and that no firewall or IP access list is in between"
         )
     return None
+
+
+def with_advice(error: PyMongoError, hosts: str) -> PyMongoError:
+    """Add what to try to an error, once, as a note below its traceback; its type and text stay the driver's.
+
+    Where there is something to try, the driver's own frames are no help and are left out.
+    """
+    said = advice_for(error, hosts)
+    if said is not None and not _is_told(error):
+        error.add_note(f"{_MARK}{said}")
+    return brief(error)
+
+
+def brief(error: PyMongoError) -> PyMongoError:
+    """Return an error that says what to try without the frames that it passed so far; others as they are."""
+    return error.with_traceback(None) if _is_told(error) else error
+
+
+_MARK = "What to try: "
+
+
+def _is_told(error: PyMongoError) -> bool:
+    return any(note.startswith(_MARK) for note in getattr(error, "__notes__", ()))
