@@ -330,7 +330,7 @@ from mongodb_session_manager import MongoDBSessionManager, MongoDBSessionManager
 
 warnings.simplefilter("error")
 uri, database = os.environ["TEST_URI"], sys.argv[1]
-factory = MongoDBSessionManagerFactory(uri, database)
+factory = MongoDBSessionManagerFactory(uri, database, "sessions")
 manager = factory.create_session_manager("s-1")
 manager.update_metadata({"parent": True})
 with warnings.catch_warnings():

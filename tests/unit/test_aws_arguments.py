@@ -32,6 +32,7 @@ WITHOUT_EXTRA = """
 import sys
 sys.modules["aioboto3"] = None  # as if it were not installed
 import mongodb_session_manager as m
+from mongodb_session_manager.extras import install_command
 
 for name in ("feedback_sns", "metadata_sqs", "metadata_websocket"):
     assert getattr(m, f"is_{name}_hook_available")() is False
@@ -46,7 +47,7 @@ for make, argument in (
     try:
         make(argument)
     except ImportError as error:
-        assert "pip install 'mongodb-session-manager[aws]'" in str(error), error
+        assert f"install it with: {install_command('aws')}" in str(error), error
     else:
         raise AssertionError(make)
 """

@@ -319,7 +319,7 @@ def test_what_cannot_be_stored_is_named_by_its_place(value: Any, message: str) -
     with pytest.raises(TypeError) as caught:
         encode(value, where="content")
 
-    assert str(caught.value) == message
+    assert str(caught.value).partition("; store ")[0] == message
 
 
 def test_errors_hold_no_content() -> None:
