@@ -15,6 +15,7 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from mongodb_session_manager import MongoDBSessionRepository
+from mongodb_session_manager.extras import install_command
 from tests.cli.conftest import Fill, Run
 from tests.fixtures.sessions import COLLECTION, Sessions
 
@@ -247,5 +248,5 @@ def test_without_its_extra_the_program_says_what_to_install(tmp_path: Path) -> N
     ended = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 1
-    assert "mongodb-session-manager[cli]" in ended.stderr
+    assert install_command("cli") in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

@@ -340,7 +340,7 @@ if pid == 0:
     manager.update_metadata({"child": True})
     with factory.create_session_manager("s-2") as own:
         own.add_feedback({"from": "child"})
-    with MongoDBSessionManager("s-2", uri, database) as own:
+    with MongoDBSessionManager("s-2", uri, database, "sessions") as own:
         print("child", manager.get_metadata(), len(own.get_feedbacks()), flush=True)
     manager.close()
     factory.close()

@@ -266,7 +266,9 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         if self._waits():
             self._waiting.append(lambda: self._initialize(agent, **kwargs))
         elif not self._lifetime.was_opened:
-            raise SessionNotOpenError(self.session_id, "building agents on it")
+            raise SessionNotOpenError(
+                self.session_id, "building agents on it, or make it with lazy=True, which opens at the first invocation"
+            )
         else:
             self._initialize(agent, **kwargs)
 
