@@ -12,8 +12,9 @@ CODE := $(wildcard src tests examples benchmarks .ci/*.py)
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
-# Processes that share the tests of `make test`: much of their time is waiting. Each starts servers of its own, for files
-# of tests as a whole. 0 runs them in one process, as a debugger needs, and a given server, whose fail points all share.
+# Processes that share the tests of `make test`: much of their time is waiting. Each has servers of its own and begins
+# with its part of the files in order; one that is done takes half of what another has left, so that they end together.
+# 0 runs them in one process, as a debugger needs, and a given server, whose fail points all share.
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAY
 	$(BIN)/python -m mongodb_session_manager.playground
 
 test: $(STAMP) ## the tests, but the slow ones and those of the pages; a skipped test is a failure
-	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not slow and not browser"
 
 test-browser: $(STAMP) ## the tests of the pages, in Chromium
 	$(BIN)/python -m pytest --no-skips -m "browser and not slow"

@@ -93,7 +93,7 @@ def main() -> None:
         python = install(ROOT / f".venv-{name}", pinned)
         show = "from importlib.metadata import version; print('test-versions:', *(f'{p} {version(p)}' for p in %r))"
         run(python, "-c", show % (SHOWN,))
-        pytest = (python, "-m", "pytest", "--no-skips", "-q", "-n", options.workers, "--dist", "loadfile")
+        pytest = (python, "-m", "pytest", "--no-skips", "-q", "-n", options.workers, "--dist", "worksteal")
         run(*pytest, "-m", "not slow and not browser", *rest, *tests)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices
 
+import mongodb_session_manager
 from mongodb_session_manager.playground.settings import PlaygroundSettings
 from mongodb_session_manager.viewer.settings import ViewerSettings
 from tests.docs.blocks import DOCS
@@ -34,6 +35,12 @@ def test_every_exported_name_has_an_entry_in_the_reference(package: str) -> None
     module = importlib.import_module(f"mongodb_session_manager{package}")
 
     assert set(module.__all__) - _documented(module.__name__) == set()
+
+
+def test_every_public_name_has_its_place_among_the_others() -> None:
+    page = (DOCS / "reference" / "index.md").read_text()
+
+    assert set(mongodb_session_manager.__all__) - set(re.findall(r"`(\w+)`", page)) == set()
 
 
 def test_every_entry_in_the_reference_exists() -> None:
