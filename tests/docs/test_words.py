@@ -13,10 +13,7 @@ import pytest
 
 from tests.docs.blocks import DOCS, ROOT
 
-PACKAGE = ROOT / "src" / "mongodb_session_manager"
-# The rooms of the engine follow.
-_LATER = ("client", "runtime", "schema", "session", "store")
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in _LATER)
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 SCRIPTS = [*(ROOT / "examples").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / ".ci").glob("*.py")]
 FRONT_ENDS = [path for kind in ("*.js", "*.html", "*.css") for path in (ROOT / "src").rglob(kind)]
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "Makefile"]

@@ -110,7 +110,7 @@ async def test_it_is_looked_up_once(mongo_uri: str, database_name: str) -> None:
 
 @pytest.mark.parametrize("ttl", [1e300, 1e12, timedelta.max, float("inf"), float("nan"), 0, -1])
 def test_a_time_to_live_that_leads_to_no_date_is_refused(mongo_uri: str, database_name: str, ttl: Any) -> None:
-    with pytest.raises(ValueError, match="ttl must be more than 0 seconds and at most 1,000 years"):
+    with pytest.raises(ValueError, match="invalid ttl: it must be more than 0 seconds and at most 1,000 years"):
         manager(mongo_uri, database_name, ttl=ttl)
 
 

@@ -135,7 +135,7 @@ class ClientHandle:
 
     @property
     def acknowledges_writes(self) -> bool:
-        """False when the client's write concern is `w=0`: nobody would know what was stored."""
+        """False when the client's write concern is `w=0`: the outcome of a write is unknown."""
         client = self._delegate()
         return _is_mock(client) or bool(client.write_concern.acknowledged)
 
@@ -199,7 +199,7 @@ class ClientHandle:
         return self._server_version
 
     def writable_servers(self) -> list[str]:
-        """Return the servers, as `host:port`, that the driver knows to be up and to accept writes. Asks nobody."""
+        """Return the servers, as `host:port`, that the driver knows to be up and to accept writes. Sends nothing."""
         client = self._delegate()
         if _is_mock(client):
             return []
@@ -264,7 +264,7 @@ class ClientHandle:
 
 def _connection_string(given: str | None) -> str:
     if given is not None and not isinstance(given, str):
-        raise TypeError(f"connection_string must be a string, not {_type_name(given)}")
+        raise TypeError(f"invalid connection_string: it must be a string, not {_type_name(given)}")
     found = given or os.environ.get(CONNECTION_STRING_VARIABLE)
     if not found:
         raise ValueError(
@@ -284,8 +284,8 @@ def _borrow(client: object) -> Any:
     if isinstance(client, MongoClient):
         return AnyLoopMotorClient(client, _workers_of(client))
     raise TypeError(
-        "client must be an AsyncIOMotorClient, a pymongo MongoClient or AsyncMongoClient, or an AsyncMongoMockClient, "
-        f"not {_type_name(client)}"
+        "invalid client: it must be an AsyncIOMotorClient, a pymongo MongoClient or AsyncMongoClient, "
+        f"or an AsyncMongoMockClient, not {_type_name(client)}"
     )
 
 

@@ -125,7 +125,9 @@ class Conversations:
         """
         self._lifetime.check_not_closed()
         if input_tokens < 0 or output_tokens < 0:
-            raise ValueError(f"token counts must not be negative, got {input_tokens!r} and {output_tokens!r}")
+            raise ValueError(
+                f"invalid token counts: they must not be negative, got {input_tokens!r} and {output_tokens!r}"
+            )
         self._token_counts = {
             "inputTokens": input_tokens,
             "outputTokens": output_tokens,

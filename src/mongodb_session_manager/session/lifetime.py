@@ -35,7 +35,7 @@ class _Opened:
 
 
 class SessionLifetime:
-    """Opens one session and closes it; whoever asks for a part of it earlier or later gets an error."""
+    """Opens one session and closes it; a caller that asks for a part of it earlier or later gets an error."""
 
     def __init__(
         self,

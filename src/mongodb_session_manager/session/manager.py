@@ -114,7 +114,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         session_id = check_session_id(session_id)
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         if flush_on not in ("message", "invocation"):
-            raise ValueError(f"flush_on must be 'message' or 'invocation', got {flush_on!r}")
+            raise ValueError(f"invalid flush_on: it must be 'message' or 'invocation', got {flush_on!r}")
         ttl_s = _seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))
@@ -168,7 +168,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             return self
         if not self._store.handle.acknowledges_writes:
             raise ValueError(
-                "the client's write concern is w=0, so nobody would know what is stored; use w=1 or majority"
+                "the client's write concern is w=0, so the outcome of a write is unknown; use w=1 or majority"
             )
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
         try:
@@ -197,7 +197,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         try:
             return await self.open()
         except BaseException:
-            # Whoever wrote `async with factory.create_session_manager(...)` has no manager to close.
+            # `async with factory.create_session_manager(...)` leaves its caller no manager to close.
             if not self._lifetime.was_opened:
                 await self.close()
             raise
@@ -291,7 +291,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
     def append_message(self, message: Message, agent: LocalAgent, **kwargs: Any) -> None:
         """Add a message to an agent's conversation, in memory; the next flush writes it.
 
-        Strands does this for every message, so nobody has to. A message that code appends by hand all the same is
+        Strands does this for every message; code need not. A message that code appends by hand all the same is
         not stored twice: it gives way to the equal one that Strands adds next, and is dropped when it repeats the
         assistant's text since the last user message, or is a message of the agent's that is stored already.
 
@@ -428,10 +428,10 @@ def _seconds(ttl: timedelta | float | None) -> float | None:
     if ttl is None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, timedelta | int | float):
-        raise TypeError(f"ttl must be a timedelta or a number of seconds, not {type(ttl).__name__}")
+        raise TypeError(f"invalid ttl: it must be a timedelta or a number of seconds, not {type(ttl).__name__}")
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
     if not 0 < seconds <= _LONGEST_TTL_S:
-        raise ValueError(f"ttl must be more than 0 seconds and at most 1,000 years, got {ttl!r}")
+        raise ValueError(f"invalid ttl: it must be more than 0 seconds and at most 1,000 years, got {ttl!r}")
     return seconds
 
 

@@ -259,7 +259,7 @@ class SessionOperations:
         return await self._repository.check_session_exists(self.session_id)
 
     async def repair_session(self, dry_run: bool = True) -> dict[str, Any]:
-        """Find broken tool-use pairs among the stored messages, and mend them unless `dry_run`.
+        """Find broken tool-use pairs among the stored messages, and repair them unless `dry_run`.
 
         Returns:
             `{"session_id", "dry_run", "broken", "mended", "agents": {agent_id: [{"message_id", "kind",

@@ -185,8 +185,8 @@ class Turns:
 
 def _check(wait_s: float | None, lease_s: float, idempotency_key: str | None) -> None:
     if wait_s is not None and not wait_s >= 0:
-        raise ValueError(f"wait_s must be 0 or more seconds, or None, got {wait_s!r}")
+        raise ValueError(f"invalid wait_s: it must be 0 or more seconds, or None, got {wait_s!r}")
     if not 0 < lease_s < float("inf"):
-        raise ValueError(f"lease_s must be more than 0 seconds, got {lease_s!r}")
+        raise ValueError(f"invalid lease_s: it must be more than 0 seconds, got {lease_s!r}")
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)

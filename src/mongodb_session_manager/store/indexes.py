@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
 
 FINISH_WAIT_S = 2.0
-"""How long the end of whoever has the client waits for indexes that are being made, in seconds."""
+"""How long the end of a pool or factory waits for indexes that are being made, in seconds."""
 
 _UNAUTHORIZED = 13
 _EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
@@ -131,7 +131,7 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
         except TimeoutError:
             continue  # It is being made, so nothing is in its way.
         except PyMongoError as error:
-            # Without the privilege it stays unknown; without the server, whoever opens a session hears of that anyway.
+            # Without the privilege it stays unknown; without the server, opening a session says so anyway.
             if getattr(error, "code", None) == _UNAUTHORIZED:
                 break
             return

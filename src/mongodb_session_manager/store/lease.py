@@ -4,7 +4,7 @@ A lease is a field of the session document: `{token, renewals, lease_s}`. Its ho
 it, and every write it sends names the token (fencing), so what a holder that lost the lease still sends is refused.
 `last_lease` keeps the token when the lease is given back: a holder that was cut off learns from it whether it was the
 last one.
-Nobody compares clocks: whoever waits takes over after its process has seen the same token and count for `lease_s`
+Clocks are not compared: a waiting process takes over after it has seen the same token and count for `lease_s`
 seconds of its own monotonic clock.
 """
 
@@ -107,7 +107,7 @@ class Lease:
         self.is_lost = False
 
     def abandon(self) -> None:
-        """Let it be given back as soon as it is taken: nobody waits for it any more."""
+        """Let it be given back as soon as it is taken: no caller waits for it any more."""
         self._abandoned = True
 
     async def acquire(self, wait_s: float | None) -> None:

@@ -1,7 +1,7 @@
 """Large bytes of a session, in chunk documents of `<collection>_payloads`; equal bytes once per session.
 
-A payload is written before the update that refers to it, and removed after the last reference is gone, so that whoever
-finds a reference finds its bytes. Nobody locks anything; three rules keep writers of equal bytes from harm:
+A payload is written before the update that refers to it, and removed after the last reference is gone, so that a reader
+of a reference finds its bytes. No writer locks anything; three rules keep writers of equal bytes from harm:
 
 - who removes, marks the chunks as doomed first, then looks for references, then removes those that are still doomed;
 - who writes, lifts the doom of what is there already;
@@ -92,7 +92,7 @@ class PayloadStore:
             await self.release(head.session_id, head.incarnation, released)
 
     async def _announce(self, head: SessionHead) -> SessionHead:
-        """Note in the session that there are payloads, for readers and for whoever postpones their expiry."""
+        """Note in the session that there are payloads, for readers and for writers that postpone their expiry."""
         expires_at = self._related.expiry(head.ttl_s)
         update: Document = {"$set": {paths.HAS_PAYLOADS: True, paths.HAS_RELATED: True}}
         if expires_at is not None:
@@ -197,7 +197,7 @@ class PayloadStore:
             session_id: The session.
             incarnation: Which session of that id.
             names: The payloads.
-            unused_since: Only those that nobody has written since then, whose update may be on its way.
+            unused_since: Only those that no writer has written since then, whose update may be on its way.
         """
         if not names:
             return set()

@@ -462,7 +462,9 @@ class AsyncMongoDBSessionRepository:
         offset = check_whole_number("offset", offset)
         limit = None if limit is None else check_whole_number("limit", limit)
         if offset < 0 or (limit is not None and limit < 0):
-            raise ValueError(f"limit and offset must not be negative, got limit={limit!r}, offset={offset!r}")
+            raise ValueError(
+                f"invalid limit and offset: they must not be negative, got limit={limit!r}, offset={offset!r}"
+            )
         found = await self._agents.messages(session_id, agent_id, limit, offset)
         if found is None:
             raise AgentNotFoundError(session_id, agent_id)
@@ -491,7 +493,7 @@ class AsyncMongoDBSessionRepository:
         return messages_pipeline(session_id, incarnation, archives, f"{self._store.collection_name}{SEGMENTS}", key)
 
     async def repair_session(self, session_id: str, dry_run: bool = True) -> dict[str, Any]:
-        """Find tool uses without results and results without uses among the stored messages, and mend them.
+        """Find tool uses without results and results without uses among the stored messages, and repair them.
 
         Args:
             session_id: The session.
@@ -499,7 +501,7 @@ class AsyncMongoDBSessionRepository:
 
         Returns:
             `{"session_id", "dry_run", "broken": int, "mended": int, "agents": {agent_id: [{"message_id", "kind",
-            "tool_use_ids"}]}}`, agents with broken pairs only. Mending is idempotent.
+            "tool_use_ids"}]}}`, agents with broken pairs only. Repairing is idempotent.
 
         Raises:
             SessionNotFoundError: No such session.
@@ -687,7 +689,7 @@ class AsyncMongoDBSessionRepository:
         """
         limit = min(check_whole_number("limit", limit), INT32_MAX - 1)
         if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
+            raise ValueError(f"invalid limit: it must be at least 1, got {limit}")
         query = listing.session_filter(
             metadata=metadata,
             agent_id=agent_id,
@@ -756,7 +758,7 @@ class AsyncMongoDBSessionRepository:
     async def sweep_orphans(
         self, *, older_than: datetime | timedelta = timedelta(hours=1), dry_run: bool = True
     ) -> dict[str, int]:
-        """Remove what a process that died left in the collections beside this one, which nobody reads.
+        """Remove what a process that died left in the collections beside this one, which no reader finds.
 
         Segments that no session counts, payloads that nothing in their session refers to, and both of sessions that are
         gone. Reads all of them, of all sessions, so it is for now and then, not for requests.
@@ -801,7 +803,7 @@ class AsyncMongoDBSessionRepository:
         return set() if document is None else names_in([at(document, field) for field in fields])
 
     async def _delete(self, session_id: str, condition: Mapping[str, Any] | None = None) -> int:
-        # The session first: what is left when this is cut short belongs to nobody, and the next call removes it.
+        # The session first: what is left when this is cut short belongs to no session, and the next call removes it.
         deleted = await self._store.delete(session_id, condition)
         if deleted or condition is None:
             await self._executor.related.delete(session_id)

@@ -3,11 +3,11 @@
 An embedded array that only grows makes every append dearer and dies at 16 MiB (measured with 1 KB messages: 1 ms at
 100, 25 ms at 13,000). So the oldest items of a document's lists move into documents of `<collection>_segments`:
 
-1. insert a segment, under an id of its own, look whether anything was redacted meanwhile, and put the items in; nobody
-   reads it yet;
+1. insert a segment, under an id of its own, look whether anything was redacted meanwhile, and put the items in; it is
+   not read yet;
 2. commit it: one guarded update of the session document names its token, counts it and pulls its items. It matches
    only what the sealer saw, so a redaction or another sealer in between makes it fail, and the segment is removed;
-3. mark the segment as committed, and remove others that can never be committed any more. So does whoever redacts a
+3. mark the segment as committed, and remove others that can never be committed any more. So does a redaction of a
    message: of a sealer that is slow or died nothing is left that holds the original.
 
 A crash between any two steps leaves the session whole. Readers take a session document first, then segments that are
@@ -179,7 +179,7 @@ class Segments:
         await self._mark(document, entry, archive)
         await self._announce(document, segment)
         await self._insert(segment)
-        # Only now what is sealed goes in: whoever redacts from here on finds the segment, and what was redacted before
+        # Only now what is sealed goes in: a redaction from here on finds the segment, and what was redacted before
         # shows in the document.
         done = (
             await self._is_unchanged(document, entry, archive)
@@ -211,7 +211,7 @@ class Segments:
         return segment
 
     async def _announce(self, document: Document, segment: Document) -> None:
-        """Note in the session that there are segments: for whoever redacts, and whoever postpones their expiry."""
+        """Note in the session that there are segments: redactions and expiry ask for that."""
         if document.get("has_children"):
             return
         update: Document = {"$set": {"has_children": True}}
@@ -301,12 +301,12 @@ class Segments:
         await self.segments.update_one(query, {"$set": {"committed": True}})
 
     async def _remove(self, document: Document, entry: SealedList, archive: Archive) -> None:
-        """Remove segments that nobody can commit any more: they may hold what was redacted since."""
+        """Remove segments that no writer can commit any more: they may hold what was redacted since."""
         query = {**segments_of(document["_id"], document["incarnation"], entry, archive), **refused(archive)}
         await self.segments.delete_many(query)
 
     async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
-        """Remove copies of an agent's messages that nobody can commit any more: after one of them was redacted."""
+        """Remove copies of an agent's messages that no writer can commit any more: after one of them was redacted."""
         entry, identity = SealedList.of_agent(key), {"_id": session_id, "incarnation": incarnation}
         archive = await self._archive(identity, entry)
         if archive is not None:

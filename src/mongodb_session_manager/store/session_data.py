@@ -130,7 +130,9 @@ def feedback_addition(feedback: Mapping[str, Any]) -> Update:
         TypeError: Not a dict, or a value cannot be stored.
     """
     if not isinstance(feedback, Mapping):
-        raise TypeError(f"feedback must be a dict, such as {{'rating': 'up'}}, not {type(feedback).__name__}")
+        raise TypeError(
+            f"invalid feedback: it must be a dict, such as {{'rating': 'up'}}, not {type(feedback).__name__}"
+        )
     encoded = values.encode(dict(feedback), where="feedback", native_dates=True)
     return Update(
         session=SetFields(

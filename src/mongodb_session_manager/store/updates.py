@@ -2,7 +2,7 @@
 
 An update has up to three parts: what agents add (`AppendMessages`), one stored message that changes (`ChangeMessage`),
 and fields of the session itself (`SetFields`). The server takes a `$push` and a change of an element of the same array
-only in updates of their own (error 40), so whoever makes updates keeps these two apart for each agent.
+only in updates of their own (error 40), so an update keeps these two apart for each agent.
 """
 
 from __future__ import annotations
