@@ -38,6 +38,7 @@ from mongodb_session_manager.schema import values
 from mongodb_session_manager.schema.agents import new_agent
 from mongodb_session_manager.schema.messages import encode_message
 from mongodb_session_manager.schema.sessions import new_session
+from mongodb_session_manager.viewer.list_indexes import list_index_specs
 
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
 FIELDS = ("priority", "customer.tier", "score", "vip")
@@ -45,6 +46,9 @@ LONG = "the-long-one"
 LONG_MESSAGES = 5_000
 PAGE = 20
 DEEP = 500
+TEXTS = ("E27 bulb of 61 W", "shade never")
+"""What nobody said; of the second one its beginning is everywhere."""
+
 _BATCH = 1_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TEXT = "The lamp takes an E27 bulb of at most 60 W, or any LED that fits its socket and its shade. " * 6
@@ -79,7 +83,22 @@ def session(number: int) -> dict[str, Any]:
             "vip": number % 10 == 0,
         }
     )
-    document["summary"] = {"agents": 1, "messages": 4, "feedbacks": 0, "usage": {"inputTokens": 400}}
+    # About every tenth session is rated, three of four times well; in every hundredth a turn failed, and one of a
+    # thousand has thumbs down.
+    ratings = {"up": int(number % 10 == 1), "down": int(number % 1000 == 7), "other": 0}
+    usage = {"inputTokens": 400 + number % 977, "outputTokens": 60, "latencyMs": 900, "modelCalls": 2}
+    usage["totalTokens"] = usage["inputTokens"] + usage["outputTokens"]
+    agent["usage"] = usage
+    agent["agent_data"]["model"] = ("model-a", "model-b")[number % 2]
+    document["title"] = f"Which bulb does lamp {number} take?"
+    document["summary"] = {
+        "agents": 1,
+        "messages": 4 + number % 89,
+        "feedbacks": sum(ratings.values()),
+        "ratings": ratings,
+        "errors": int(number % 100 == 3),
+        "usage": usage,
+    }
     return document
 
 
@@ -87,7 +106,7 @@ def fill(uri: str, database: str, count: int) -> None:
     """Store so many sessions, and one that is long."""
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         sessions = client[database][COLLECTION]
-        sessions.create_indexes(index_specs(list(FIELDS)))
+        sessions.create_indexes([*index_specs(list(FIELDS)), *list_index_specs()])
         for first in range(0, count, _BATCH):
             numbers = range(first, min(first + _BATCH, count))
             sessions.insert_many([session(number) for number in numbers], ordered=False)
@@ -151,7 +170,36 @@ SEARCHES: Mapping[str, Callable[[int], dict[str, Any]]] = {
         "created_at_end": "2026-05-01",
     },
 }
-_FEW = frozenset({"a number", "a rare id", "part of an id"})
+SEARCHES = {
+    **SEARCHES,
+    "by updated": lambda turn: {"sort": "updated"},
+    "by messages": lambda turn: {"sort": "messages"},
+    "by tokens": lambda turn: {"sort": "tokens"},
+    "rated": lambda turn: {"rating": "any"},
+    "thumbs up": lambda turn: {"rating": "up"},
+    "thumbs down": lambda turn: {"rating": "down"},
+    "thumbs down, by activity": lambda turn: {"rating": "down", "sort": "updated"},
+    "failed": lambda turn: {"failed": "true"},
+    "failed and a field": lambda turn: {"failed": "true", "filters": json.dumps({"priority": "urgent"})},
+    "narrow range": lambda turn: {"filters": json.dumps({"score": {"min": turn % 40, "max": turn % 40 + 1}})},
+    "wide range": lambda turn: {"filters": json.dumps({"score": {"min": 3, "max": 45}})},
+    "range, by tokens": lambda turn: {"filters": json.dumps({"score": {"min": 3, "max": 5}}), "sort": "tokens"},
+}
+_FEW = frozenset(
+    {
+        "a number",
+        "a rare id",
+        "part of an id",
+        "rated",
+        "thumbs up",
+        "thumbs down",
+        "thumbs down, by activity",
+        "failed",
+        "failed and a field",
+        "narrow range",
+        "range, by tokens",
+    }
+)
 """What finds fewer sessions than 500 pages hold."""
 
 
@@ -181,11 +229,45 @@ def measure(client: httpx.Client, process: psutil.Process, requests: int) -> tup
         measured.ask("usage of it", f"/api/v1/sessions/{LONG}/usage")
         with client.stream("GET", f"/api/v1/sessions/{LONG}/export", params={"format": "jsonl"}) as lines:
             assert sum(1 for _ in lines.iter_lines()) == LONG_MESSAGES + 1
+        if turn % 10 == 0:
+            totals = measured.ask("totals of all sessions", "/api/v1/sessions/totals")
+            assert totals["totals"]["sessions"] > 1
+            measured.ask("totals of the rated", "/api/v1/sessions/totals", rating="any")
         memory.append(process.memory_info().rss / 2**20)
     return measured.times, memory
 
 
-def aims(times: Mapping[str, Times], memory: list[float]) -> list[Aim]:
+@dataclass
+class TextScan:
+    """How fast sessions are looked through for a text.
+
+    Attributes:
+        mb_per_s: Megabytes of sessions a second.
+        longest_s: The longest call, in seconds.
+        sessions: How many were looked through.
+    """
+
+    mb_per_s: float
+    longest_s: float
+    sessions: int
+
+
+def scan(client: httpx.Client, text: str) -> TextScan:
+    """Look through all sessions for a text that is in none."""
+    size, sessions, longest_s, seconds = 0, 0, 0.0, 0.0
+    params: dict[str, Any] = {"text": text, "limit": PAGE}
+    while True:
+        started = time.perf_counter()
+        page = client.get("/api/v1/sessions/search", params=params).raise_for_status().json()
+        taken = time.perf_counter() - started
+        size, sessions = size + page["searched_bytes"], sessions + page["searched"]
+        longest_s, seconds = max(longest_s, taken), seconds + taken
+        if page["next_cursor"] is None:
+            return TextScan(size / 1e6 / seconds, longest_s, sessions)
+        params["cursor"] = page["next_cursor"]
+
+
+def aims(times: Mapping[str, Times], memory: list[float], scans: Mapping[str, TextScan]) -> list[Aim]:
     """Return what should hold."""
     found = [
         Aim(f"{name}, p95", taken.ms(0.95), 200, unit=" ms")
@@ -193,6 +275,12 @@ def aims(times: Mapping[str, Times], memory: list[float]) -> list[Aim]:
         if name.startswith(("search", "page"))
     ]
     found += [Aim(f"{name}, p95", taken.ms(0.95), 1000, unit=" ms") for name, taken in times.items() if "open" in name]
+    found += [
+        Aim(f"{name}, p95", taken.ms(0.95), 2000, unit=" ms") for name, taken in times.items() if "totals" in name
+    ]
+    for text, scanned in scans.items():
+        fast = Aim(f"looking through sessions for {text!r}", scanned.mb_per_s, 40, unit=" MB/s", at_least=True)
+        found += [fast, Aim(f"longest call for {text!r}", scanned.longest_s, 3.2, unit=" s")]
     # The first rounds fill pools and caches.
     settled = memory[len(memory) // 4]
     found.append(Aim("memory of the viewer, last round above an early one", memory[-1] - settled, 20, unit=" MB"))
@@ -212,22 +300,31 @@ def main() -> None:
     else:
         with EmbeddedMongo("replica_set") as server:
             results = run(server.uri, options.sessions, options.requests)
-    times, memory = results
+    times, memory, scans = results
     print(f"{'ms':42}  median     p95")
     for name, taken in times.items():
         print(f"{name:42}  {taken.ms(0.5):6.1f}  {taken.ms(0.95):6.1f}")
     print(f"\nmemory of the viewer: {memory[0]:.0f} MB after the first round, {memory[-1]:.0f} MB after the last\n")
-    found = aims(times, memory)
+    for text, scanned in scans.items():
+        print(
+            f"text {text!r}: {scanned.sessions} sessions, {scanned.mb_per_s:.0f} MB/s, {scanned.longest_s:.1f} s a call"
+        )
+    found = aims(times, memory, scans)
     print(aims_table(found))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             ms = {name: {"median_ms": taken.ms(0.5), "p95_ms": taken.ms(0.95)} for name, taken in times.items()}
-            json.dump({"times": ms, "memory_mb": memory, "aims": [aim.as_dict() for aim in found]}, file, indent=1)
+            texts = {text: scanned.__dict__ for text, scanned in scans.items()}
+            json.dump(
+                {"times": ms, "memory_mb": memory, "texts": texts, "aims": [aim.as_dict() for aim in found]},
+                file,
+                indent=1,
+            )
     if not all(aim.met for aim in found):
         sys.exit(1)
 
 
-def run(uri: str, sessions: int, requests: int) -> tuple[dict[str, Times], list[float]]:
+def run(uri: str, sessions: int, requests: int) -> tuple[dict[str, Times], list[float], dict[str, TextScan]]:
     """Fill a database of its own, measure, and drop it."""
     database = f"bench_viewer_{uuid.uuid4().hex[:8]}"
     try:
@@ -235,7 +332,8 @@ def run(uri: str, sessions: int, requests: int) -> tuple[dict[str, Times], list[
         fill(uri, database, sessions)
         print(f"{sessions} sessions stored in {time.perf_counter() - started:.0f} s\n")
         with viewer(uri, database) as (client, process):
-            return measure(client, process, requests)
+            times, memory = measure(client, process, requests)
+            return times, memory, {text: scan(client, text) for text in TEXTS}
     finally:
         with pymongo.MongoClient[dict[str, Any]](uri) as client_:
             client_.drop_database(database)
