@@ -1,9 +1,9 @@
 // What a reply is made of: text, tool calls with their results, reasoning.
 
 import { el } from "../shared/dom.js";
-import { icon } from "../shared/icons.js";
-import { jsonTree } from "../shared/json_tree.js";
-import { disclosure, fileChip, imageThumb, redactedBubble, summariseInput, summariseResult, textBubble, typedBubble } from "../shared/messages.js";
+import { disclosure, fileChip, imageThumb, redactedBubble, textBubble, typedBubble } from "../shared/messages.js";
+import { toolCard } from "../shared/tool_card.js";
+import { textView } from "../shared/values.js";
 
 /**
  * A tool call and, once it is there, its result: folded, readable on one line.
@@ -12,29 +12,12 @@ import { disclosure, fileChip, imageThumb, redactedBubble, summariseInput, summa
  * @param {{status: string, content: string}|null} result null: not answered (yet)
  * @param {{running?: boolean, open?: boolean}} [options]
  */
-export function toolView(call, result, { running = false, open = false } = {}) {
-  const failed = result?.status === "error" || Boolean(result?.content.startsWith("Error"));
-  const summary = [summariseInput(call.input), result ? summariseResult(result.content) : ""].filter(Boolean).join("  →  ");
-  const marks = [];
-  if (running && !result) marks.push(el("span.row.faint", {}, el("span.spinner"), el("span.visually-hidden", { text: "running" })));
-  else if (!result) marks.push(el("span.badge.badge-warn", { text: "not answered" }));
-  else if (failed) marks.push(el("span.badge.badge-danger", { text: "failed" }));
-  else marks.push(el("span.tool-ok", {}, icon("check", "succeeded")));
-  return disclosure({
-    art: failed ? "alert" : "tool",
-    kind: failed ? "tool tool-error" : "tool",
-    title: call.name,
-    summary,
-    marks,
-    open,
-    body: () => [
-      el("div.disclosure-label", { text: "Arguments" }),
-      jsonTree(call.input, { open: 2 }),
-      ...(result
-        ? [el("div.disclosure-label", { text: "Result" }), el("pre.pre", { dir: "auto", tabindex: 0, text: result.content })]
-        : []),
-    ],
-  });
+export function toolView(call, result, options) {
+  if (!result) return toolCard(call, null, options);
+  const { content } = result;
+  // Tools that answer a mistake with a sentence call it a success.
+  const status = content.startsWith("Error") ? "error" : result.status;
+  return toolCard(call, { status, content, parts: () => [textView(content)] }, options);
 }
 
 /** The view of a block that is no tool call or result. */

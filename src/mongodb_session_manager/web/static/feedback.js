@@ -31,7 +31,8 @@ export async function copyText(text, what) {
 /** Tooltips for every element with `data-tip`, on hover and focus; Escape hides them. */
 export function tooltips() {
   const tip = el("div.tooltip", { role: "tooltip", hidden: true });
-  document.body.append(tip);
+  // Inside a landmark, as everything that a page says.
+  (document.querySelector("main") ?? document.body).append(tip);
   const hide = () => {
     tip.hidden = true;
   };

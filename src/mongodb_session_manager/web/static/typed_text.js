@@ -1,7 +1,7 @@
 // What a person typed, as they typed it, but with the code in it set as code.
 
 import { el, userText } from "./dom.js";
-import { copyButton } from "./copy_button.js";
+import { renderMarkdown } from "./markdown.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$/;
 
@@ -13,13 +13,14 @@ const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)$/;
  */
 export function typedText(text) {
   const parts = split(String(text)).map(({ code, language, body }) => (code ? codeBlock(body, language) : plain(body)));
-  return parts.length === 1 && !parts[0].matches(".code-block") ? parts[0] : el("div.typed", {}, parts);
+  return parts.length === 1 ? parts[0] : el("div.typed", {}, parts);
 }
 
-/** A block of code with a button that copies it. */
-export function codeBlock(code, language = "") {
-  const pre = el("pre", { dir: "ltr", tabindex: 0 }, el("code", { text: code, data: { language: language || null } }));
-  return el("div.code-block", {}, pre, copyButton(() => code, "Copy code", "code-copy"));
+/** A block of code, coloured where its language is known, with a button that copies it. */
+function codeBlock(code, language) {
+  const longest = Math.max(2, ...Array.from(code.matchAll(/`+/g), ([run]) => run.length));
+  const fence = "`".repeat(longest + 1);
+  return renderMarkdown(`${fence}${/^[\w+#-]{1,30}$/.test(language) ? language : ""}\n${code}\n${fence}`);
 }
 
 function split(text) {
