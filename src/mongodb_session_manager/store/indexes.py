@@ -1,40 +1,27 @@
-"""The indexes of a sessions collection: which ones, and making them once, off every caller's path."""
+"""The indexes of a sessions collection, and of the collections beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextvars
-import logging
 import threading
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ..client import ClientHandle, Collection
+from ..client import ClientHandle, Collection, index_building
+from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZED, IndexWork, build_once
 from ..errors import SessionStoreError
-from ..runtime import portal
 from ..schema.names import metadata_path
 from .related import related_index_specs
 
-logger = logging.getLogger(__name__)
-
-IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
-
-FINISH_WAIT_S = 2.0
-"""How long the end of a pool or factory waits for indexes that are being made, in seconds."""
-
-_UNAUTHORIZED = 13
-_EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
+__all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "settle"]
 
 _EXPIRY_NAME = "expires_at_1"
 
 _lock = threading.Lock()
 _expires: set[Hashable] = set()
-_known: set[Hashable] = set()
-_running: dict[IndexWork, Hashable] = {}
 
 
 def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel]:
@@ -69,8 +56,7 @@ def ensure_indexes(
 ) -> IndexWork | None:
     """Start making the indexes, unless this process did so for the same client, collection and fields.
 
-    Nothing waits for it: it runs on the library's own loop, or for a client that cannot be used there as a task on the
-    running one. A failure is one warning in the log. After a failure that may pass, the next call tries again.
+    Nothing waits for it; see `build_once`.
 
     Returns:
         The work that was started, None when there is none to do.
@@ -79,29 +65,10 @@ def ensure_indexes(
         InvalidNameError: A field that cannot be a metadata key.
         TypeError: A plain string where several fields are meant.
     """
-    key = (handle.identity, database, collection, frozenset(_metadata_paths(metadata_fields)))
-    with _lock:
-        if key in _known:
-            return None
-        _known.add(key)
-    work: IndexWork
-    try:
-        models = index_specs(metadata_fields)
-        # A lease of its own: the caller may be closed before the indexes are made.
-        own = handle.share()
-        # An empty context: a time limit that the caller has set (`pymongo.timeout`) is not for this.
-        context = contextvars.Context()
-        if handle.on_portal:
-            work = context.run(portal.start, _make, own, database, collection, models, key)
-        else:
-            making = _make(own, database, collection, models, key)
-            work = asyncio.get_running_loop().create_task(making, name=f"indexes:{collection}", context=context)
-    except BaseException:
-        _forget(key)
-        raise
-    _running[work] = handle.identity
-    work.add_done_callback(_ended)
-    return work
+    fields = _metadata_paths(metadata_fields)
+    models = {collection: index_specs(metadata_fields)}
+    models |= {f"{collection}{suffix}": specs for suffix, specs in related_index_specs().items()}
+    return build_once(handle, database, models, frozenset(fields))
 
 
 class _ExpiryIndexError(SessionStoreError, ValueError):
@@ -132,7 +99,7 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
             continue  # It is being made, so nothing is in its way.
         except PyMongoError as error:
             # Without the privilege it stays unknown; without the server, opening a session says so anyway.
-            if getattr(error, "code", None) == _UNAUTHORIZED:
+            if getattr(error, "code", None) == UNAUTHORIZED:
                 break
             return
         if (obstacle := _obstacle(information)) is not None:
@@ -152,7 +119,7 @@ async def _makes_expiry(target: Collection) -> bool:
         async with asyncio.timeout(FINISH_WAIT_S):
             await target.create_indexes([IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)])
     except OperationFailure as error:
-        if error.code not in _EXISTS_OTHERWISE:
+        if error.code not in EXISTS_OTHERWISE:
             raise
         return False
     return True
@@ -175,75 +142,5 @@ def _is_partial(index: Mapping[str, Any]) -> bool:
 
 
 async def settle(handle: ClientHandle) -> None:
-    """Wait for indexes that are being made with a client, for at most `FINISH_WAIT_S`; they go on all the same.
-
-    A script that stops its server right after its last session would otherwise cut that off.
-    """
-    loop = asyncio.get_running_loop()
-    works = [work for work, identity in tuple(_running.items()) if identity == handle.identity]
-    waited = [
-        work if isinstance(work, asyncio.Task) else asyncio.wrap_future(work)
-        for work in works
-        if not isinstance(work, asyncio.Task) or work.get_loop() is loop
-    ]
-    if waited:
-        await asyncio.wait(waited, timeout=FINISH_WAIT_S)
-
-
-def _ended(work: Any) -> None:
-    _running.pop(work, None)
-
-
-def _forget(key: Hashable) -> None:
-    with _lock:
-        _known.discard(key)
-
-
-async def _make(
-    handle: ClientHandle, database: str, collection: str, models: Sequence[IndexModel], key: Hashable
-) -> None:
-    try:
-        await _create(handle.collection(database, collection), models, collection)
-        for suffix, child_models in related_index_specs().items():
-            name = f"{collection}{suffix}"
-            await _create(handle.collection(database, name), child_models, name)
-    except OperationFailure as error:
-        reason = "the user has no privilege to create them" if error.code == _UNAUTHORIZED else type(error).__name__
-        logger.warning(
-            "collection=<%s>, code=<%s>, reason=<%s> | indexes not created, searches may be slow; create them by hand, "
-            "or turn this off with ensure_indexes=False",
-            collection,
-            error.code,
-            reason,
-        )
-    except PyMongoError as error:
-        logger.warning("collection=<%s>, error=<%s> | indexes not created yet", collection, type(error).__name__)
-        _forget(key)
-    except BaseException:
-        _forget(key)
-        raise
-    finally:
-        await handle.aclose()
-
-
-async def _create(target: Collection, models: Sequence[IndexModel], collection: str) -> None:
-    try:
-        await target.create_indexes(models)
-        return
-    except OperationFailure as error:
-        if error.code not in _EXISTS_OTHERWISE:
-            raise
-    # The server takes all or none; an index that exists with other options must not keep the others out.
-    conflicts: list[str] = []
-    for model in models:
-        try:
-            await target.create_indexes([model])
-        except OperationFailure as error:
-            if error.code not in _EXISTS_OTHERWISE:
-                raise
-            conflicts.append(model.document["name"])
-    logger.warning(
-        "collection=<%s>, indexes=<%s> | exist with other options and were left as they are",
-        collection,
-        ", ".join(conflicts),
-    )
+    """Wait for indexes that are being made with a client, for at most `FINISH_WAIT_S`; they go on all the same."""
+    await index_building.settle(handle, FINISH_WAIT_S)

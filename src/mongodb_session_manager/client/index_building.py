@@ -1,0 +1,148 @@
+"""Making indexes once per process, off every caller's path."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import logging
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure, PyMongoError
+
+from ..runtime import portal
+from .collection import Collection
+from .handle import ClientHandle
+
+logger = logging.getLogger(__name__)
+
+IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
+
+FINISH_WAIT_S = 2.0
+"""How long the end of whoever has the client waits for indexes that are being made, in seconds."""
+
+UNAUTHORIZED = 13
+EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
+
+_lock = threading.Lock()
+_known: set[Hashable] = set()
+_running: dict[IndexWork, Hashable] = {}
+
+
+def build_once(
+    handle: ClientHandle, database: str, collections: Mapping[str, Sequence[IndexModel]], variant: Hashable = None
+) -> IndexWork | None:
+    """Start making indexes, unless this process did so for the same client, collections and variant.
+
+    Nothing waits for it: it runs on the library's own loop, or for a client that cannot be used there as a task on the
+    running one. A failure is one warning in the log. After a failure that may pass, the next call tries again.
+
+    Args:
+        handle: The client.
+        database: The database.
+        collections: The indexes by the names of the collections.
+        variant: Tells sets of indexes of the same collections apart.
+
+    Returns:
+        The work that was started, None when there is none to do.
+    """
+    key = (handle.identity, database, tuple(collections), variant)
+    with _lock:
+        if key in _known:
+            return None
+        _known.add(key)
+    work: IndexWork
+    try:
+        # A lease of its own: the caller may be closed before the indexes are made.
+        own = handle.share()
+        # An empty context: a time limit that the caller has set (`pymongo.timeout`) is not for this.
+        context = contextvars.Context()
+        if handle.on_portal:
+            work = context.run(portal.start, _make, own, database, collections, key)
+        else:
+            making = _make(own, database, collections, key)
+            name = f"indexes:{next(iter(collections))}"
+            work = asyncio.get_running_loop().create_task(making, name=name, context=context)
+    except BaseException:
+        _forget(key)
+        raise
+    _running[work] = handle.identity
+    work.add_done_callback(_ended)
+    return work
+
+
+async def settle(handle: ClientHandle, wait_s: float = FINISH_WAIT_S) -> None:
+    """Wait for indexes that are being made with a client, for at most `wait_s` seconds; they go on all the same.
+
+    A script that stops its server right after its last session would otherwise cut that off.
+    """
+    loop = asyncio.get_running_loop()
+    works = [work for work, identity in tuple(_running.items()) if identity == handle.identity]
+    waited = [
+        work if isinstance(work, asyncio.Task) else asyncio.wrap_future(work)
+        for work in works
+        if not isinstance(work, asyncio.Task) or work.get_loop() is loop
+    ]
+    if waited:
+        await asyncio.wait(waited, timeout=wait_s)
+
+
+def _ended(work: Any) -> None:
+    _running.pop(work, None)
+
+
+def _forget(key: Hashable) -> None:
+    with _lock:
+        _known.discard(key)
+
+
+async def _make(
+    handle: ClientHandle, database: str, collections: Mapping[str, Sequence[IndexModel]], key: Hashable
+) -> None:
+    main = next(iter(collections))
+    try:
+        for name, models in collections.items():
+            await _create(handle.collection(database, name), models, name)
+    except OperationFailure as error:
+        reason = "the user has no privilege to create them" if error.code == UNAUTHORIZED else type(error).__name__
+        logger.warning(
+            "collection=<%s>, code=<%s>, reason=<%s> | indexes not created, searches may be slow; create them by hand, "
+            "or turn this off with ensure_indexes=False",
+            main,
+            error.code,
+            reason,
+        )
+    except PyMongoError as error:
+        logger.warning("collection=<%s>, error=<%s> | indexes not created yet", main, type(error).__name__)
+        _forget(key)
+    except BaseException:
+        _forget(key)
+        raise
+    finally:
+        await handle.aclose()
+
+
+async def _create(target: Collection, models: Sequence[IndexModel], collection: str) -> None:
+    try:
+        await target.create_indexes(models)
+        return
+    except OperationFailure as error:
+        if error.code not in EXISTS_OTHERWISE:
+            raise
+    # The server takes all or none; an index that exists with other options must not keep the others out.
+    conflicts: list[str] = []
+    for model in models:
+        try:
+            await target.create_indexes([model])
+        except OperationFailure as error:
+            if error.code not in EXISTS_OTHERWISE:
+                raise
+            conflicts.append(model.document["name"])
+    logger.warning(
+        "collection=<%s>, indexes=<%s> | exist with other options and were left as they are",
+        collection,
+        ", ".join(conflicts),
+    )
