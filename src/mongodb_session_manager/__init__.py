@@ -17,6 +17,7 @@ from .errors import (
     SessionNotFoundError,
     SessionNotOpenError,
     SessionStoreError,
+    StorageConflictError,
     WrongLoopError,
 )
 from .faces import asynchronous, synchronous
@@ -38,6 +39,7 @@ from .hooks.metadata_websocket import (
 from .pool import AsyncMongoDBConnectionPool
 from .session import AsyncMongoDBSessionManager
 from .session.guardrails import GUARDRAIL_STOP_REASONS
+from .storage import MongoDBStorage
 from .store import AsyncMongoDBSessionRepository
 from .store.indexes import index_specs
 from .sync import (
@@ -73,12 +75,14 @@ __all__ = [
     "MongoDBSessionManager",
     "MongoDBSessionManagerFactory",
     "MongoDBSessionRepository",
+    "MongoDBStorage",
     "SessionClosedError",
     "SessionExistsError",
     "SessionFullError",
     "SessionNotFoundError",
     "SessionNotOpenError",
     "SessionStoreError",
+    "StorageConflictError",
     "WrongLoopError",
     "__version__",
     "chain_hooks",

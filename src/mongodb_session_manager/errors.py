@@ -12,13 +12,14 @@
     ├ MetadataTooLargeError, SessionFullError
     └ CorruptMessageError
     InvalidNameError (a ValueError)
+    StorageConflictError (a Strands StorageError)
 
 ``pymongo.errors.PyMongoError`` passes through unchanged. No message holds content, a URI or a password.
 """
 
 from __future__ import annotations
 
-from strands.types.exceptions import SessionException
+from strands.types.exceptions import SessionException, StorageError
 
 _SHOWN_CHARACTERS = 200
 """A name is part of an error; one of a megabyte tells no more than its beginning."""
@@ -194,3 +195,16 @@ class InvalidNameError(ValueError):
 def _shown(name: object) -> str:
     shown = repr(name)
     return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+
+
+class StorageConflictError(StorageError):
+    """A value was written by somebody else meanwhile; nothing was overwritten."""
+
+    def __init__(self, key: str, expected: int, found: int | None) -> None:
+        """Name the key and both versions; `found` is None when there is no value."""
+        now = "it does not exist" if found is None else f"its version is {found}"
+        wanted = "it must not exist" if expected == 0 else f"version {expected} was expected"
+        super().__init__(f"storage key {key!r} was not written: {wanted}, but {now}; read it again and decide anew")
+        self.key = key
+        self.expected = expected
+        self.found = found

@@ -12,7 +12,7 @@ from mongomock_motor import AsyncMongoMockClient
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 
-from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
+from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository, MongoDBStorage
 from mongodb_session_manager.sync import MongoDBSessionManager, MongoDBSessionRepository
 
 Document = dict[str, Any]
@@ -54,6 +54,13 @@ class Driver:
         """Return what an Agent takes as its session manager."""
         return manager
 
+    def storage(self, **options: Any) -> Any:
+        """Return a storage in a collection of this driver's own, which is closed after the test."""
+        address = {**self._address, "collection_name": f"{self.collection}_values"}
+        storage = MongoDBStorage(**address, **{"ensure_indexes": False, **options})
+        self._repositories.append(storage)
+        return storage
+
     async def stored(self, session_id: str = "s-1") -> Any:
         """Return a document as it is stored, None without one; dates are naive UTC."""
         return await self.repository().collection.find_one({"_id": session_id})
@@ -80,6 +87,9 @@ class SyncDriver(Driver):
 
     def for_agents(self, manager: Any) -> Any:
         return manager.face
+
+    def storage(self, **options: Any) -> Any:
+        return _LoopForEachCall(super().storage(**options))
 
     def _make_repository(self, **options: Any) -> Any:
         return _Awaitable(MongoDBSessionRepository(**self._address, **options))
@@ -115,6 +125,26 @@ class _Awaitable:
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await asyncio.to_thread(value, *args, **kwargs)
+
+        return call
+
+
+class _LoopForEachCall:
+    """A storage as synchronous code uses it: each call in a thread, on an event loop that ends with it."""
+
+    def __init__(self, storage: MongoDBStorage) -> None:
+        self._storage = storage
+
+    def namespace(self, prefix: str) -> Any:
+        return _LoopForEachCall(self._storage.namespace(prefix))
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._storage, name)
+        if not asyncio.iscoroutinefunction(value):
+            return value
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(lambda: asyncio.run(value(*args, **kwargs)))
 
         return call
 

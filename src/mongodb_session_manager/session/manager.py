@@ -23,6 +23,7 @@ from ..client import ClientHandle
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..schema.names import check_agent_id, check_session_id
+from ..storage import MongoDBStorage
 from ..store import AsyncMongoDBSessionRepository
 from ..store.executor import UpdateExecutor
 from ..store.indexes import check_expiry, index_specs
@@ -34,6 +35,7 @@ from .conversations import Conversations
 from .lifecycle import LifecycleEvents
 from .lifetime import SessionLifetime
 from .operations import SessionOperations
+from .storage import session_storage
 from .turn import Turns
 
 if TYPE_CHECKING:
@@ -144,6 +146,10 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         super().__init__(lifetime, repository, metadata_hooks=metadata_hooks, feedback_hooks=feedback_hooks)
         self._conversations = Conversations(lifetime)
         self._turns = Turns(lifetime, self._conversations)
+        self._storage = self._make_storage(executor)
+
+    def _make_storage(self, executor: UpdateExecutor) -> MongoDBStorage:
+        return session_storage(self._lifetime, executor, on_library_loop=False, ensure_indexes=self._ensure_indexes)
 
     def __repr__(self) -> str:
         """Name the session and whether it is open."""
@@ -408,6 +414,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
     @session_repository.setter
     def session_repository(self, value: object) -> None:
         raise AttributeError("the session repository belongs to the manager")
+
+    @property
+    def storage(self) -> MongoDBStorage:
+        """A storage of the session's own, for `Agent(storage=...)` and whatever else of Strands takes one.
+
+        What lies in it is deleted with the session and expires with it; a fork begins with none. It works while the
+        session is open.
+        """
+        return self._storage
 
     @property
     def collection(self) -> Any:

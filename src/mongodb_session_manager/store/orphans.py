@@ -1,4 +1,4 @@
-"""Finds and removes segments and payloads that nothing uses: what processes that died left behind."""
+"""Finds and removes segments, payloads and storage values that nothing uses: what processes that died left behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from datetime import datetime
 
 from ..client import Collection
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..storage.sweep import StorageSweep
 from .payloads import PayloadStore
+from .related import STORAGE, STORAGE_CHUNKS
 from .segments import Segments
 from .store import SessionStore
 from .updates import Document
@@ -46,9 +48,10 @@ class OrphanSweep:
         self._dry_run = dry_run
 
     async def run(self) -> dict[str, int]:
-        """Remove what is unused, or only count it: `{"segments": n, "payloads": n}`."""
+        """Remove what is unused, or only count it: `{"segments": n, "payloads": n}`, the latter with storage values."""
         # Segments first: what an orphan among them refers to is an orphan, too.
         removed = {"segments": await self._sweep_segments(), "payloads": await self._sweep_payloads()}
+        removed["payloads"] += await self._sweep_storage()
         logger.info(
             "collection=<%s>, segments=<%s>, payloads=<%s>, dry_run=<%s> | swept orphans",
             self._store.collection_name,
@@ -109,6 +112,30 @@ class OrphanSweep:
             else:
                 removed += len(await self._payloads.release(session_id, incarnation, names, unused_since=self._cutoff))
         return removed
+
+    # -- storages of sessions
+
+    async def _sweep_storage(self) -> int:
+        heads, chunks = self._store.sibling(STORAGE), self._store.sibling(STORAGE_CHUNKS)
+        removed = 0
+        # In the order of an index that holds both fields, so that no value is read.
+        order = [("session_id", 1), ("_id", 1)]
+        last: tuple[str, str] | None = None
+        async for head in heads.iterate({}, {"session_id": 1}, sort=order):
+            session_id, incarnation = head["session_id"], head["_id"].partition("/")[0]
+            if (session_id, incarnation) == last:
+                continue
+            last = session_id, incarnation
+            session = {"session_id": session_id, "incarnation": incarnation}
+            if await self._document(session, {}) is None:  # And never comes back.
+                for target in (heads, chunks):
+                    removed += await self._remove(target, session)
+        return removed + await StorageSweep(heads, chunks, self._cutoff, dry_run=self._dry_run).run()
+
+    async def _remove(self, target: Collection, query: Document) -> int:
+        if self._dry_run:
+            return await target.count_documents(query)
+        return int((await target.delete_many(query)).deleted_count)
 
     async def _document(self, child: Document, projection: Document) -> Document | None:
         identity = {"_id": child["session_id"], "incarnation": child["incarnation"]}

@@ -8,12 +8,17 @@ from pymongo import ASCENDING, IndexModel
 
 from ..client import Collection
 from ..schema.messages import now
+from ..storage.values import CHUNKS_SUFFIX, SESSION_SUFFIX
 from .head import SessionHead
 from .store import SessionStore
 from .updates import Document
 
 SEGMENTS = "_segments"
 PAYLOADS = "_payloads"
+STORAGE = SESSION_SUFFIX
+STORAGE_CHUNKS = f"{SESSION_SUFFIX}{CHUNKS_SUFFIX}"
+
+_ALL = (SEGMENTS, PAYLOADS, STORAGE, STORAGE_CHUNKS)
 
 LIFETIMES = 2
 """How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
@@ -28,7 +33,7 @@ def related_index_specs() -> dict[str, list[IndexModel]]:
 
 
 class RelatedDocuments:
-    """The segments and payloads of a collection's sessions, whatever they hold."""
+    """The segments, payloads and storage values of a collection's sessions, whatever they hold."""
 
     def __init__(self, store: SessionStore) -> None:
         """Address the collections beside the store's; no I/O."""
@@ -71,7 +76,7 @@ class RelatedDocuments:
         return head.but(related_expire_at=moment)
 
     async def _set_expiry(self, query: Document, moment: datetime) -> None:
-        for suffix in (SEGMENTS, PAYLOADS):
+        for suffix in _ALL:
             target = self.collection(suffix)
             update = {"$set": {"expires_at": moment}}
             await target.update_many(query, update)
@@ -80,10 +85,10 @@ class RelatedDocuments:
         """Delete the children of a session that is gone, and none of one created anew under the same id.
 
         Returns:
-            How many documents were deleted: `{"segments": n, "payloads": n}`.
+            How many documents were deleted, by the suffix of their collection without its `_`.
         """
         deleted: dict[str, int] = {}
-        for suffix in (SEGMENTS, PAYLOADS):
+        for suffix in _ALL:
             target = self.collection(suffix)
             pipeline = [{"$match": {"session_id": session_id}}, {"$group": {"_id": "$incarnation"}}]
             found = await target.aggregate(pipeline)

@@ -761,7 +761,8 @@ class AsyncMongoDBSessionRepository:
         """Remove what a process that died left in the collections beside this one, which no reader finds.
 
         Segments that no session counts, payloads that nothing in their session refers to, and both of sessions that are
-        gone. Reads all of them, of all sessions, so it is for now and then, not for requests.
+        gone; with the payloads, what is left of values in `manager.storage`. Reads all of them, of all sessions, so it
+        is for now and then, not for requests.
 
         Args:
             older_than: A moment, with a time zone, or how long ago; what was written since may be about to be used.

@@ -18,6 +18,9 @@ from .. import hooks, runtime
 from ..metadata_tool import PROTECTED, create_blocking_metadata_tool
 from ..runtime import portal
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
+from ..session.storage import session_storage
+from ..storage import MongoDBStorage
+from ..store.executor import UpdateExecutor
 from ..store.lease import Turn
 from .repository import MongoDBSessionRepository
 from .running_loop import note_running_loop
@@ -39,6 +42,10 @@ class WrappedSessionManager(AsyncMongoDBSessionManager):
             await self.flush()
         else:
             await asyncio.wrap_future(portal.start(self.flush))
+
+    def _make_storage(self, executor: UpdateExecutor) -> MongoDBStorage:
+        bound = not self._store.handle.any_loop
+        return session_storage(self._lifetime, executor, on_library_loop=bound, ensure_indexes=self._ensure_indexes)
 
     def _flush_outside_invocation(self, agent: LocalAgent) -> None:
         """Leave it to the flush that the synchronous method waits for."""
@@ -481,6 +488,15 @@ class MongoDBSessionManager(RepositorySessionManager):
     @session_repository.setter
     def session_repository(self, value: object) -> None:
         raise AttributeError("the session repository belongs to the manager")
+
+    @property
+    def storage(self) -> MongoDBStorage:
+        """A storage of the session's own, for `Agent(storage=...)` and whatever else of Strands takes one.
+
+        What lies in it is deleted with the session and expires with it; a fork begins with none. It works while the
+        session is open. Strands' storages are asynchronous on both faces: `asyncio.run(manager.storage.read(key))`.
+        """
+        return self._async.storage
 
     @property
     def collection(self) -> Collection[dict[str, Any]]:

@@ -1,0 +1,104 @@
+"""Values that one document should not hold, as chunk documents under a generation of their own.
+
+A generation is written before the head that names it, read by its name, and deleted after no head names it any more.
+Its name is random and never used again, so nothing here can touch another value than the one that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from bson.binary import Binary
+from pymongo.errors import DuplicateKeyError
+
+from ..client import Collection
+from ..schema.messages import now
+from .keys import key_range
+from .owner import Expiry, Scope
+
+Document = dict[str, Any]
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Size of the chunks, all but the last."""
+
+SWEEP_AFTER = timedelta(hours=1)
+"""Age from which a generation without a head counts as left behind by a process that died."""
+
+_CHUNKS_PER_READ = 3
+_NUMBER_DIGITS = 6
+
+
+class Generation:
+    """The chunks of one value, about to be written or stored."""
+
+    def __init__(self, chunks: Collection, scope: Scope, token: str) -> None:
+        """Address them; no I/O.
+
+        Args:
+            chunks: Their collection.
+            scope: Whose they are.
+            token: Name of the generation.
+        """
+        self._chunks = chunks
+        self._fields = dict(scope.fields)
+        self._marks = dict(scope.marks)
+        self._token = token
+        self._range = {**self._fields, "_id": key_range(f"{token}/")}
+
+    async def write(self, head_id: str, data: bytes, expiry: Expiry) -> int:
+        """Insert the chunks and return how many there are; may be repeated."""
+        for identity, rest in self._documents(head_id, data, expiry):
+            try:
+                await self._chunks.insert_one({**identity, **rest})
+            except DuplicateKeyError:
+                continue  # From an attempt whose reply was lost.
+        return _count(data)
+
+    async def is_whole(self, data: bytes) -> bool:
+        """Tell whether all chunks of a value are there."""
+        return await self._chunks.count_documents(self._range) == _count(data)
+
+    async def restore(self, head_id: str, data: bytes, expiry: Expiry) -> None:
+        """Write the chunks that are missing, and keep a sweep from removing the others; may be repeated."""
+        for identity, rest in self._documents(head_id, data, expiry):
+            try:
+                await self._chunks.update_one(identity, {"$setOnInsert": rest, "$unset": {"doomed": ""}}, upsert=True)
+            except DuplicateKeyError:
+                continue
+
+    async def read(self, count: int, size: int) -> bytes | None:
+        """Return the value, None when chunks of it are missing: it was overwritten or deleted meanwhile."""
+
+        async def collect(chunks: Collection) -> list[bytes]:
+            found = chunks.iterate(self._range, {"data": 1}, sort=[("_id", 1)], batch_size=_CHUNKS_PER_READ)
+            return [bytes(chunk["data"]) async for chunk in found]
+
+        parts = await self._chunks.gather(collect, {"session_id": self._fields.get("session_id")})
+        if len(parts) != count or sum(map(len, parts)) != size:
+            return None
+        return b"".join(parts)
+
+    async def delete(self) -> None:
+        """Delete the chunks."""
+        await self._chunks.delete_many(self._range)
+
+    def _documents(self, head_id: str, data: bytes, expiry: Expiry) -> Iterator[tuple[Document, Document]]:
+        """Yield for each chunk what it is found by, and the rest of it; one copy of its bytes at a time."""
+        for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
+            identity = {**self._fields, "_id": f"{self._token}/{number:0{_NUMBER_DIGITS}d}"}
+            rest = {
+                **self._marks,
+                "key": head_id,
+                "generation": self._token,
+                # Of each chunk: what takes long to write is young as long as it is being written.
+                "created_at": now(),
+                "data": Binary(data[start : start + CHUNK_BYTES]),
+                **expiry.fields(expiry.chunks),
+            }
+            yield identity, rest
+
+
+def _count(data: bytes) -> int:
+    return -(-len(data) // CHUNK_BYTES)

@@ -1,0 +1,313 @@
+"""The values of a storage in MongoDB: a head document each, and chunks where it is large.
+
+What readers see changes with one update of the head, so a value is the old one or the new one, whatever dies meanwhile:
+new chunks are written before it, those of the old value are deleted after it. Every write carries a token, so that one
+whose reply was lost counts once however often it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson.binary import Binary
+from pymongo.errors import DuplicateKeyError
+
+from ..client import ClientHandle
+from ..errors import StorageConflictError
+from ..schema.messages import now
+from ..schema.sessions import new_token
+from .chunks import CHUNK_BYTES, SWEEP_AFTER, Document, Generation
+from .keys import key_range
+from .owner import Expiry, Owner, Scope
+
+INLINE_BYTES = CHUNK_BYTES
+"""Values up to this size stand in their head document: one command to write, one to read."""
+
+CHUNKS_SUFFIX = "_chunks"
+
+SESSION_SUFFIX = "_storage"
+"""What the collection of sessions' own values is called, after that of the sessions."""
+
+_TOKEN_RING = 16
+"""How many writes a head remembers: one may be overtaken by so many others and still count once."""
+
+_READ_ATTEMPTS = 5
+_PAUSE_S = 0.05
+
+
+class IncompleteValueError(Exception):
+    """Chunks of a value are missing, and stay so."""
+
+
+@dataclass(frozen=True)
+class StorageStat:
+    """What is known of a stored value.
+
+    Attributes:
+        key: Its key, as `list` returns it.
+        size: Its length in bytes.
+        version: 1 when it was written for the first time, one more with each write.
+        created_at: When it was first written, UTC.
+        updated_at: When it was last written, UTC.
+        expires_at: When it expires, UTC; None for never, or with the session that it belongs to.
+    """
+
+    key: str
+    size: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+
+
+class Values:
+    """The values of one owner. Keys are normalised already; the driver's errors pass through.
+
+    Every method may raise `PyMongoError`, and `SessionStoreError` when the owner is gone.
+    """
+
+    def __init__(
+        self, handle: ClientHandle, database: str, collection: str, owner: Owner, *, deadline_s: float = 30
+    ) -> None:
+        """Address the collection of the heads, and the one of the chunks beside it; no I/O."""
+        self.heads = handle.collection(database, collection, deadline_s=deadline_s)
+        self.chunks = handle.collection(database, f"{collection}{CHUNKS_SUFFIX}", deadline_s=deadline_s)
+        self._owner = owner
+
+    # -- writing
+
+    async def write(self, key: str, data: bytes, *, if_version: int | None = None, text: str | None = None) -> None:
+        """Store a value in the place of what is there.
+
+        Args:
+            key: Its key.
+            data: The value.
+            if_version: The version that has to be there; 0 for none, None for any.
+            text: What a text index is to find it by.
+
+        Raises:
+            StorageConflictError: Another version is there.
+        """
+        scope, expiry = await self._owner.scope(), await self._owner.admit()
+        token, began = new_token(), now()
+        head: Document = {"size": len(data), "updated_at": began, **expiry.fields(expiry.head)}
+        if text is not None:
+            head["text"] = text
+        if len(data) <= INLINE_BYTES:
+            head["data"] = Binary(data)
+            replaced = await self._swap(scope, key, head, token, if_version)
+        else:
+            if if_version is not None:
+                await self._check_version(scope, key, if_version)
+            chunks = self._generation(scope, token)
+            head |= {"generation": token, "count": await chunks.write(scope.prefix + key, data, expiry)}
+            try:
+                replaced = await self._swap(scope, key, head, token, if_version)
+            except StorageConflictError:
+                await chunks.delete()
+                raise
+            await self._confirm(scope, key, data, token, expiry, began)
+        if replaced is not None and replaced != token:
+            await self._generation(scope, replaced).delete()
+
+    async def _swap(self, scope: Scope, key: str, head: Document, token: str, if_version: int | None) -> str | None:
+        """Put a head in the place of what is there, once, and return the generation that the old one named."""
+        identity = {**scope.fields, "_id": scope.prefix + key}
+        if if_version == 0:
+            document = {
+                **identity,
+                **scope.marks,
+                **head,
+                "version": 1,
+                "writes": [token],
+                "created_at": head["updated_at"],
+            }
+            try:
+                await self.heads.insert_one(document)
+            except DuplicateKeyError:
+                await self._refused(scope, key, token, if_version)
+            return None
+        query: Document = {**identity, "writes": {"$ne": token}}
+        if if_version is not None:
+            query["version"] = if_version
+        update: Document = {
+            "$set": head,
+            "$unset": {name: "" for name in ("data", "generation", "count", "text", "expires_at") if name not in head},
+            "$inc": {"version": 1},
+            "$push": {"writes": {"$each": [token], "$slice": -_TOKEN_RING}},
+            "$setOnInsert": {**scope.marks, "created_at": head["updated_at"]},
+        }
+        fields = {"generation": 1}
+        while True:
+            try:
+                before = await self.heads.find_one_and_update(query, update, fields, upsert=if_version is None)
+            except DuplicateKeyError:
+                # This very write, sent before, or another first one at the same moment.
+                if await self._refused(scope, key, token, if_version):
+                    return None
+                continue
+            if before is None and if_version is not None:
+                await self._refused(scope, key, token, if_version)
+            return None if before is None else before.get("generation")
+
+    async def _refused(self, scope: Scope, key: str, token: str, if_version: int | None) -> bool:
+        """Tell whether a write that was refused is stored already.
+
+        Raises:
+            StorageConflictError: It is not, and another version is there than it may replace.
+        """
+        found = await self._head(scope, key, {"version": 1, "writes": 1})
+        if found is not None and token in found["writes"]:
+            return True
+        if if_version is not None:
+            raise StorageConflictError(key, if_version, None if found is None else found["version"])
+        return False
+
+    async def _check_version(self, scope: Scope, key: str, if_version: int) -> None:
+        found = await self._head(scope, key, {"version": 1})
+        version = None if found is None else found["version"]
+        if (version or 0) != if_version:
+            raise StorageConflictError(key, if_version, version)
+
+    async def _confirm(self, scope: Scope, key: str, data: bytes, token: str, expiry: Expiry, began: datetime) -> None:
+        """See to it that the chunks are there, now that a head names them.
+
+        A write that was stopped for long (a frozen process) may have been taken for left behind meanwhile, and a
+        failover may have undone what was acknowledged.
+        """
+        chunks = self._generation(scope, token)
+        if now() - began < SWEEP_AFTER / 4 and await chunks.is_whole(data):
+            return
+        if await self._names(scope, key, token):
+            await chunks.restore(scope.prefix + key, data, expiry)
+            if await self._names(scope, key, token):
+                return
+        # Overwritten or deleted meanwhile, by somebody who may not have met all of them.
+        await chunks.delete()
+
+    async def _names(self, scope: Scope, key: str, token: str) -> bool:
+        found = await self._head(scope, key, {"generation": 1})
+        return found is not None and found.get("generation") == token
+
+    # -- reading
+
+    async def read(self, key: str) -> bytes | None:
+        """Return a value, None without one.
+
+        Raises:
+            IncompleteValueError: Chunks of it are missing.
+        """
+        scope = await self._owner.scope()
+        return await self._read(scope, key, await self._head(scope, key, _VALUE))
+
+    async def _read(self, scope: Scope, key: str, head: Document | None) -> bytes | None:
+        incomplete = 0
+        while head is not None:
+            if "generation" not in head:
+                return bytes(head["data"])
+            found = await self._generation(scope, head["generation"]).read(head["count"], head["size"])
+            if found is not None:
+                return found
+            # It was overwritten or deleted while its chunks were read, and then the head tells.
+            previous, head = head["generation"], await self._head(scope, key, _VALUE)
+            if head is not None and head.get("generation") == previous:
+                incomplete += 1
+                if incomplete == _READ_ATTEMPTS:
+                    raise IncompleteValueError(f"chunks of {key!r} are missing; write it again, or delete it")
+                await asyncio.sleep(_PAUSE_S * incomplete)
+        return None
+
+    async def stat(self, key: str) -> StorageStat | None:
+        """Return what is known of a value, None without one."""
+        scope = await self._owner.scope()
+        found = await self._head(scope, key, dict.fromkeys(("size", "version", *_DATES), 1))
+        if found is None:
+            return None
+        dates = {name: found.get(name) for name in _DATES}
+        if scope.fields:
+            dates["expires_at"] = None
+        return StorageStat(key=key, size=found["size"], version=found["version"], **dates)  # type: ignore[arg-type]
+
+    async def list(self, prefix: str) -> builtins.list[str]:
+        """Return the keys that begin with a prefix, in the order of their code points."""
+        scope = await self._owner.scope()
+        found = await self.heads.find(_range(scope, prefix), {"_id": 1}, sort=[("_id", 1)], bounded=False)
+        return [document["_id"][len(scope.prefix) :] for document in found]
+
+    async def each(self, prefix: str, *, at_once: int) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield keys and values, a few in memory at a time; those that cannot be read are left out."""
+        scope = await self._owner.scope()
+        fields = {**_VALUE, "_id": 1}
+        async for head in self.heads.iterate(_range(scope, prefix), fields, sort=[("_id", 1)], batch_size=at_once):
+            key = head["_id"][len(scope.prefix) :]
+            try:
+                data = await self._read(scope, key, head)
+            except IncompleteValueError:
+                continue
+            if data is not None:
+                yield key, data
+
+    async def find_text(self, prefix: str, words: str, limit: int) -> builtins.list[tuple[str, float]]:
+        """Return the keys of the texts that hold one of the words, with their scores, best first."""
+        scope = await self._owner.scope()
+        pipeline: builtins.list[Document] = [
+            {"$match": {**_range(scope, prefix), "$text": {"$search": words}}},
+            {"$project": {"score": {"$meta": "textScore"}}},
+            {"$sort": {"score": -1, "_id": 1}},
+            {"$limit": limit},
+        ]
+        found = await self.heads.aggregate(pipeline, bounded=False)
+        return [(document["_id"][len(scope.prefix) :], float(document["score"])) for document in found]
+
+    # -- deleting
+
+    async def delete(self, key: str) -> bool:
+        """Delete a value; False when there was none."""
+        scope = await self._owner.scope()
+        return await self._delete(scope, key)
+
+    async def _delete(self, scope: Scope, key: str) -> bool:
+        identity = {**scope.fields, "_id": scope.prefix + key}
+        if (await self.heads.delete_one({**identity, "generation": None})).deleted_count:
+            return True
+        while (head := await self._head(scope, key, {"generation": 1})) is not None:
+            generation = head.get("generation")
+            gone = (await self.heads.delete_one({**identity, "generation": generation})).deleted_count
+            # Whoever removed the head: nothing else can name its chunks.
+            if generation is not None and not await self._names(scope, key, generation):
+                await self._generation(scope, generation).delete()
+                gone = 1
+            if gone:
+                return True
+        return False
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete the values whose keys begin with a prefix, and return how many there were."""
+        scope = await self._owner.scope()
+        inside = _range(scope, prefix)
+        deleted = int((await self.heads.delete_many({**inside, "generation": None})).deleted_count)
+        found = await self.heads.find({**inside, "generation": {"$ne": None}}, {"_id": 1}, bounded=False)
+        for document in found:
+            deleted += await self._delete(scope, document["_id"][len(scope.prefix) :])
+        return deleted
+
+    # -- inside
+
+    async def _head(self, scope: Scope, key: str, fields: Mapping[str, int]) -> Document | None:
+        return await self.heads.find_one({**scope.fields, "_id": scope.prefix + key}, fields)
+
+    def _generation(self, scope: Scope, token: str) -> Generation:
+        return Generation(self.chunks, scope, token)
+
+
+_VALUE = {"data": 1, "generation": 1, "count": 1, "size": 1}
+_DATES = ("created_at", "updated_at", "expires_at")
+
+
+def _range(scope: Scope, prefix: str) -> dict[str, Any]:
+    return {**scope.fields, "_id": key_range(scope.prefix + prefix)}
