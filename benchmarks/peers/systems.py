@@ -25,7 +25,7 @@ from strands.storage import LocalFileStorage, Storage
 from strands.types.content import Message, Messages
 from strands.types.session import SessionMessage
 
-from mongodb_session_manager import AsyncMongoDBSessionManagerFactory, MongoDBSessionManagerFactory
+from mongodb_session_manager import AsyncMongoDBSessionManagerFactory, MongoDBSessionManagerFactory, MongoDBStorage
 
 from .servers import Places
 
@@ -33,11 +33,12 @@ NONE = "no session manager"
 ASYNC, SYNC = "this library, async", "this library, sync"
 ASYNC_INVOCATION = 'this library, async, flush_on="invocation"'
 FILE, SNAPSHOT, S3_MOTO = "FileSessionManager", "SnapshotSessionManager, LocalFileStorage", "S3SessionManager, moto"
+SNAPSHOT_OURS = "SnapshotSessionManager, this library's storage"
 MONGODB_LOG = "strands-mongodb-session-manager"
 SNAPSHOT_MONGODB = "SnapshotSessionManager, strands-mongodb-storage"
 VALKEY, VALKEY_DURABLE = "ValkeySessionManager, in memory", "ValkeySessionManager, appendfsync always"
 
-OURS = (ASYNC, ASYNC_INVOCATION, SYNC)
+OURS = (ASYNC, ASYNC_INVOCATION, SYNC, SNAPSHOT_OURS)
 WITH_SERVER = (*OURS, MONGODB_LOG, SNAPSHOT_MONGODB, S3_MOTO, VALKEY, VALKEY_DURABLE)
 
 _BUCKET = "peers"
@@ -254,6 +255,24 @@ class SnapshotsInFiles(_Files, Snapshots):
         return LocalFileStorage(str(Path(self._places.folder, "snapshots")))
 
 
+class SnapshotsHere(Snapshots):
+    """Snapshots on this library's `MongoDBStorage`."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(places)
+        self._commands = CommandCount()
+        self._storage = MongoDBStorage(places.mongodb, f"{places.database}_snapshots", event_listeners=[self._commands])
+
+    async def stop(self) -> None:
+        await self._storage.close()
+
+    def storage(self) -> Storage:
+        return self._storage
+
+    def sent(self) -> int:
+        return self._commands.total
+
+
 class _OtherMongoDB(Peer):
     """A package for MongoDB, with one client for all sessions, as its users would make it."""
 
@@ -373,6 +392,7 @@ MAKERS: dict[str, Callable[[Places], Peer]] = {
     SYNC: lambda places: SyncLibrary(places, "sync", "message"),
     FILE: Files,
     SNAPSHOT: SnapshotsInFiles,
+    SNAPSHOT_OURS: SnapshotsHere,
     MONGODB_LOG: MongoDBLog,
     SNAPSHOT_MONGODB: SnapshotsInMongoDB,
     S3_MOTO: S3,

@@ -10,8 +10,12 @@ import inspect
 
 from strands import Agent
 from strands.hooks import HookOrder, MessageAddedEvent
+from strands.storage.search import keyword
 
 _CANCEL_TAKES_A_MESSAGE = "message" in inspect.signature(Agent.cancel).parameters  # 1.62 and later
+
+STOP_WORDS: frozenset[str] = getattr(keyword, "STOP_WORDS", frozenset())
+"""Words that Strands leaves out of a search; the first that are supported leave none out."""
 
 _CANCELLED = [{"text": "Cancelled by user"}]  # what 1.58 to 1.61 say instead
 

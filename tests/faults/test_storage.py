@@ -337,19 +337,35 @@ def storage_is_settled(sessions: Sessions) -> bool:
 # -- lost replies
 
 
-@pytest.mark.parametrize("data", [SMALL, NEW], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("old", "new", "command"),
+    [
+        (OLD, NEW, "findAndModify"),
+        (OLD, SMALL, "findAndModify"),
+        (SMALL, NEW, "findAndModify"),
+        (SMALL, SMALL[::-1], "update"),
+    ],
+    ids=["large-large", "large-small", "small-large", "small-small"],
+)
 @pytest.mark.parametrize("if_version", [None, 1])
 async def test_a_write_whose_reply_was_lost_counts_once(
-    sessions: Sessions, mongo_client: MongoClient[Document], make_storage: MakeStorage, data: bytes, if_version: Any
+    sessions: Sessions,
+    mongo_client: MongoClient[Document],
+    make_storage: MakeStorage,
+    old: bytes,
+    new: bytes,
+    command: str,
+    if_version: int | None,
 ) -> None:
     storage = make_storage(retryWrites=False)
-    await storage.write("key", OLD)
+    await storage.write("key", old)
 
-    with lost_replies(mongo_client, sessions, ["findAndModify"]):
-        await storage.write("key", data, if_version=if_version)
+    with sessions.recorder.counting() as commands, lost_replies(mongo_client, sessions, [command]):
+        await storage.write("key", new, if_version=if_version)
 
+    assert commands.names.count(command) == 2
     assert await storage.version("key") == 2
-    assert await storage.read("key") == data
+    assert await storage.read("key") == new
     with lost_replies(mongo_client, sessions, ["delete"]):
         await storage.delete("key")
     assert await storage.read("key") is None

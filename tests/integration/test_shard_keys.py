@@ -22,13 +22,22 @@ from mongodb_session_manager import (
     LeaseUnavailableError,
     index_specs,
 )
-from mongodb_session_manager.store.related import PAYLOADS, SEGMENTS, related_index_specs
+from mongodb_session_manager.storage.values import INLINE_BYTES
+from mongodb_session_manager.store.related import (
+    PAYLOADS,
+    SEGMENTS,
+    STORAGE,
+    STORAGE_CHUNKS,
+    related_index_specs,
+)
 from tests.fixtures.commands import Command
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
 from tests.support.agents import AGENT_ID, make_agent, streamed
 from tests.support.models import blocked, calls
 
-SHARD_KEYS = {COLLECTION: "_id", f"{COLLECTION}{SEGMENTS}": "session_id", f"{COLLECTION}{PAYLOADS}": "session_id"}
+SHARD_KEYS = {COLLECTION: "_id"} | {
+    f"{COLLECTION}{suffix}": "session_id" for suffix in (SEGMENTS, PAYLOADS, STORAGE, STORAGE_CHUNKS)
+}
 REDACTED = Message(role="user", content=[{"text": "[redacted]"}])
 PROMPT = "Tell me more. " * 1000
 
@@ -47,6 +56,8 @@ def addressed(command: Command) -> Iterator[Mapping[str, Any]]:
             yield from (update["q"] for update in document["updates"])
         case "delete":
             yield from (delete["q"] for delete in document["deletes"])
+        case "findAndModify":
+            yield document["query"]
         case "getMore":
             return  # Goes where its cursor is.
         case name:
@@ -142,6 +153,18 @@ async def records(manager: AsyncMongoDBSessionManager) -> None:
     await manager.check_session_exists()
     await manager.repair_session()
     await manager.repair_session(dry_run=False)
+    storage = manager.storage
+    for data in (b"small", bytes(INLINE_BYTES + 1), bytes(INLINE_BYTES + 2), b"small again"):
+        await storage.write("key", data)
+        await storage.read("key")
+    await storage.write("new", bytes(INLINE_BYTES + 1), if_version=0)
+    await storage.write("new", b"newer", if_version=1)
+    await storage.list("k")
+    await storage.search("small")
+    await storage.stat("key")
+    await storage.write("a/1", bytes(INLINE_BYTES + 1))
+    await storage.delete_prefix("a")
+    await storage.delete("key")
 
 
 async def turns(sessions: Sessions, manager: AsyncMongoDBSessionManager, renewal: Renewal) -> None:
@@ -207,6 +230,8 @@ async def commands(sessions: Sessions) -> list[Command]:
         *((name, COLLECTION) for name in ("find", "aggregate", "insert", "update", "delete")),
         *((name, f"{COLLECTION}{SEGMENTS}") for name in ("find", "aggregate", "update", "delete")),
         *((name, f"{COLLECTION}{PAYLOADS}") for name in ("find", "aggregate", "update", "delete")),
+        *((name, f"{COLLECTION}{STORAGE}") for name in ("find", "findAndModify", "insert", "update", "delete")),
+        *((name, f"{COLLECTION}{STORAGE_CHUNKS}") for name in ("find", "insert", "aggregate", "update", "delete")),
     }
     return sent
 
@@ -256,5 +281,6 @@ async def test_only_searching_through_all_sessions_reaches_all_shards(sessions: 
     assert found["segments"]
     assert found["payloads"]
     assert untargeted(listed) == [("find", COLLECTION), ("aggregate", COLLECTION)]
-    assert untargeted(swept) == [("find", segments), ("find", payloads)]
+    storage = [f"{COLLECTION}{suffix}" for suffix in (STORAGE, STORAGE_CHUNKS)]
+    assert untargeted(swept) == [("find", name) for name in (segments, payloads, *storage)]
     assert untargeted(deleted) == [("find", COLLECTION)]

@@ -16,6 +16,7 @@ from strands import Agent, tool
 from strands.multiagent import GraphBuilder, Swarm
 from strands.session import SnapshotSessionManager
 from strands.storage import LocalFileStorage, Storage
+from strands.types.content import ContentBlock
 from strands.types.exceptions import StorageError
 
 from mongodb_session_manager import MongoDBStorage, WrongLoopError
@@ -197,7 +198,8 @@ async def test_the_same_agents_end_with_the_snapshots_that_strands_own_storage_h
             agent.state.set("turns", len(agent.messages))
             await agent.invoke_async("Go on, ünd 日本語")
         other = an_agent(storage, "Hello.", agent_id="other")
-        await other.invoke_async([{"image": {"format": "png", "source": {"bytes": b"\x89PNG\0\xff"}}}])
+        image: ContentBlock = {"image": {"format": "png", "source": {"bytes": b"\x89PNG\0\xff"}}}
+        await other.invoke_async([image])
 
     kept = await everything_in(ours)
     assert kept == await everything_in(theirs)

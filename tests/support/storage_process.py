@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from multiprocessing.connection import Connection
+from typing import Any
 
 from mongodb_session_manager import MongoDBStorage
 from mongodb_session_manager.storage import chunks, values
@@ -41,7 +42,7 @@ def run(uri: str, database: str, key: str, work: str, kill_at: int, when: When, 
         async with MongoDBStorage(uri, database, STORAGE, ensure_indexes=False) as storage:
             if before is not None:
                 await storage.write(key, before)
-        options = {"event_listeners": [killer], "serverSelectionTimeoutMS": 5000}
+        options: dict[str, Any] = {"event_listeners": [killer], "serverSelectionTimeoutMS": 5000}
         async with MongoDBStorage(uri, database, STORAGE, ensure_indexes=False, **options) as storage:
             if after is None:
                 await storage.delete(key)

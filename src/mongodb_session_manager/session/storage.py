@@ -8,7 +8,6 @@ from ..storage import MongoDBStorage
 from ..storage.owner import Expiry, Scope
 from ..storage.values import SESSION_SUFFIX
 from ..store.executor import UpdateExecutor
-from ..store.related import RelatedDocuments
 from ..store.updates import Document
 from .lifetime import SessionLifetime
 
@@ -24,7 +23,6 @@ class SessionOwner:
         """Own values on behalf of a session, which need not be open yet; no I/O."""
         self._lifetime = lifetime
         self._executor = executor
-        self._related = RelatedDocuments(lifetime.store)
         self._brought_up_to_date: str | None = None
 
     async def _incarnation(self) -> str:
@@ -57,7 +55,7 @@ class SessionOwner:
         head = await self._executor.head(session_id)
         if head.incarnation != incarnation:
             raise SessionNotFoundError(session_id)
-        expires_at = self._related.expiry(head.ttl_s)
+        expires_at = self._executor.related.expiry(head.ttl_s)
         if not head.has_related or (expires_at is not None and head.related_expire_at is None):
             update: Document = {"$set": {paths.HAS_RELATED: True}}
             if expires_at is not None:

@@ -9,13 +9,12 @@ from strands.storage.search import keyword
 from strands.storage.storage import _NAMESPACED, StorageSearchResult
 from strands.types.exceptions import StorageError
 
+from .._strands import STOP_WORDS
+
 __all__ = ["NAMESPACED", "STOP_WORDS", "Storage", "StorageError", "StorageSearchResult", "is_namespaced", "tokenize"]
 
 NAMESPACED: object = _NAMESPACED
 """Strands' mark on a view that its subsystems are not to put their own prefix before."""
-
-STOP_WORDS: frozenset[str] = getattr(keyword, "STOP_WORDS", frozenset())
-"""Words of a query that count for nothing; Strands 1.58 has none."""
 
 tokenize = keyword.tokenize
 

@@ -142,10 +142,12 @@ class Values:
             "$push": {"writes": {"$each": [token], "$slice": -_TOKEN_RING}},
             "$setOnInsert": {**scope.marks, "created_at": head["updated_at"]},
         }
-        fields = {"generation": 1}
+        upsert = if_version is None
+        if "generation" not in head and await self._swap_small(query, update, upsert=upsert):
+            return None
         while True:
             try:
-                before = await self.heads.find_one_and_update(query, update, fields, upsert=if_version is None)
+                before = await self.heads.find_one_and_update(query, update, {"generation": 1}, upsert=upsert)
             except DuplicateKeyError:
                 # This very write, sent before, or another first one at the same moment.
                 if await self._refused(scope, key, token, if_version):
@@ -154,6 +156,17 @@ class Values:
             if before is None and if_version is not None:
                 await self._refused(scope, key, token, if_version)
             return None if before is None else before.get("generation")
+
+    async def _swap_small(self, query: Document, update: Document, *, upsert: bool) -> bool:
+        """Put a small value in the place of none or of another small one; False when that is not what is there.
+
+        With a plain update: for one that returns what it replaced, the server keeps a copy of that.
+        """
+        try:
+            result = await self.heads.update_one({**query, "generation": {"$exists": False}}, update, upsert=upsert)
+        except DuplicateKeyError:
+            return False
+        return bool(result.matched_count or result.upserted_id is not None)
 
     async def _refused(self, scope: Scope, key: str, token: str, if_version: int | None) -> bool:
         """Tell whether a write that was refused is stored already.
