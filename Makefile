@@ -19,7 +19,7 @@ WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
-	bench-hooks bench-viewer bench-peers bench-import dist clean
+	bench-hooks bench-viewer bench-peers bench-import bench-storage dist clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-viewer: $(RUNTIME) ## the Session Viewer over 100,000 sessions
 
 bench-import: $(STAMP) ## what importing the package takes, beside Strands and Motor
 	$(BIN)/python benchmarks/imports.py $(ARGS)
+
+bench-storage: $(STAMP) ## snapshots beside the message log, and values of a storage by size
+	$(BIN)/python benchmarks/storage.py $(ARGS)
 
 bench-peers: $(PEERS) ## the same agents on other session managers
 	PYTHONPATH=benchmarks $(BIN)/python -m peers $(ARGS)
