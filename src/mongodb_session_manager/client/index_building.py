@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
 
 FINISH_WAIT_S = 2.0
-"""How long the end of whoever has the client waits for indexes that are being made, in seconds."""
+"""How long the end of a client's holder waits for indexes that are being made, in seconds."""
 
 UNAUTHORIZED = 13
 EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict

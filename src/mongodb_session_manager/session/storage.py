@@ -27,7 +27,7 @@ class SessionOwner:
 
     async def _incarnation(self) -> str:
         incarnation = self._lifetime.session.head.incarnation or self._brought_up_to_date
-        if incarnation is None:  # A document of an older tool, which nobody had written to when it was opened.
+        if incarnation is None:  # The session was opened on a document of an older tool.
             head = await self._executor.head(self._lifetime.session_id)
             incarnation = self._brought_up_to_date = head.incarnation
             assert incarnation is not None

@@ -15,7 +15,7 @@ def moment(older_than: datetime | timedelta) -> datetime:
     if isinstance(older_than, timedelta):
         return datetime.now(UTC) - older_than
     if not isinstance(older_than, datetime):
-        raise TypeError(f"older_than must be a datetime or a timedelta, not {type(older_than).__name__}")
+        raise TypeError(f"invalid older_than: it must be a datetime or a timedelta, not {type(older_than).__name__}")
     if older_than.tzinfo is None:
         raise ValueError("invalid older_than: a date must have a time zone, such as datetime.now(UTC)")
     return older_than
@@ -31,7 +31,7 @@ def seconds(ttl: timedelta | float | None) -> float | None:
     if ttl is None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, timedelta | int | float):
-        raise TypeError(f"ttl must be a timedelta or a number of seconds, not {type(ttl).__name__}")
+        raise TypeError(f"invalid ttl: it must be a timedelta or a number of seconds, not {type(ttl).__name__}")
     found = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
     if not 0 < found < float("inf"):
         raise ValueError(f"invalid ttl: it must be more than 0 seconds, got {ttl!r}")

@@ -27,7 +27,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Expiry:
-    """When a value that is written now expires. Its chunks never go before its head, which nobody finds without."""
+    """When a value that is written now expires. Its chunks never go before its head."""
 
     head: datetime | None = None
     chunks: datetime | None = None
@@ -38,7 +38,7 @@ class Expiry:
 
 
 class Owner(Protocol):
-    """Whom values belong to."""
+    """What values belong to."""
 
     async def scope(self) -> Scope:
         """Return where the values are.
@@ -59,7 +59,7 @@ class Owner(Protocol):
 
 
 class Unowned:
-    """Values that belong to nobody else, in collections of their own."""
+    """Values that belong to no session, in collections of their own."""
 
     def __init__(self, ttl_s: float | None) -> None:
         """Let each value expire `ttl_s` seconds after it was written; None keeps them."""

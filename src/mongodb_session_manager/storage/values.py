@@ -200,7 +200,7 @@ class Values:
             await chunks.restore(scope.prefix + key, data, expiry)
             if await self._names(scope, key, token):
                 return
-        # Overwritten or deleted meanwhile, by somebody who may not have met all of them.
+        # Overwritten or deleted meanwhile, by a process that may not have met all of them.
         await chunks.delete()
 
     async def _names(self, scope: Scope, key: str, token: str) -> bool:
@@ -291,7 +291,7 @@ class Values:
         while (head := await self._head(scope, key, {"generation": 1})) is not None:
             generation = head.get("generation")
             gone = (await self.heads.delete_one({**identity, "generation": generation})).deleted_count
-            # Whoever removed the head: nothing else can name its chunks.
+            # With the head gone, by this call or another, nothing else can name its chunks.
             if generation is not None and not await self._names(scope, key, generation):
                 await self._generation(scope, generation).delete()
                 gone = 1
