@@ -196,3 +196,25 @@ async def test_a_phone_shows_one_thing_at_a_time(open_page: OpenPage, samples: s
         assert await sideways(page) == 0, name
     await page.get_by_role("button", name="Back to the list").tap()
     await expect(page.locator("#results")).to_be_visible()
+
+
+async def test_fields_that_could_not_be_read_are_not_shown_as_none(page: Page, samples: str, watch: Watch) -> None:
+    watch.allow("status of 500.*metadata-fields")
+    await page.route("**/api/v1/metadata-fields", lambda route: route.fulfill(status=500, body="{}"))
+    await page.goto(samples)
+
+    await expect(page.get_by_text("The fields to filter by could not be read")).to_be_visible()
+    await expect(page.get_by_text("No metadata field has an index yet")).to_be_hidden()
+    await expect(page.locator("a.result")).to_have_count(20)
+
+
+async def test_an_integer_beyond_53_bits_is_sent_as_it_was_typed(page: Page, samples: str) -> None:
+    await page.goto(samples)
+    number = {"fields": [{"field": "order", "type": "number", "values": None}]}
+    await page.route("**/api/v1/metadata-fields", lambda route: route.fulfill(json=number))
+    await page.reload()
+
+    await page.get_by_label("Add a filter").select_option("order")
+    await page.get_by_label("order", exact=True).first.fill("1983516295378495150")
+
+    await page.wait_for_url(lambda url: "1983516295378495150" in url)

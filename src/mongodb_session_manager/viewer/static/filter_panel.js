@@ -28,6 +28,7 @@ export class FilterPanel {
     this.root = root;
     this.onChange = onChange;
     this.fields = [];
+    this.fieldsState = "asked";
     this.filters = new Map();
     this.seen = new Set();
     this.changed = debounce(() => this.#emit(), TYPING_MS);
@@ -37,6 +38,13 @@ export class FilterPanel {
   /** @param {{field: string, type: string, values: unknown[]|null}[]} fields */
   setFields(fields) {
     this.fields = fields;
+    this.fieldsState = "known";
+    this.#renderFilters();
+  }
+
+  /** Say that the fields could not be read, which is not to say that there are none. */
+  setFieldsUnread() {
+    if (this.fieldsState !== "known") this.fieldsState = "unread";
     this.#renderFilters();
   }
 
@@ -167,7 +175,7 @@ export class FilterPanel {
     const free = this.fields.filter(({ field }) => !this.filters.has(field));
     fill(
       this.adder,
-      el("option", { value: "", text: free.length ? "Add a filter…" : "No further field" }),
+      el("option", { value: "", text: free.length || this.fieldsState !== "known" ? "Add a filter…" : "No further field" }),
       free.map(({ field }) => el("option", { value: field, text: field })),
     );
     this.adder.disabled = free.length === 0;
@@ -179,6 +187,11 @@ export class FilterPanel {
     const without = [...this.seen].filter((name) => !this.knows(name)).sort();
     const named = without.slice(0, 4).join(", ") + (without.length > 4 ? ", …" : "");
     const advice = "Name fields in metadata_fields of a manager or factory, and they get one.";
+    if (this.fieldsState !== "known") {
+      this.hint.hidden = this.fieldsState === "asked";
+      this.hint.textContent = "The fields to filter by could not be read. They are asked for again when the server recovers.";
+      return;
+    }
     this.hint.hidden = this.fields.length > 0 && without.length === 0;
     this.hint.textContent = this.fields.length === 0 ? `No metadata field has an index yet. ${advice}` : `Without an index, not to be filtered by: ${named}. ${advice}`;
   }

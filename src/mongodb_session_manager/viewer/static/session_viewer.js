@@ -121,6 +121,7 @@ export class SessionViewer {
     } catch {
       // The search beside it says what is wrong; the fields are asked for again when the server recovers.
       this.fieldsMissing = true;
+      this.filters.setFieldsUnread();
     }
   }
 
