@@ -47,7 +47,7 @@ LONG_MESSAGES = 5_000
 PAGE = 20
 DEEP = 500
 TEXTS = ("E27 bulb of 61 W", "shade never")
-"""What nobody said; of the second one its beginning is everywhere."""
+"""What is in no session; of the second one its beginning is everywhere."""
 
 _BATCH = 1_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
