@@ -16,6 +16,7 @@ from ..store.loaded import StoredSession
 from ..store.segments import MissingSegmentsError, Segments
 from ..store.store import SessionStore
 from ..store.updates import Document
+from .projections import HEAD, slice_of
 
 ListKind = Literal["message", "feedback", "guardrail", "error"]
 
@@ -25,22 +26,6 @@ DATE_FIELDS: Mapping[ListKind, str] = {
     "guardrail": "timestamp",
     "error": "timestamp",
 }
-
-_AGENT_DATA = ("agent_id", "model", "system_prompt", "prompt_metadata", "state", "created_at", "updated_at")
-_AGENT_FIELDS = ("archived_count", "archive", "redactions", "usage", "created_at", "updated_at", "next_message_id")
-_SESSION_FIELDS = (
-    "application_name",
-    "created_at",
-    "updated_at",
-    "expires_at",
-    "metadata",
-    "incarnation",
-    "feedbacks_sealed",
-    "guardrail_events_sealed",
-    "title",
-    "errors",
-)
-_LARGEST_SLICE = 2**31 - 1
 
 
 class ListMovedError(Exception):
@@ -115,7 +100,7 @@ class SessionReader:
         Raises:
             SessionNotFoundError: No such session.
         """
-        found = await self._project(session_id, _HEAD)
+        found = await self._project(session_id, HEAD)
         if found.get("is_current") and not found.get("is_odd"):
             return _current_head(session_id, found)
         document = await self._store.find_one({"_id": session_id})
@@ -221,7 +206,7 @@ class SessionReader:
         for index, entry in enumerate(lists):
             start, stop = (max(position - entry.archive.count, 0) for position in ranges[entry.key])
             names = None if fields is None else fields[entry.kind]
-            projection[f"items{index}"] = _slice(entry.entry.path, start, stop - start, names)
+            projection[f"items{index}"] = slice_of(entry.entry.path, start, stop - start, names)
             projection[f"sealed{index}"] = f"${entry.entry.archive}.archived_count"
             projection[f"archive{index}"] = f"${entry.entry.archive}.archive.id"
         if not lists:
@@ -241,74 +226,6 @@ class SessionReader:
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]
-
-
-def _is(path: str, *kinds: str) -> Document:
-    return {"$in": [{"$type": path}, list(kinds)]}
-
-
-def _array(path: str) -> Document:
-    return {"$cond": [{"$isArray": path}, path, []]}
-
-
-def _slice(path: str, start: int, length: int, names: Sequence[str] | None) -> Document:
-    if length <= 0 or start > _LARGEST_SLICE:
-        return {"$literal": []}
-    part: Document = {"$slice": [_array(f"${path}"), start, min(length, _LARGEST_SLICE)]}
-    if names is None:
-        return part
-    # One that is no document has no such fields, and stays in its place.
-    return {"$map": {"input": part, "as": "item", "in": {name: f"$$item.{name}" for name in names}}}
-
-
-_AGENTS = {"$cond": [_is("$agents", "object"), {"$objectToArray": "$agents"}, []]}
-_HEAD: Document = {
-    **dict.fromkeys(_SESSION_FIELDS, 1),
-    "is_current": _is("$schema_version", "int", "long", "double"),
-    "is_odd": {
-        "$or": [
-            {"$not": [_is("$agents", "object", "missing")]},
-            {"$not": [_is("$feedbacks", "array", "missing")]},
-            {"$not": [_is("$guardrail_events", "array", "missing")]},
-            {
-                "$anyElementTrue": {
-                    "$map": {
-                        "input": _AGENTS,
-                        "as": "agent",
-                        "in": {
-                            "$or": [
-                                {"$not": [_is("$$agent.v", "object")]},
-                                {"$not": [_is("$$agent.v.agent_data", "object")]},
-                                {"$not": [_is("$$agent.v.messages", "array", "missing")]},
-                                {"$not": [_is("$$agent.v.archived_count", "int", "long", "missing", "null")]},
-                                {"$not": [_is("$$agent.v.archive", "object", "missing", "null")]},
-                                # What no path can address.
-                                {"$regexMatch": {"input": "$$agent.k", "regex": r"[.$]|^$"}},
-                            ]
-                        },
-                    }
-                }
-            },
-        ]
-    },
-    "summary": {"errors": "$summary.errors"},
-    "feedbacks": {"$size": _array("$feedbacks")},
-    "guardrail_events": {"$size": _array("$guardrail_events")},
-    "agents": {
-        "$map": {
-            "input": _AGENTS,
-            "as": "agent",
-            "in": {
-                "k": "$$agent.k",
-                "count": {"$size": _array("$$agent.v.messages")},
-                "v": {
-                    **{name: f"$$agent.v.{name}" for name in _AGENT_FIELDS},
-                    "agent_data": {name: f"$$agent.v.agent_data.{name}" for name in _AGENT_DATA},
-                },
-            },
-        }
-    },
-}
 
 
 def _current_head(session_id: str, found: Document) -> StoredHead:

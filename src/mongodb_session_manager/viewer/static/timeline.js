@@ -110,10 +110,7 @@ export class Timeline {
     const following = this.following || this.#atEnd();
     this.announcer.textContent = `${plural(fresh.length, "new item")} in the conversation`;
     if (this.atLiveEnd) this.#add(fresh, this.items.length);
-    if (this.atLiveEnd && following) {
-      this.#toEnd();
-      return;
-    }
+    if (this.atLiveEnd && following) return this.#toEnd();
     this.unseen += fresh.length;
     this.pill.hidden = false;
     fill(this.pill, icon("arrowDown"), plural(this.unseen, "new item"));
