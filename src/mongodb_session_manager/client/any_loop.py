@@ -44,7 +44,7 @@ class Workers:
         size = pool.max_pool_size
         self._size = int(size) if size and size < UNLIMITED_WORKERS else UNLIMITED_WORKERS
         self._queue_timeout_s = pool.wait_queue_timeout
-        # Weakly: whoever borrows a client keeps its workers for as long as the client lives.
+        # Weakly: the workers of a borrowed client are kept for as long as the client lives.
         self._client = weakref.ref(client)
         self._reset()
         _all_workers.add(self)
