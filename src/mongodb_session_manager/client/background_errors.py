@@ -10,7 +10,7 @@ from ..advice import AUTHENTICATION_CODES
 
 
 class _InOneLine(logging.Filter):
-    """Shortens records about a server that is away or a user that is refused; the operation that waits has that error, too."""
+    """Shortens records about a server that is away or a user that is refused: operations raise that error, too."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
