@@ -82,6 +82,23 @@ def _make(command: str) -> list[str]:
     return command.removeprefix("make ").split() if command.startswith("make ") else []
 
 
+def test_the_tree_in_contributing_names_every_room_and_no_other() -> None:
+    package = ROOT / "src" / "mongodb_session_manager"
+    tree = (ROOT / "CONTRIBUTING.md").read_text().partition("src/mongodb_session_manager/\n")[2].partition("```")[0]
+    named = set(re.findall(r"\b(\w+(?:/|\.py))(?![\w<])", tree)) - {
+        "tests/",
+        "examples/",
+        "benchmarks/",
+        "docs/",
+        "ci/",
+    }
+
+    there = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    there |= {path.name for path in package.glob("*.py")} - {"_version.py"}
+
+    assert named == there
+
+
 def test_every_dependency_has_a_lowest_version_to_test() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

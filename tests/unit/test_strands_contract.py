@@ -16,10 +16,15 @@ import pytest
 import strands
 from strands.hooks import BaseHookEvent, HookEvent, HookRegistry
 from strands.session import RepositorySessionManager, SessionManager, SessionRepository, SnapshotSessionManager
-from strands.storage import InMemoryStorage
+from strands.storage import InMemoryStorage, Storage
 
 import mongodb_session_manager
-from mongodb_session_manager import AsyncMongoDBSessionManager, MongoDBSessionManager, MongoDBSessionRepository
+from mongodb_session_manager import (
+    AsyncMongoDBSessionManager,
+    MongoDBSessionManager,
+    MongoDBSessionRepository,
+    MongoDBStorage,
+)
 
 IGNORED = {
     "AfterToolCallEvent": "the results become a message, which has its own event",
@@ -44,6 +49,7 @@ CONTRACTS = [
     (RepositorySessionManager, AsyncMongoDBSessionManager),
     (RepositorySessionManager, MongoDBSessionManager),
     (SessionRepository, MongoDBSessionRepository),
+    (Storage, MongoDBStorage),
 ]
 
 
