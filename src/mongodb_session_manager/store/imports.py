@@ -1,0 +1,151 @@
+"""Stores a session that comes from elsewhere: readable at once or not at all, in bounded memory whatever its length.
+
+As with a fork, segments and payloads are stored first, under an incarnation that no session has yet; the document is
+inserted last. A crash before that leaves what `OrphanSweep` removes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from ..schema.archives import Archive, SealedList, segments_of
+from ..schema.messages import now
+from ..schema.sessions import new_token
+from ..schema.values import encoded_size
+from . import history
+from .batches import Document
+from .children import PAYLOADS, SEGMENTS, Children
+from .history import History
+from .payloads import PayloadStore
+from .store import SessionStore
+
+_SEGMENT_BYTES = 64 * 1024
+"""Bytes of messages in one segment, about what a conversation of today seals at a time."""
+
+_LARGEST_IN_TAIL = 1024 * 1024
+
+
+class SessionImport:
+    """One session on its way into the database; its agents one after the other, messages oldest first.
+
+    Attributes:
+        incarnation: Tells it from other sessions of its id.
+    """
+
+    def __init__(
+        self, store: SessionStore, segments: History, payloads: PayloadStore, session_id: str, *, agents: int
+    ) -> None:
+        """Prepare an import; no I/O.
+
+        Args:
+            store: The sessions.
+            segments: Their segments.
+            payloads: Their payloads.
+            session_id: The session's id.
+            agents: How many agents share its document.
+        """
+        self.incarnation = secrets.token_hex(8)
+        self._store = store
+        self._segments = segments.segments
+        self._payloads = payloads
+        self._children = Children(store)
+        self._id = session_id
+        self._share = history.TAIL_BYTES // max(agents, 1)
+        self._has = {SEGMENTS: False, PAYLOADS: False}
+        self._live_bytes = 0
+        self._begin("", None)
+
+    def _begin(self, key: str, archive_id: str | None) -> None:
+        self._entry, self._archive_id = SealedList.of_agent(key), archive_id
+        self._items: list[Document] = []
+        self._sizes: list[int] = []
+        self._archived, self._token = 0, ""
+
+    def begin_agent(self, key: str, archive_id: str) -> None:
+        """Begin with the messages of an agent: its field under `agents`, and the id of its archive."""
+        self._begin(key, archive_id)
+
+    async def add_payloads(self, payloads: Mapping[str, bytes]) -> None:
+        """Store large bytes by name; before what refers to them is added."""
+        if payloads:
+            await self._payloads.ensure(self._id, self.incarnation, payloads)
+            self._has[PAYLOADS] = True
+
+    async def add_message(self, message: Document) -> None:
+        """Add the next message of the agent in its stored form, number included."""
+        size = encoded_size(message)
+        self._items.append(message)
+        self._sizes.append(size)
+        while sum(self._sizes) > self._share + _SEGMENT_BYTES:
+            await self._seal()
+
+    async def end_agent(self) -> Document:
+        """Return what the agent's part of the document holds of its messages: the tail, and what is sealed."""
+        if self._items and sum(self._sizes) > self._share and max(self._sizes) > _LARGEST_IN_TAIL:
+            await self._seal(keep_newest=self._sizes[-1] <= _LARGEST_IN_TAIL)
+        self._live_bytes += sum(self._sizes)
+        archive: Document = {"id": self._archive_id}
+        if not self._archived:
+            return {"messages": self._items, "archive": archive}
+        return {
+            "messages": self._items,
+            "archived_count": self._archived,
+            "archive": {**archive, "token": self._token},
+        }
+
+    async def _seal(self, *, keep_newest: bool = True) -> None:
+        """Move the oldest messages into a segment, until only the tail is left or the segment is full."""
+        taken, size, rest = 0, 0, sum(self._sizes)
+        stop = len(self._items) - keep_newest
+        while taken < stop and rest > self._share and (not taken or size + self._sizes[taken] <= history.SEGMENT_BYTES):
+            size += self._sizes[taken]
+            rest -= self._sizes[taken]
+            taken += 1
+        taken = taken or 1
+        items, self._items, self._sizes = self._items[:taken], self._items[taken:], self._sizes[taken:]
+        self._token = new_token()
+        segment: Document = {
+            **segments_of(self._id, self.incarnation, self._entry, Archive(id=self._archive_id)),
+            "start": self._archived,
+            "end": self._archived + taken,
+            "token": self._token,
+            "committed": True,
+            "redactions": 0,
+            "created_at": now(),
+            "items": items,
+            "first_id": items[0]["message_id"],
+            "last_id": items[-1]["message_id"],
+        }
+        session_id = segment.pop("session_id")
+        place = f"{session_id}/{self.incarnation}/{self._entry.path}/{self._archived}/{self._token}"
+        identity = {"_id": place, "session_id": session_id}
+        await self._store.retrying(
+            lambda: self._segments.update_one(identity, {"$setOnInsert": segment}, upsert=True), session_id
+        )
+        self._archived += taken
+        self._has[SEGMENTS] = True
+
+    async def insert(self, document: Mapping[str, Any]) -> bool:
+        """Insert the session's document, to which what belongs to the import is added; False when there is one."""
+        stored: Document = {**document, "incarnation": self.incarnation}
+        stored["live_bytes"] = self._live_bytes + encoded_size(
+            [stored.get("feedbacks") or [], stored.get("guardrail_events") or []]
+        )
+        if any(self._has.values()):
+            stored["has_children"] = True
+        if self._has[PAYLOADS]:
+            stored["has_payloads"] = True
+        return await self._store.insert(stored)
+
+    async def discard(self) -> None:
+        """Remove the segments and payloads of a session that was not inserted, or is deleted again."""
+        query = {"session_id": self._id, "incarnation": self.incarnation}
+        for suffix, there in self._has.items():
+            if there:
+                collection = self._children.collection(suffix)
+                await self._store.retrying(
+                    lambda collection=collection: collection.delete_many(query),  # type: ignore[misc]
+                    self._id,
+                )
