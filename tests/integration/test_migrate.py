@@ -34,6 +34,7 @@ from tests.contract.drivers import Driver, mock
 from tests.fixtures.aws import Moto
 from tests.fixtures.sessions import COLLECTION, Sessions
 from tests.support.agents import make_agent
+from tests.support.invariants import check_stored
 from tests.support.migration_sources import (
     AGENT,
     COUNT,
@@ -47,7 +48,6 @@ from tests.support.migration_sources import (
     write_snapshots,
 )
 from tests.support.models import ScriptedModel, texts
-from tests.support.segments import check_stored
 
 KINDS = ["file", "snapshots", "documents", "messages", "s3"]
 

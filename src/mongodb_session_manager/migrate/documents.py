@@ -10,8 +10,8 @@ from ..client import ClientHandle, Collection
 from ..errors import CorruptMessageError
 from ..schema.agents import STATE_FIELDS, find_agents
 from ..schema.messages import now, read_date
+from ..schema.migrate import upgrade
 from ..schema.payloads import offload_state
-from ..schema.sessions import upgrade
 from .records import (
     Document,
     Problem,

@@ -243,7 +243,7 @@ class _Migration:
     async def _store_session(self, session: SourceSession, reading: _Reading) -> bool:
         target = self._target
         made = SessionImport(
-            self._store, target._history, target._payloads, session.session_id, agents=len(session.agents)
+            self._store, target._segments, target._payloads, session.session_id, agents=len(session.agents)
         )
         try:
             agents = await reading.run(made)

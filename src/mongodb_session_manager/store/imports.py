@@ -14,12 +14,13 @@ from ..schema.archives import Archive, SealedList, segments_of
 from ..schema.messages import now
 from ..schema.sessions import new_token
 from ..schema.values import encoded_size
-from . import history
-from .batches import Document
-from .children import PAYLOADS, SEGMENTS, Children
-from .history import History
+from . import segments as sealing
+from .head import SessionHead
 from .payloads import PayloadStore
+from .related import PAYLOADS, SEGMENTS, RelatedDocuments
+from .segments import Segments
 from .store import SessionStore
+from .updates import Document
 
 _SEGMENT_BYTES = 64 * 1024
 """Bytes of messages in one segment, about what a conversation of today seals at a time."""
@@ -35,7 +36,7 @@ class SessionImport:
     """
 
     def __init__(
-        self, store: SessionStore, segments: History, payloads: PayloadStore, session_id: str, *, agents: int
+        self, store: SessionStore, segments: Segments, payloads: PayloadStore, session_id: str, *, agents: int
     ) -> None:
         """Prepare an import; no I/O.
 
@@ -50,9 +51,9 @@ class SessionImport:
         self._store = store
         self._segments = segments.segments
         self._payloads = payloads
-        self._children = Children(store)
+        self._children = RelatedDocuments(store)
         self._id = session_id
-        self._share = history.TAIL_BYTES // max(agents, 1)
+        self._share = sealing.TAIL_BYTES // max(agents, 1)
         self._has = {SEGMENTS: False, PAYLOADS: False}
         self._live_bytes = 0
         self._begin("", None)
@@ -70,7 +71,7 @@ class SessionImport:
     async def add_payloads(self, payloads: Mapping[str, bytes]) -> None:
         """Store large bytes by name; before what refers to them is added."""
         if payloads:
-            await self._payloads.ensure(self._id, self.incarnation, payloads)
+            await self._payloads.ensure(SessionHead(self._id, incarnation=self.incarnation), payloads)
             self._has[PAYLOADS] = True
 
     async def add_message(self, message: Document) -> None:
@@ -99,7 +100,7 @@ class SessionImport:
         """Move the oldest messages into a segment, until only the tail is left or the segment is full."""
         taken, size, rest = 0, 0, sum(self._sizes)
         stop = len(self._items) - keep_newest
-        while taken < stop and rest > self._share and (not taken or size + self._sizes[taken] <= history.SEGMENT_BYTES):
+        while taken < stop and rest > self._share and (not taken or size + self._sizes[taken] <= sealing.SEGMENT_BYTES):
             size += self._sizes[taken]
             rest -= self._sizes[taken]
             taken += 1
@@ -121,9 +122,7 @@ class SessionImport:
         session_id = segment.pop("session_id")
         place = f"{session_id}/{self.incarnation}/{self._entry.path}/{self._archived}/{self._token}"
         identity = {"_id": place, "session_id": session_id}
-        await self._store.retrying(
-            lambda: self._segments.update_one(identity, {"$setOnInsert": segment}, upsert=True), session_id
-        )
+        await self._segments.update_one(identity, {"$setOnInsert": segment}, upsert=True)
         self._archived += taken
         self._has[SEGMENTS] = True
 
@@ -144,8 +143,4 @@ class SessionImport:
         query = {"session_id": self._id, "incarnation": self.incarnation}
         for suffix, there in self._has.items():
             if there:
-                collection = self._children.collection(suffix)
-                await self._store.retrying(
-                    lambda collection=collection: collection.delete_many(query),  # type: ignore[misc]
-                    self._id,
-                )
+                await self._children.collection(suffix).delete_many(query)
