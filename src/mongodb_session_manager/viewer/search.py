@@ -111,6 +111,9 @@ class SearchRequest:
             # True of every session: with a condition on the index's first field, ids are compared in the index, else
             # in documents, each of which would be read.
             query[self.order.field] = {"$gte": MinKey()}
+        if self.looks_into_summaries and not older:
+            # Likewise for counting: the indexes of what is counted begin with the date.
+            query.setdefault("created_at", {"$gte": MinKey()})
         more = []
         if self.rating is not None:
             more.append(rated(self.rating, older=older))
