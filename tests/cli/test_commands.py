@@ -23,7 +23,21 @@ PROGRAM = [sys.executable, "-m", "mongodb_session_manager"]
 GROUPS = [[], ["sessions"]]
 COMMANDS = [
     *(["sessions", name] for name in ("list", "show", "tail", "export", "delete", "fork")),
-    *([name] for name in ("stats", "indexes", "repair", "sweep", "shard", "doctor", "demo", "viewer", "playground")),
+    *(
+        [name]
+        for name in (
+            "stats",
+            "indexes",
+            "repair",
+            "sweep",
+            "shard",
+            "migrate",
+            "doctor",
+            "demo",
+            "viewer",
+            "playground",
+        )
+    ),
 ]
 READING = [["sessions", "list"], ["stats"], ["indexes"], ["repair", "--all"], ["sweep"], ["doctor"]]
 

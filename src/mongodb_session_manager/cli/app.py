@@ -18,6 +18,7 @@ from ..flags import COMMAND
 from .commands import PROGRAM
 from .demo import add_demo
 from .doctor import add_doctor
+from .moving import add_migrate
 from .programs import add_programs
 from .sessions import sessions_app
 from .upkeep import add_upkeep
@@ -51,6 +52,7 @@ def create() -> typer.Typer:
 
     app.add_typer(sessions_app(), name="sessions", rich_help_panel="Sessions")
     add_upkeep(app)
+    add_migrate(app)
     add_doctor(app)
     add_programs(app)
     add_demo(app)

@@ -1,0 +1,71 @@
+"""`migrate`, from a folder and from a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands import Agent
+from strands.session import FileSessionManager
+
+from mongodb_session_manager.offline import OfflineModel
+from tests.cli.conftest import Run
+from tests.fixtures.sessions import Sessions
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two sessions of Strands' own session manager."""
+    place = tmp_path / "files"
+    place.mkdir()
+    for session_id in ("s-1", "s-2"):
+        manager = FileSessionManager(session_id=session_id, storage_dir=str(place))
+        agent = Agent(model=OfflineModel(), agent_id="support", session_manager=manager, callback_handler=None)
+        agent("My name is Ada.")
+    return place
+
+
+def test_it_says_what_it_would_take_asks_and_takes_it_once(run: Run, sessions: Sessions, folder: Path) -> None:
+    looked = run("migrate", "file", str(folder), "--dry-run", "--json")
+    unasked = run("migrate", "file", str(folder))
+    assert sessions.raw.count_documents({}) == 0
+    taken = run("migrate", "file", str(folder), "--yes", "--json")
+    again = run("migrate", "file", str(folder), "--yes", "--json")
+
+    assert (looked.code, unasked.code, taken.code, again.code) == (0, 2, 0, 0)
+    assert (looked.json["dry_run"], looked.json["migrated"], looked.json["messages"]) == (True, 2, 4)
+    assert (taken.json["dry_run"], taken.json["migrated"], taken.json["complete"]) == (False, 2, True)
+    assert (again.json["migrated"], again.json["present"]) == (0, 2)
+    assert sessions.texts("support", "s-2")[0] == "My name is Ada."
+
+
+def test_what_cannot_be_read_is_told_and_ends_with_1(run: Run, sessions: Sessions, folder: Path) -> None:
+    [message] = folder.glob("session_s-1/agents/agent_support/messages/message_0.json")
+    message.write_text("{")
+
+    ended = run("migrate", "file", str(folder), "--yes", terminal=80)
+
+    assert ended.code == 1
+    assert "s-1" in ended.plain
+    assert sessions.texts("support", "s-2")[0] == "My name is Ada."
+
+
+def test_a_collection_of_older_documents(run: Run, sessions: Sessions) -> None:
+    message: dict[str, Any] = {"role": "user", "content": [{"text": "old"}]}
+    agent = {"agent_data": {"agent_id": "support", "state": {}}, "messages": [{"message": message, "message_id": 0}]}
+    database = sessions.raw.database
+    database["older"].insert_one({"_id": "s-1", "session_id": "s-1", "agents": {"support": agent}})
+
+    taken = run("migrate", "documents", f"{sessions.database_name}.older", "--yes", "--json")
+
+    assert taken.json["migrated"] == 1
+    assert sessions.texts("support", "s-1") == ["old"]
+
+
+@pytest.mark.parametrize(("kind", "place"), [("file", "/no/such/folder"), ("documents", "nodot"), ("other", "x")])
+def test_a_place_that_cannot_be_is_told(run: Run, kind: str, place: str) -> None:
+    ended = run("migrate", kind, place)
+
+    assert ended.code in (1, 2)
+    assert "Traceback" not in ended.err
