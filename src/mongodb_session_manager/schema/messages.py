@@ -142,27 +142,27 @@ def original_message(document: Mapping[str, Any]) -> Message:
     return decode_message({key: value for key, value in document.items() if key != "window_content"})
 
 
-def session_message(document: Mapping[str, Any], *, original: bool = False) -> SessionMessage:
+def session_message(document: Mapping[str, Any], *, original: bool = False, dated: bool = True) -> SessionMessage:
     """Return Strands' record of a stored message; built directly, since `SessionMessage.from_dict` is slow.
 
     Args:
         document: The message in today's form.
         original: As it was said, with the redaction as it was stored; else as the agent's window holds it.
+        dated: With its dates, which restoring an agent does not look at.
     """
     redact = document.get("redact_message")
     if redact is not None and not original:
         # The window may have changed since: a result truncated, the message pinned.
         shown = {key: document[key] for key in ("tracking_id", "metadata", "window_content") if key in document}
         redact = {**redact, **shown}
+    message = original_message(document) if original else decode_message(document)
+    redacted = None if redact is None else decode_message(redact)
+    if not dated:
+        return SessionMessage(message, document["message_id"], redacted, "", "")
     created, updated = document.get("created_at"), document.get("updated_at")
     created_at = iso_date(created)
-    return SessionMessage(
-        message=original_message(document) if original else decode_message(document),
-        message_id=document["message_id"],
-        redact_message=None if redact is None else decode_message(redact),
-        created_at=created_at,
-        updated_at=created_at if created == updated else iso_date(updated),
-    )
+    updated_at = created_at if created == updated else iso_date(updated)
+    return SessionMessage(message, document["message_id"], redacted, created_at, updated_at)
 
 
 def set_aside(document: dict[str, Any], names: Iterable[str]) -> None:
@@ -195,6 +195,8 @@ def flatten_message(
     Raises:
         CorruptMessageError: It is no message at all.
     """
+    if not legacy and isinstance(raw, dict) and _has_todays_form(raw):
+        return {**raw}
     if not isinstance(raw, Mapping):
         raise CorruptMessageError(agent_id, position, f"it is {type(raw).__name__}, not a document")
     document = dict(raw)
@@ -215,6 +217,21 @@ def flatten_message(
     _read_redaction(document, agent_id, message_id)
     _nest_flat_metrics(document)
     return document
+
+
+def _has_todays_form(raw: dict[str, Any]) -> bool:
+    """Tell whether a stored message is one as this library writes it and nothing of it has to be read in a special way.
+
+    Resuming asks this for each message, so it is one look at what nearly all of them are.
+    """
+    if "message" in raw or "redact_message" in raw or type(raw.get("role")) is not str:
+        return False
+    content, created, updated = raw.get("content"), raw.get("created_at"), raw.get("updated_at")
+    if type(raw.get("message_id")) is not int or type(content) is not list:
+        return False
+    if type(created) is not datetime or type(updated) is not datetime or None in (created.tzinfo, updated.tzinfo):
+        return False
+    return all(type(block) is dict for block in content) and _FLAT_METRICS.isdisjoint(raw)
 
 
 def _read_dates(document: dict[str, Any], fallback: datetime | None) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from itertools import pairwise
+from operator import is_
 from typing import Any
 
 import bson
@@ -24,7 +25,7 @@ from ..schema.archives import GUARDRAIL_EVENTS
 from ..schema.names import encode_name
 from ..schema.payloads import names_in, offload_state
 from ..schema.sessions import ERROR_RING
-from ..schema.windows import EVERYTHING, Ranges, contains
+from ..schema.windows import EVERYTHING, Ranges
 from ..store.executor import Conflict
 from ..store.loaded import StoredSession
 from ..store.updates import AppendMessages, ChangeMessage, Document, SetFields, Update, WindowChange, fits_whole
@@ -110,6 +111,7 @@ class PendingAgent:
         self._window_head = 0 if stored is None else stored.window_head
         self._taken_out: dict[Record, None] = {}
         self._put_back: dict[Record, None] = {}
+        self._out: set[Record] = set()
         self._order: list[Record] | None = None
         self._window_is_dirty = False
         self._window_is_missing = stored is None
@@ -186,27 +188,24 @@ class PendingAgent:
 
         What it never held stays in: messages of other writers, and those that were appended by hand.
         """
-        present = set(held)
-        for record in self.records:
-            if record not in present and record.origin is not Origin.BY_HAND and self._is_in_window(record):
-                self._take_out(record)
-        for record in held:
-            if not self._is_in_window(record):
-                self._put_in_again(record)
+        if len(held) != len(self.records) or self._out or not all(map(is_, held, self.records)):
+            self._see_others(held)
         order = None if _rises(held) and _is_sorted(self._window) else list(held)
         if head != self._window_head or (order != self._order and self._moves(order)):
             self._window_is_dirty = True
         self._window_head, self._order = head, order
         if self._window_is_dirty:
             self.is_dirty = True
-        self._forget(present)
 
-    def _is_in_window(self, record: Record) -> bool:
-        if record in self._taken_out:
-            return False
-        if record.state is not RecordState.STORED or record in self._put_back:
-            return True
-        return contains(record.message_id, self._window)
+    def _see_others(self, held: Sequence[Record]) -> None:
+        present = set(held)
+        for record in self.records:
+            if record not in present and record.origin is not Origin.BY_HAND and record not in self._out:
+                self._take_out(record)
+        for record in held:
+            if record in self._out:
+                self._put_in_again(record)
+        self._forget(present)
 
     def _moves(self, order: list[Record] | None) -> bool:
         """Tell whether the window is another one than the stored one with its messages in this order."""
@@ -214,11 +213,13 @@ class PendingAgent:
         return change.ranges(self.next_id) != [list(part) for part in self._window]
 
     def _take_out(self, record: Record) -> None:
+        self._out.add(record)
         self._put_back.pop(record, None)
         self._taken_out[record] = None
         self._window_is_dirty = True
 
     def _put_in_again(self, record: Record) -> None:
+        self._out.discard(record)
         self._taken_out.pop(record, None)
         self._put_back[record] = None
         self._window_is_dirty = True
@@ -231,6 +232,7 @@ class PendingAgent:
             for record in self.records
             if record in present or record.state is not RecordState.STORED or record.origin is Origin.BY_HAND
         ]
+        self._out.intersection_update(self.records)
 
     # -- writing
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import sha256
+from operator import is_
 from typing import Any, cast
 
 import bson
@@ -53,7 +54,9 @@ class Record(NewMessage):
     tracking_id: str | None = None
     references: dict[str, frozenset[str]] = field(default_factory=dict)
     is_redacted: bool = False
-    _seen: tuple[object, ...] = ()
+    _content: object = None
+    _blocks: tuple[object, ...] = ()
+    _results: tuple[object, ...] = ()
     _custom: object = None
     _written: bytes | None = None
 
@@ -78,7 +81,8 @@ class Record(NewMessage):
     def stored(cls, message_id: int, message: Message, references: Mapping[str, frozenset[str]]) -> Record:
         """Return the record of a message that was loaded."""
         record = cls(message_id, message=message, state=RecordState.STORED, tracking_id=message.get("tracking_id"))
-        record.references = dict(references)
+        if references:
+            record.references = dict(references)
         record.see()
         return record
 
@@ -91,13 +95,45 @@ class Record(NewMessage):
 
     def see(self) -> None:
         """Note how the message looks now, to notice when Strands rewrites it."""
-        self._seen = _parts(self.message)
-        self._custom = _custom(self.message)
+        content: Any = self.message.get("content")
+        self._content = content
+        self._blocks = tuple(content) if isinstance(content, list) else ()
+        self._results = tuple(_results(self._blocks))
+        self._custom = _custom(self.message) if "metadata" in self.message else None
+
+    def looks_as_seen(self, message: Message) -> bool:
+        """Tell whether a message is the one that was seen last, and was not rewritten since."""
+        # Asked for each message that an agent holds, whenever something is written.
+        if message is not self.message:
+            return False
+        content: Any = message.get("content")
+        if content is not self._content or not isinstance(content, list) or len(content) != len(self._blocks):
+            return False
+        for block, seen in zip(content, self._blocks, strict=True):
+            if block is not seen:
+                return False
+        if self._results and not self.content_looks_as_seen(message):
+            return False
+        return ("metadata" not in message and self._custom is None) or self.custom_looks_as_seen(message)
 
     def content_looks_as_seen(self, message: Message) -> bool:
-        """Tell whether a message has the content that was seen last, in the same objects."""
-        parts = _parts(message)
-        return len(parts) == len(self._seen) and all(map(_is, parts, self._seen))
+        """Tell whether a message has the content that was seen last, in the same objects.
+
+        Whatever rewrites a message (truncation, offloading, summaries of results) puts another object in the place of
+        its content, of a block, or of an item of a result. They are held and not only named by `id()`, which a new
+        object may get again.
+        """
+        content: Any = message.get("content")
+        if content is not self._content:
+            return False
+        if not isinstance(content, list):
+            return True
+        if len(content) != len(self._blocks) or not all(map(is_, content, self._blocks)):
+            return False
+        if not self._results:
+            return True
+        results = tuple(_results(content))
+        return len(results) == len(self._results) and all(map(is_, results, self._results))
 
     def custom_looks_as_seen(self, message: Message) -> bool:
         """Tell whether a message has the custom metadata (pins) that was seen last."""
@@ -106,12 +142,12 @@ class Record(NewMessage):
     @property
     def seen(self) -> tuple[object, ...]:
         """All that the message was made of at the last look."""
-        return self._seen
+        return (self._content, *self._blocks, *self._results)
 
     @property
     def seen_content(self) -> object:
         """The content at the last look."""
-        return self._seen[0] if self._seen else None
+        return self._content
 
     def written_content(self, encoded: object) -> bool:
         """Note the content that is written, encoded; False when it is the one that was written last."""
@@ -166,28 +202,18 @@ class Record(NewMessage):
             change.fields.pop(name, None)
 
 
-def _is(one: object, other: object) -> bool:
-    return one is other
-
-
-def _parts(message: Message) -> tuple[object, ...]:
-    """Return the objects that a message is made of, down to the items of tool results.
-
-    Whatever rewrites a message in place (truncation, offloading, summaries of results) puts another object somewhere
-    here. They are held and not only named by `id()`, which a new object may get again.
-    """
-    content: Any = message.get("content")
-    parts: list[object] = [content]
-    for block in content if isinstance(content, list) else ():
-        parts.append(block)
-        if isinstance(block, dict):
-            for value in block.values():
-                parts.append(value)
-                if isinstance(value, dict) and isinstance(items := value.get("content"), list):
-                    parts.append(items)
-                    parts += items
-                    parts += (part for item in items if isinstance(item, dict) for part in item.values())
-    return tuple(parts)
+def _results(blocks: Iterable[object]) -> Iterator[object]:
+    """Yield the objects that tool results are made of."""
+    for block in blocks:
+        result = block.get("toolResult") if isinstance(block, dict) else None
+        if isinstance(result, dict):
+            yield result
+            items = result.get("content")
+            yield items
+            for item in items if isinstance(items, list) else ():
+                yield item
+                if isinstance(item, dict):
+                    yield from item.values()
 
 
 def _custom(message: Message) -> object:

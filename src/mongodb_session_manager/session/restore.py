@@ -16,7 +16,7 @@ from strands.session import RepositorySessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
-from strands.types.session import Session, SessionAgent, SessionMessage
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from ..errors import CorruptMessageError, SessionStoreError
 from ..schema import paths, values
@@ -49,7 +49,7 @@ class _LoadedRepository(SessionRepository):
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
-        return self.session.session()
+        return Session(session_id, SessionType.AGENT, "", "")  # Only looked at for being there.
 
     # -- agents
 
@@ -104,7 +104,7 @@ class _LoadedRepository(SessionRepository):
         records: list[Record] = []
         found: list[SessionMessage] = []
         for document in documents:
-            message = session_message(document)
+            message = session_message(document, dated=False)
             references = {} if stored.payloads is None else names_by_field(self._raw[id(document)])
             record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references)
             record.is_redacted = message.redact_message is not None

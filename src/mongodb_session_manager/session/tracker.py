@@ -8,6 +8,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from strands.agent import Agent
@@ -247,11 +248,10 @@ class AgentTracker:
 
     def _pair(self, agent: LocalAgent) -> Sequence[tuple[Record | None, Message]]:
         """Return the agent's messages, each with its record; None for those that are not stored with the others."""
-        latest = self.pending.records[-len(agent.messages) :] if agent.messages else []
-        if len(latest) == len(agent.messages) and all(
-            r.message is m for r, m in zip(latest, agent.messages, strict=True)
-        ):
-            return list(zip(latest, agent.messages, strict=True))  # nearly always
+        messages = agent.messages
+        latest = self.pending.records[-len(messages) :] if messages else []
+        if len(latest) == len(messages) and all(map(is_, [record.message for record in latest], messages)):
+            return list(zip(latest, messages, strict=True))  # nearly always
         by_object: dict[int, list[Record]] = defaultdict(list)
         for record in self.pending.records:
             by_object[id(record.message)].append(record)
@@ -393,7 +393,7 @@ class AgentTracker:
         pairs = self._pair(agent)
         held = [record for record, _ in pairs if record is not None]
         for record, message in pairs:
-            if record is not None:
+            if record is not None and not record.looks_as_seen(message):
                 self._capture_rewriting(record, message)
         head = next((position for position, (record, _) in enumerate(pairs) if record is None), 0)
         self.pending.see_window(held, head)
@@ -401,8 +401,6 @@ class AgentTracker:
     def _capture_rewriting(self, record: Record, message: Message) -> None:
         """Note where a message was rewritten, in place or in a copy; what was said stays beside it."""
         content_stays, custom_stays = record.content_looks_as_seen(message), record.custom_looks_as_seen(message)
-        if record.message is message and content_stays and custom_stays:
-            return
         copied, before = record.message is not message, record.seen_content
         record.message = message
         record.see()
@@ -471,8 +469,16 @@ def _states_of(agent: LocalAgent) -> tuple[object, ...] | None:
     if not isinstance(agent, Agent):
         return state
     interrupts = agent._interrupt_state
-    others = copy.deepcopy((agent.conversation_manager.get_state(), agent._model_state))
-    return (*state, _Same(interrupts), interrupts._get_version(), others)
+    manager_state, model_state = agent.conversation_manager.get_state(), agent._model_state
+    if not all(isinstance(value, str | int | None) for value in manager_state.values()):
+        manager_state = copy.deepcopy(manager_state)
+    return (
+        *state,
+        _Same(interrupts),
+        interrupts._get_version(),
+        manager_state,
+        copy.deepcopy(model_state) if model_state else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
