@@ -40,7 +40,7 @@ class Progress:
 
     Attributes:
         done: Sessions that were looked at.
-        total: Sessions of the source, None where nobody knows.
+        total: Sessions of the source, None where that is not known.
         messages: Messages that were taken, or would be.
         problems: How many things could not be taken.
     """

@@ -129,7 +129,7 @@ class Source(ABC):
         """
 
     async def count(self) -> int | None:
-        """Return how many sessions there are, None where nobody knows without reading them."""
+        """Return how many sessions there are, None where only reading them would tell."""
         return None
 
     async def close(self) -> None:
