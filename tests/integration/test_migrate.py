@@ -27,6 +27,7 @@ from mongodb_session_manager.migrate import (
     Progress,
     SnapshotSource,
     Source,
+    logs,
     migrate,
     migrate_sessions,
 )
@@ -262,6 +263,19 @@ async def test_what_cannot_be_taken_is_reported_and_the_rest_is_taken(
     check_stored(sessions.raw.database, "bad message")
 
 
+@pytest.mark.parametrize("kind", ["file", "s3"])
+async def test_sessions_are_listed_page_by_page(
+    kind: str, sessions: Sessions, place_of: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_LISTED_AT_ONCE", 3)
+    place, names = place_of(kind), [f"s-{n:02}" for n in range(10)]
+    place.fill(names)
+
+    source = place.source()
+    assert [name async for name in source.session_ids()] == names
+    await source.close()
+
+
 async def test_a_removed_count_is_right_where_messages_before_it_are_missing(
     sessions: Sessions, target: AsyncMongoDBSessionRepository, tmp_path: Path
 ) -> None:
@@ -373,8 +387,8 @@ def killed_and_resumed_twice(kind: str, place: Place, sessions: Sessions, count:
     last = run_until_killed(kind, place, sessions, None)[-1]
 
     _, migrated, present, failed, _, problems = last.split()
-    assert int(migrated) + int(present) == count
     assert (failed, problems) == ("0", "0")
+    assert int(migrated) + int(present) == count
     assert int(present) >= count // 2
     assert place.digest() == before
     database = sessions.raw.database

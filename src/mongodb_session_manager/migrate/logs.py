@@ -17,6 +17,7 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from .records import (
@@ -34,6 +35,8 @@ from .records import (
 _AT_ONCE = 64
 """Messages that are read at a time."""
 
+_LISTED_AT_ONCE = 1000
+
 
 class _LogSource(Source):
     """Objects under keys, folders by `/`."""
@@ -42,7 +45,7 @@ class _LogSource(Source):
         """Yield the ids of its sessions, each once."""
         names = iter(await asyncio.to_thread(self._folders, ""))
         # Listed page by page, in a thread: a store holds any number of sessions.
-        while page := await asyncio.to_thread(_next, names, 1000):
+        while page := await asyncio.to_thread(lambda: list(islice(names, _LISTED_AT_ONCE))):
             for name in page:
                 if name.startswith("session_"):
                     yield name.removeprefix("session_")
@@ -223,7 +226,3 @@ class S3Source(_LogSource):
             return found
         except self._client.exceptions.NoSuchKey:
             return None
-
-
-def _next(names: Iterator[str], count: int) -> list[str]:
-    return [name for name, _ in zip(names, range(count), strict=False)]
