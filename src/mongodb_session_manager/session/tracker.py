@@ -67,8 +67,9 @@ class AgentTracker:
         self._meter = UsageMeter(_metrics_of(agent))
         self._reported: tuple[Record, dict[str, Any]] | None = None
         self._redaction: Redaction | None = None
-        self._captured_states: tuple[object, ...] | None = None
         self._seen_states = _states_of(agent)
+        # What was just restored from what is stored need not be compared with it.
+        self._captured_states = self._seen_states if stored is not None and _is_restored(agent, stored) else None
         self.pending = pending
         self.in_invocation = False
         data = {} if stored is None else stored.data
@@ -479,6 +480,14 @@ def _states_of(agent: LocalAgent) -> tuple[object, ...] | None:
         manager_state,
         copy.deepcopy(model_state) if model_state else None,
     )
+
+
+def _is_restored(agent: LocalAgent, stored: StoredAgent) -> bool:
+    """Tell whether an agent's states are what is stored of them, so that nothing has to be filled in."""
+    if stored.legacy or not isinstance(agent, Agent) or not all(stored.data.get(name) for name in STATE_FIELDS[1:]):
+        return False
+    kept = stored.data["conversation_manager_state"]
+    return "state" in stored.data and values.decode(kept) == agent.conversation_manager.get_state()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
