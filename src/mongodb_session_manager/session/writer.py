@@ -146,9 +146,9 @@ class SessionWriter:
         try:
             here = not self._has_moved and self._owner is asyncio.get_running_loop()
         except RuntimeError:
-            if not self._home.on_portal:
-                return  # There is no loop that the client could be used on; a later flush takes it.
             here = False
+        if not here and not self._home.on_portal:
+            return  # This is no loop that the client could be used on; a later flush takes it.
         self._home.leave("flush", self.flush, here=here, repeats=True)
 
     async def submit(self, update: Update) -> None:

@@ -47,6 +47,15 @@ class WrappedSessionManager(AsyncMongoDBSessionManager):
         bound = not self._store.handle.any_loop
         return session_storage(self._lifetime, executor, on_library_loop=bound, ensure_indexes=self._ensure_indexes)
 
+    def _flush_soon(self) -> None:
+        if self._store.handle.any_loop:
+            super()._flush_soon()
+        else:
+            portal.start(self._flush_soon_there)
+
+    async def _flush_soon_there(self) -> None:
+        super()._flush_soon()
+
     def _flush_outside_invocation(self, agent: LocalAgent) -> None:
         """Leave it to the flush that the synchronous method waits for."""
 
