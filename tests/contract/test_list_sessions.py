@@ -96,6 +96,7 @@ async def test_a_listed_session_tells_what_it_holds_but_no_messages(driver: Driv
     assert updated_at > FIRST
     assert session == {
         "session_id": "a",
+        "title": None,
         "application_name": "shop",
         "created_at": FIRST,
         "expires_at": None,
@@ -103,6 +104,8 @@ async def test_a_listed_session_tells_what_it_holds_but_no_messages(driver: Driv
         "agents_count": 1,
         "messages_count": 0,
         "feedbacks_count": 1,
+        "ratings": {"up": 1, "down": 0, "other": 0},
+        "errors_count": 0,
         "usage": {},
     }
 

@@ -47,7 +47,7 @@ class Collection:
         self._make_native = native
         self._native: Any = None
         self._generation = -1
-        self._retry = None if deadline_s is None else Retry(deadline_s, lambda: handle.reached)
+        self._retry = None if deadline_s is None else Retry(deadline_s, lambda: handle.reached, handle.driver_client)
 
     def _driver(self) -> Any:
         self._handle.check_usable()

@@ -103,11 +103,11 @@ class ClientHandle:
     @property
     def reached(self) -> bool:
         """Whether the client's server has answered before, to anybody of this process."""
-        return id(self._delegate()) in _reached
+        return id(self.driver_client()) in _reached
 
     def note_reached(self) -> None:
         """Note that the server answered."""
-        client = self._delegate()
+        client = self.driver_client()
         if id(client) not in _reached:
             _reached.add(id(client))
             weakref.finalize(client, _reached.discard, id(client)).atexit = False
@@ -120,7 +120,7 @@ class ClientHandle:
     @property
     def identity(self) -> Hashable:
         """What is equal for handles of the same client."""
-        return _token(self._delegate()) if self._lease is None else self._lease.identity
+        return _token(self.driver_client()) if self._lease is None else self._lease.identity
 
     @property
     def statistics(self) -> PoolStatistics | None:
@@ -136,7 +136,7 @@ class ClientHandle:
     @property
     def acknowledges_writes(self) -> bool:
         """False when the client's write concern is `w=0`: the outcome of a write is unknown."""
-        client = self._delegate()
+        client = self.driver_client()
         return _is_mock(client) or bool(client.write_concern.acknowledged)
 
     def collection(self, database: str, name: str, *, deadline_s: float | None = None) -> Collection:
@@ -200,7 +200,7 @@ class ClientHandle:
 
     def writable_servers(self) -> list[str]:
         """Return the servers, as `host:port`, that the driver knows to be up and to accept writes. Sends nothing."""
-        client = self._delegate()
+        client = self.driver_client()
         if _is_mock(client):
             return []
         servers = client.topology_description.server_descriptions().items()
@@ -208,7 +208,7 @@ class ClientHandle:
 
     def pool_config(self) -> dict[str, Any]:
         """Return the settings of the pool that are in force, times in milliseconds; None is no limit."""
-        client = self._delegate()
+        client = self.driver_client()
         if _is_mock(client):
             return {}
         options = client.options
@@ -252,7 +252,8 @@ class ClientHandle:
         if self._lease is not None:
             await self._lease.release()
 
-    def _delegate(self) -> Any:
+    def driver_client(self) -> Any:
+        """Return the driver's client, the same for every handle that shares it."""
         client = self.client
         return client.delegate if isinstance(client, AnyLoopMotorClient) else client
 

@@ -21,6 +21,8 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
+from .outages import outages
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -48,17 +50,21 @@ class Retry:
     A failover is waited for. A server that was never reached is not: that is more likely a wrong address, and fails
     with the client's own `serverSelectionTimeoutMS`. A silent server is not waited for beyond the deadline, whatever
     the client's socket timeout: what was sent may still arrive, which is no harm to what may be repeated.
+
+    An outage is logged when it begins and when it ends, once for each client.
     """
 
-    def __init__(self, deadline_s: float, was_reached: Callable[[], bool]) -> None:
+    def __init__(self, deadline_s: float, was_reached: Callable[[], bool], client: Callable[[], object]) -> None:
         """Give up after `deadline_s` seconds.
 
         Args:
             deadline_s: Seconds, counted for each command.
             was_reached: Tells whether the server has ever answered.
+            client: Returns the driver's client, whose outages are told once.
         """
         self.deadline_s = deadline_s
         self._was_reached = was_reached
+        self._client = client
 
     async def run(
         self,
@@ -82,28 +88,42 @@ class Retry:
         deadline_s = self.deadline_s if deadline_s is None else deadline_s
         give_up_at = time.monotonic() + deadline_s
         pause_s = _FIRST_PAUSE_S
-        attempts = 0
         left_s = deadline_s
-        while True:
-            attempts += 1
-            try:
-                result = await _answered(send, max(left_s, _SHORTEST_SEND_S) if bounded else None)
-            except PyMongoError as error:
-                now = time.monotonic()
-                if not self._may_pass(error) or now + pause_s >= give_up_at:
-                    if attempts > 1:
-                        _log("gave up a command", session_id, error, attempts)
-                    raise
-                if attempts == 1:
-                    _log("command failed, sending it again", session_id, error, attempts)
-                left_s = give_up_at - now - pause_s
-            else:
-                if attempts > 1:
-                    logger.warning("session_id=<%r>, attempts=<%d> | command succeeded", session_id, attempts)
-                return result
-            # Writers that failed together must not come back together.
-            await asyncio.sleep(pause_s * random.uniform(0.7, 1.0))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        failing: object | None = None
+        try:
+            while True:
+                try:
+                    result = await _answered(send, max(left_s, _SHORTEST_SEND_S) if bounded else None)
+                except PyMongoError as error:
+                    now = time.monotonic()
+                    if not is_transient(error):
+                        self._note_answer(session_id, failing)
+                        failing = None
+                        raise
+                    if not self._may_pass(error) or now + pause_s >= give_up_at:
+                        raise
+                    if failing is None:
+                        failing = self._client()
+                        if outages.began(failing):
+                            _log_beginning(session_id, error)
+                    left_s = give_up_at - now - pause_s
+                else:
+                    self._note_answer(session_id, failing)
+                    return result
+                # Writers that failed together must not come back together.
+                await asyncio.sleep(pause_s * random.uniform(0.7, 1.0))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        except BaseException:
+            if failing is not None:
+                outages.gave_up(failing)
+            raise
+
+    def _note_answer(self, session_id: object, failing: object | None) -> None:
+        """Tell the end of an outage; `failing` is the client of a command that failed before."""
+        if not outages:
+            return
+        if outages.ended(self._client() if failing is None else failing, waited=failing is not None):
+            logger.warning("session_id=<%r> | the server answers again", session_id)
 
     def _may_pass(self, error: PyMongoError) -> bool:
         if isinstance(error, ServerSelectionTimeoutError) and not self._was_reached():
@@ -111,8 +131,9 @@ class Retry:
         return is_transient(error)
 
 
-def _log(what: str, session_id: object, error: PyMongoError, attempts: int) -> None:
-    logger.warning("session_id=<%r>, error=<%s>, attempts=<%d> | %s", session_id, type(error).__name__, attempts, what)
+def _log_beginning(session_id: object, error: PyMongoError) -> None:
+    what = "command failed, sending it again; so are others, without a line of their own, until the server answers"
+    logger.warning("session_id=<%r>, error=<%s> | %s", session_id, type(error).__name__, what)
 
 
 async def _answered(send: Callable[[], Awaitable[T]], timeout_s: float | None) -> T:

@@ -11,6 +11,9 @@ from .payloads import changed_fields, timestamp, to_json
 
 EVENT = "metadata_update"
 
+ACTIONS = frozenset({"update", "delete"})
+"""What is told. An action that is neither, a new one for instance, is not taken for one of them."""
+
 # The label of a host that is a region: sqs.eu-west-1.amazonaws.com, abc.execute-api.us-gov-west-1.amazonaws.com.
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d+")
 
@@ -37,15 +40,17 @@ def checked_fields(metadata_fields: Iterable[str] | None) -> tuple[str, ...] | N
 def change_message(
     action: str, session_id: str, value: Any, wanted: tuple[str, ...] | None, hidden: Collection[str] = ()
 ) -> str | None:
-    """Return the JSON message about a change; None when nothing of interest changed.
+    """Return the JSON message about a change; None when nothing of interest changed, and for other actions.
 
     Args:
-        action: "update" or "delete".
+        action: "update", "delete", or another one, which changes nothing that these messages could tell of.
         session_id: The session that changed.
         value: The update's dict, or the deleted keys.
         wanted: Fields of interest; None for all.
         hidden: Fields that are never part of it.
     """
+    if action not in ACTIONS:
+        return None
     changed = value if action == "update" else dict.fromkeys(value)
     metadata = {key: part for key, part in changed_fields(changed, wanted).items() if key not in hidden}
     if not metadata:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..runtime import Outcome
 from . import aws_clients
-from .metadata_changes import EVENT, change_message, checked_fields, region_of
+from .metadata_changes import ACTIONS, EVENT, change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size
 from .payloads import accepted_text, fifo_attributes
 from .stored import StoredSession
@@ -33,7 +33,7 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
     """
 
     _name: ClassVar[str] = "metadata-sqs"
-    _actions: ClassVar[frozenset[str]] = frozenset({"update", "delete"})
+    _actions: ClassVar[frozenset[str]] = ACTIONS
     _most: ClassVar[int] = 10
     _most_bytes: ClassVar[int] = MAX_BYTES
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..runtime import Outcome, SkippedError
 from . import aws_clients
-from .metadata_changes import change_message, checked_fields, region_of
+from .metadata_changes import ACTIONS, change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size
 from .stored import StoredSession
 
@@ -51,7 +51,7 @@ class MetadataWebSocketHook(NotifyingHook[_Message]):
     """
 
     _name: ClassVar[str] = "metadata-websocket"
-    _actions: ClassVar[frozenset[str]] = frozenset({"update", "delete"})
+    _actions: ClassVar[frozenset[str]] = ACTIONS
 
     def __init__(
         self,

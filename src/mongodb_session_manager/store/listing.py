@@ -18,11 +18,12 @@ from ..schema import values
 from ..schema.messages import bson_date, parse_date
 from ..schema.metadata import COUNTER
 from ..schema.names import check_agent_id, encode_name, metadata_path
+from .older_counts import NO_SUCH_EXPRESSION, count_older
 from .session_data import metadata_of
 
 NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 SUMMARY_PROJECTION = dict.fromkeys(
-    ("session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
+    ("session_id", "title", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
 )
 
 SHOWN_METADATA_BYTES = 64 * 1024
@@ -131,27 +132,11 @@ async def summaries(collection: Collection, query: Mapping[str, Any], limit: int
     try:
         found = await collection.find(query, _SHOWN, sort=NEWEST_FIRST, limit=limit)
     except (OperationFailure, ValueError) as error:  # the latter is the mock's way to say it
-        if isinstance(error, OperationFailure) and error.code not in _NO_SUCH_EXPRESSION:
+        if isinstance(error, OperationFailure) and error.code not in NO_SUCH_EXPRESSION:
             raise
         found = await _summaries_by_find(collection, query, limit)
-    uncounted = {document["_id"]: document for document in found if not isinstance(document.get("summary"), Mapping)}
-    if uncounted:
-        counts = await _aggregated(collection, [{"$match": {"_id": {"$in": list(uncounted)}}}, *_COUNTS])
-        for entry in counts or ():
-            uncounted[entry["_id"]]["summary"] = entry
+    await count_older(collection, found)
     return found
-
-
-async def _aggregated(collection: Collection, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Return what comes out of a pipeline, None where the server does not know its expressions."""
-    try:
-        return await collection.aggregate(pipeline)
-    except NotImplementedError:  # the mock's way to say it
-        return None
-    except OperationFailure as error:
-        if error.code is not None and error.code not in _NO_SUCH_EXPRESSION:
-            raise
-        return None
 
 
 async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
@@ -167,11 +152,13 @@ async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], l
 
 
 def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a list shows of a session: no messages."""
+    """Return what a list shows of a session: no messages. What is not known of an older document is None."""
     stored = document.get("summary")
     summary = stored if isinstance(stored, Mapping) else {}
+    title, ratings = document.get("title"), summary.get("ratings")
     return {
         "session_id": document["_id"],
+        "title": title if isinstance(title, str) else None,
         "application_name": document.get("application_name"),
         "created_at": _date_or_none(document.get("created_at")),
         "updated_at": _date_or_none(document.get("updated_at")),
@@ -181,16 +168,14 @@ def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "agents_count": summary.get("agents"),
         "messages_count": summary.get("messages"),
         "feedbacks_count": summary.get("feedbacks"),
+        "ratings": dict(ratings) if isinstance(ratings, Mapping) else None,
+        "errors_count": summary.get("errors"),
         "usage": summary.get("usage") or {},
     }
 
 
 def _if_object(value: Any, then: Any, otherwise: Any) -> dict[str, Any]:
     return {"$cond": [{"$eq": [{"$type": value}, "object"]}, then, otherwise]}
-
-
-def _size(value: Any) -> dict[str, Any]:
-    return {"$cond": [{"$isArray": value}, {"$size": value}, 0]}
 
 
 _IS_SHORT = {"$lte": [{"$bsonSize": {"v": "$$field.v"}}, _SHORT_FIELD_BYTES]}
@@ -202,20 +187,6 @@ _SHOWN = {
     "metadata": _if_object("$metadata", {"$cond": [_IS_SMALL, "$metadata", _PART]}, None),
     "metadata_left_out": _if_object("$metadata", {"$not": [_IS_SMALL]}, False),
 }
-_NO_SUCH_EXPRESSION = frozenset({2, 115, 168, 303, 31325})
-
-_AGENTS = {"$objectToArray": _if_object("$agents", "$agents", {})}
-_COUNTS: list[dict[str, Any]] = [
-    {"$project": {"agents": _AGENTS, "feedbacks": _size("$feedbacks")}},
-    {
-        "$project": {
-            "agents": {"$size": "$agents"},
-            "messages": {"$sum": {"$map": {"input": "$agents", "as": "agent", "in": _size("$$agent.v.messages")}}},
-            "feedbacks": 1,
-        }
-    },
-]
-"""What a document without a summary holds, counted by the server: no message is sent."""
 
 
 def cutoff(older_than: datetime | timedelta) -> datetime:
