@@ -144,6 +144,7 @@ async def test_sessions_of_every_kind_are_taken_over(
         assert document["created_at"].year == 2024
         assert document["updated_at"].year == 2024
         assert document["summary"]["usage"]["totalTokens"] == 6
+        assert document["title"] == expected_texts(name)[0]
         messages = await target.list_messages(name, AGENT)
         said = [message.to_message() for message in messages]
         assert texts(said) == expected_texts(name)

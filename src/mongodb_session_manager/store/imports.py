@@ -12,7 +12,9 @@ from typing import Any
 
 from ..schema.archives import Archive, SealedList, segments_of
 from ..schema.messages import now
-from ..schema.sessions import new_token
+from ..schema.migrate import count_ratings, first_title
+from ..schema.sessions import new_summary, new_token
+from ..schema.titles import title_of
 from ..schema.values import encoded_size
 from . import segments as sealing
 from .head import SessionHead
@@ -56,6 +58,7 @@ class SessionImport:
         self._share = sealing.TAIL_BYTES // max(agents, 1)
         self._has = {SEGMENTS: False, PAYLOADS: False}
         self._live_bytes = 0
+        self._spoken: dict[str, list[Document]] = {}
         self._begin("", None)
 
     def _begin(self, key: str, archive_id: str | None) -> None:
@@ -77,6 +80,9 @@ class SessionImport:
     async def add_message(self, message: Document) -> None:
         """Add the next message of the agent in its stored form, number included."""
         size = encoded_size(message)
+        key = self._entry.agent or ""
+        if key not in self._spoken and title_of(message) is not None:
+            self._spoken[key] = [message]
         self._items.append(message)
         self._sizes.append(size)
         while sum(self._sizes) > self._share + _SEGMENT_BYTES:
@@ -132,6 +138,9 @@ class SessionImport:
         stored["live_bytes"] = self._live_bytes + encoded_size(
             [stored.get("feedbacks") or [], stored.get("guardrail_events") or []]
         )
+        stored |= first_title(self._spoken)
+        ratings = count_ratings(stored.get("feedbacks") or [])
+        stored["summary"] = {**new_summary(), **(stored.get("summary") or {}), "ratings": ratings}
         if any(self._has.values()):
             stored["has_children"] = True
         if self._has[PAYLOADS]:
