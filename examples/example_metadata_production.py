@@ -88,7 +88,7 @@ async def main(uri: str) -> None:
         tickets = {customer: await desk.open_ticket(customer) for customer in CASES}
 
         async with desk.sessions.create_session_manager(tickets["Ada"]) as manager:
-            repository = manager.session_repository
+            repository = manager.repository
             heading("Open, with high priority")
             await desk.list(repository, status="open", priority="high")
 

@@ -57,9 +57,9 @@ async def test_its_repository_and_collection_are_those_of_the_session(driver: Dr
     async with driver.manager() as manager:
         await manager.update_metadata({"a": 1})
 
-        collections = [manager.collection, manager.session_repository.collection]
+        collections = [manager.collection, manager.repository.collection, manager.session_repository.collection]
 
-        assert [collection.name for collection in collections] == [driver.collection] * 2
+        assert [collection.name for collection in collections] == [driver.collection] * 3
         assert (await driver.stored())["metadata"] == {"a": 1}
 
 

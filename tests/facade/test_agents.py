@@ -264,7 +264,8 @@ def test_a_graph_is_stored_and_resumed(open_manager: OpenManager, sessions: Sess
     assert build(open_manager())("Write.").status == Status.COMPLETED
 
     manager = open_manager()
-    state = manager.session_repository.read_multi_agent("s-1", "review")
+    state = manager.repository.read_multi_agent("s-1", "review")
+    assert state is not None
     assert sorted(state["completed_nodes"]) == ["checker", "writer"]
     assert build(manager)("Again.").status == Status.COMPLETED
     assert list(sessions.document()["multi_agents"]) == ["review"]

@@ -52,7 +52,8 @@ def test_constructor_creates_the_session(open_manager: OpenManager, sessions: Se
     manager = open_manager("s-1", application_name="support")
 
     assert isinstance(manager, RepositorySessionManager)
-    assert isinstance(manager.session_repository, MongoDBSessionRepository)
+    assert isinstance(manager.repository, MongoDBSessionRepository)
+    assert manager.session_repository is manager.repository
     assert sessions.document()["application_name"] == "support"
     assert manager.session_id == manager.session.session_id == "s-1"
     assert manager.check_session_exists()

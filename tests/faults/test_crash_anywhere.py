@@ -79,14 +79,14 @@ async def check_goes_on(sessions: Sessions, name: str, told: Told) -> None:
         agent = keeping_all(manager, "Going on.", tools=[lookup])
         # The scripted model refuses what a strict provider would.
         assert await streamed(agent, "Go on.") == "Going on."
-        stored = await manager.session_repository.list_messages(SESSION_ID, AGENT_ID)
+        stored = await manager.repository.list_messages(SESSION_ID, AGENT_ID)
         assert texts(stored)[-2:] == ["Go on.", "Going on."]
         assert [message.message_id for message in stored] == list(range(len(stored)))
         before = [message["message_id"] for message in stored_messages(database)]
 
         if name != "delete":
             await converse(manager, agent, range(100, 102), size=300)
-        await manager.session_repository.sweep_orphans(older_than=timedelta(0), dry_run=False)
+        await manager.repository.sweep_orphans(older_than=timedelta(0), dry_run=False)
     check_stored(database)
     assert [m["message_id"] for m in stored_messages(database)][: len(before)] == before
     check_nothing_left_over(sessions)

@@ -316,7 +316,7 @@ async def by_metadata(manager: AsyncMongoDBSessionManager) -> None:
 
 
 async def by_id(manager: AsyncMongoDBSessionManager) -> None:
-    await manager.session_repository.add_feedback(SESSION_ID, {"rating": "up"})
+    await manager.repository.add_feedback(SESSION_ID, {"rating": "up"})
 
 
 @pytest.mark.parametrize("write", [by_a_turn, by_metadata, by_id])

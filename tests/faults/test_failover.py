@@ -60,7 +60,7 @@ def new_factory(server: EmbeddedMongo, **options: Any) -> AsyncMongoDBSessionMan
 
 def knows_the_primary(factory: AsyncMongoDBSessionManagerFactory) -> Callable[[], Awaitable[bool]]:
     """Return what tells whether the client of a factory has found the new primary."""
-    repository = factory.create_session_manager("s-0").session_repository
+    repository = factory.create_session_manager("s-0").repository
 
     async def knows() -> bool:
         try:
@@ -170,7 +170,7 @@ async def test_no_turn_fails_and_nothing_is_lost_when_primaries_are_killed(
             await bring_back(server, index)
         work.over.set()
 
-    repository = factory.create_session_manager("s-0").session_repository
+    repository = factory.create_session_manager("s-0").repository
     for session_id, acknowledged in work.acknowledged.items():
         stored = await repository.list_messages(session_id, AGENT_ID)
         assert [message.message_id for message in stored] == list(range(len(stored)))
@@ -226,7 +226,7 @@ async def test_with_a_short_deadline_what_is_unacknowledged_is_reported_and_stor
         patience(WAIT_S)
         over.set()
 
-    repository = factory.create_session_manager("s-0").session_repository
+    repository = factory.create_session_manager("s-0").repository
     for session_id, agent in agents.items():
         stored = [message.message for message in await repository.list_messages(session_id, AGENT_ID)]
         assert texts(stored) == texts(agent.messages)

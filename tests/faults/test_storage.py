@@ -579,7 +579,7 @@ async def test_what_a_deleted_session_leaves_behind_is_swept(sessions: Sessions,
             await manager.storage.write("small", SMALL)
         # A process that died in the middle of deleting it.
         sessions.raw.delete_one({"_id": "gone"})
-        repository = kept.session_repository
+        repository = kept.repository
 
         assert await repository.sweep_orphans(older_than=AT_ONCE) == {"segments": 0, "payloads": 6}
         assert await repository.sweep_orphans(older_than=AT_ONCE, dry_run=False) == {"segments": 0, "payloads": 6}

@@ -254,7 +254,7 @@ async def test_a_sealed_message_is_not_changed_without_the_turn(sessions: Sessio
         await converse(manager, agent, range(3))
         # Sealed behind the back of the manager.
         for number in range(3, 60):
-            await other.session_repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(number), number))
+            await other.repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(number), number))
         assert check_stored(sessions.raw.database)["agents"][AGENT_ID]["archived_count"] > 3
         record = agent.messages[2]
 
@@ -263,7 +263,7 @@ async def test_a_sealed_message_is_not_changed_without_the_turn(sessions: Sessio
                 # Restored at the beginning of a turn: then the latest message is not a sealed one any more.
                 set_lease(sessions, lease_s=HOUR_S)
                 gone: Any = {"role": "user", "content": [{"text": "message 2 redacted"}]}
-                await manager.session_repository.update_message(
+                await manager.repository.update_message(
                     SESSION_ID, AGENT_ID, SessionMessage(record, 2, redact_message=gone)
                 )
 
@@ -727,7 +727,7 @@ async def test_the_holder_may_use_everything_that_its_manager_offers(sessions: S
         async with manager.turn(lease_s=30):
             await streamed(agent, "hi")
             await manager.update_metadata({"a": 1})
-            await manager.session_repository.update_metadata(SESSION_ID, {"b": 2})
+            await manager.repository.update_metadata(SESSION_ID, {"b": 2})
             await manager.add_feedback({"rating": "up"})
             await manager.update_agent_config(AGENT_ID, system_prompt="Be kind.")
             await manager.repair_session(dry_run=False)

@@ -111,7 +111,7 @@ async def test_a_turn_of_a_full_session_fails_with_that_and_its_messages_are_sto
 
         full.empty()
         await manager.flush()
-        assert len(await manager.session_repository.list_messages("s-1", agent.agent_id)) >= 1
+        assert len(await manager.repository.list_messages("s-1", agent.agent_id)) >= 1
 
 
 async def test_more_than_a_command_may_hold_is_refused_alike(address: dict[str, Any]) -> None:

@@ -240,7 +240,7 @@ async def test_pages_read_the_bytes_of_their_messages_only(sessions: Sessions) -
         agent = make_agent(manager, *["ok"] * 3)
         for data in images:
             await streamed(agent, picture(data))
-        repository = manager.session_repository
+        repository = manager.repository
 
         with sessions.recorder.counting() as commands:
             page = await repository.list_messages(SESSION_ID, AGENT_ID, limit=2, offset=2)
@@ -251,6 +251,7 @@ async def test_pages_read_the_bytes_of_their_messages_only(sessions: Sessions) -
     assert image_in(page[0].message) == images[1]
     read = [command for command in commands if command.collection == f"{COLLECTION}_payloads"]
     assert [len(command.document["filter"]["sha256"]["$in"]) for command in read] == [1]
+    assert one is not None
     assert image_in(one.message) == images[2]
     assert [image_in(message.message) for message in every[::2]] == images
 
@@ -616,7 +617,7 @@ async def test_a_process_killed_between_upload_and_append_leaves_an_orphan_that_
     stored = sessions.raw.database[f"{COLLECTION}_payloads"]
     assert stored.count_documents({}) == 3
     async with sessions.manager() as manager:
-        repository = manager.session_repository
+        repository = manager.repository
         assert await repository.sweep_orphans(dry_run=False) == {"segments": 0, "payloads": 0}, "it may be in use soon"
         assert await repository.sweep_orphans(older_than=AT_ONCE) == {"segments": 0, "payloads": 1}
         assert stored.count_documents({}) == 3, "a dry run removes nothing"

@@ -408,9 +408,9 @@ async def test_an_agent_redacts_a_message_that_was_sealed_meanwhile(sessions: Se
         await one.flush()
         rival = make_agent(other, "fine", agent_id="rival")
         await streamed(rival, "Hi.")
-        await other.session_repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(3), 3))
+        await other.repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(3), 3))
         for number in range(4, 60):
-            await other.session_repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(number), number))
+            await other.repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(said(number), number))
         assert check_stored(sessions.raw.database)["agents"][AGENT_ID]["archived_count"] > 3
 
         one.redact_latest_message({"role": "user", "content": [{"text": "message 2 redacted"}]}, agent)
@@ -662,7 +662,7 @@ async def test_sealing_needs_nothing_that_a_plain_server_lacks(
         assert numbers_of(resumed.messages) == list(range(70))
         assert [feedback["number"] for feedback in await manager.get_feedbacks()] == list(range(600))
 
-        repository = manager.session_repository
+        repository = manager.repository
         secret = SessionMessage(
             said(1), 1, redact_message={"role": "assistant", "content": [{"text": "message 1 gone"}]}
         )
@@ -676,7 +676,7 @@ async def test_sealing_needs_nothing_that_a_plain_server_lacks(
         assert await manager.get_message_count(AGENT_ID) == 72
         await manager.close()  # Waits for a seal that may be under way, whose segment would be swept.
         manager = await stack.enter_async_context(opened())
-        repository = manager.session_repository
+        repository = manager.repository
         assert await repository.sweep_orphans(older_than=timedelta(0), dry_run=False) == {"segments": 0, "payloads": 0}
         await manager.delete_session()
         left = manager.collection.database[SEGMENTS]

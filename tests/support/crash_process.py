@@ -150,7 +150,7 @@ async def delete(opened: Callable[[], AsyncMongoDBSessionManager], tell: Tell) -
             agent = keeping_all(manager)
             await converse(manager, agent, range(10), size=300)
         async with opened() as manager:
-            repository = manager.session_repository
+            repository = manager.repository
             if generation == 0:
                 await repository.delete_agent(SESSION_ID, "assistant")
             else:

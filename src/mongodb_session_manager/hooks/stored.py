@@ -46,7 +46,7 @@ class StoredSession:
     async def _read(self, operation: str, *args: Any) -> Any:
         if self._manager is None:
             return None
-        repository = getattr(self._manager, "session_repository", None)
+        repository = getattr(self._manager, "repository", None)
         bound: Callable[..., Any] | None = getattr(repository, operation, None)
         if bound is not None and inspect.iscoroutinefunction(bound):
             any_loop = self._manager._store.handle.any_loop

@@ -96,6 +96,16 @@ class Conversations:
             if isinstance(error, Exception):
                 self._lifetime.changes.add_error(agent.agent_id, error, now())
 
+    def live_agent(self, agent_id: str) -> LocalAgent | None:
+        """Return the agent of that id that was built with the manager, None when nothing uses it any more."""
+        tracker = self._trackers.get(agent_id)
+        return None if tracker is None else tracker.agent
+
+    def live_graph(self, multi_agent_id: str) -> MultiAgentBase | None:
+        """Return the graph or swarm of that id that was built with the manager; likewise."""
+        reference = self._graphs.get(multi_agent_id)
+        return None if reference is None else reference()
+
     def is_in_invocation(self, agent: LocalAgent) -> bool:
         """Tell whether an invocation of the agent is under way, which flushes by itself."""
         tracker = self._trackers.get(agent.agent_id)

@@ -37,6 +37,7 @@ from .lifetime import SessionLifetime
 from .operations import SessionOperations
 from .storage import session_storage
 from .turn import Turns
+from .view import SessionView
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -145,6 +146,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         repository = AsyncMongoDBSessionRepository._on(executor, lifetime.lease, lifetime.note_own)
         super().__init__(lifetime, repository, metadata_hooks=metadata_hooks, feedback_hooks=feedback_hooks)
         self._conversations = Conversations(lifetime)
+        self._view = SessionView(lifetime, self._conversations, repository)
         self._turns = Turns(lifetime, self._conversations)
         self._storage = self._make_storage(executor)
 
@@ -407,9 +409,19 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         raise AttributeError("the session is what open() loaded")
 
     @property
-    def session_repository(self) -> Any:
+    def repository(self) -> AsyncMongoDBSessionRepository:
         """The MongoDB repository, for operations by session id."""
         return self._repository
+
+    @property
+    def session_repository(self) -> Any:
+        """The open session as the synchronous `SessionRepository` of Strands' contract: a view in memory, without I/O.
+
+        It holds the agents and messages that are loaded. What is changed through it is written by a flush in the
+        background, and by the next one. Another session's id, and what is not loaded, is an error that names
+        `repository`.
+        """
+        return self._view
 
     @session_repository.setter
     def session_repository(self, value: object) -> None:

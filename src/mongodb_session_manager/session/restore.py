@@ -98,7 +98,7 @@ class _LoadedRepository(SessionRepository):
         The stored window decides; `offset`, Strands' count of removed messages, only where none is stored.
         """
         stored = self.session.agents[agent_id]
-        documents = list(self._documents(stored, offset))
+        documents = list(self.documents(stored, offset))
         if stored.window is not None and len(stored.window) > 1:
             documents = arranged(documents, stored.window)
         records: list[Record] = []
@@ -116,7 +116,7 @@ class _LoadedRepository(SessionRepository):
         self._changes.agents[agent_id].restored(records, window)
         return found
 
-    def _documents(self, stored: StoredAgent, offset: int) -> Iterator[Document]:
+    def documents(self, stored: StoredAgent, offset: int = 0) -> Iterator[Document]:
         self._raw: dict[int, Document] = {}
         for position, item in enumerate(stored.messages(stored.window)):
             if isinstance(item, CorruptMessageError):
@@ -217,6 +217,18 @@ class Restorer(RepositorySessionManager):
         if isinstance(agent, Agent) and agent.model.stateful:
             pending.records = []  # The conversation is the model provider's: the agent holds none of it.
         return stored if pending.exists else None
+
+    def documents(self, agent_id: str) -> list[Document]:
+        """Return the loaded messages of an agent that was not restored yet, oldest first.
+
+        Raises:
+            CorruptMessageError: One of them cannot be read.
+        """
+        return list(self._loaded.documents(self._loaded.session.agents[agent_id]))
+
+    def graph_state(self, multi_agent_id: str) -> dict[str, Any] | None:
+        """Return the loaded state of a graph or swarm, None when there is none."""
+        return self._loaded.read_multi_agent(self.session_id, multi_agent_id)
 
     def release(self, agent_id: str) -> None:
         """Let go of what was loaded of an agent, once it is restored from it."""

@@ -25,11 +25,12 @@ from ..errors import (
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS
 from ..schema.archives import FEEDBACKS, Archive, at, messages_pipeline
-from ..schema.messages import encode_sized_message, now, session_message
+from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
+from ..schema.session_messages import encode_session_message
 from ..schema.sessions import new_session
 from . import listing, session_data
 from .executor import Applied, Conflict, UpdateExecutor
@@ -356,7 +357,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: The number is no integer.
         """
         number = check_whole_number("message_id", session_message.message_id)
-        document, size, payloads = _message(session_message, agent_id)
+        document, size, payloads = encode_session_message(session_message, agent_id)
         # No message has the number that stands for one which cannot be stored: the session tells which is the next.
         expected = number if is_message_number(number) else _NO_NUMBER
         message = NewMessage(expected, document, size, payloads)
@@ -405,7 +406,7 @@ class AsyncMongoDBSessionRepository:
         if not is_message_number(check_whole_number("message_id", session_message.message_id)):
             await self._head(session_id)
             raise MessageNotFoundError(session_id, agent_id, session_message.message_id)
-        fields, _, payloads = _message(session_message, agent_id)
+        fields, _, payloads = encode_session_message(session_message, agent_id)
         for name in ("created_at", "updated_at"):
             del fields[name]
         number = session_message.message_id
@@ -838,21 +839,6 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
         fields[f"agent_data.{name}"], found = offload_state(encoded)
         payloads |= found
     return fields, payloads
-
-
-def _message(message: SessionMessage, agent_id: str) -> tuple[Document, int, dict[str, bytes]]:
-    """Return the document of a message, its bytes, and the large bytes that it refers to."""
-    document, size, payloads = encode_sized_message(message.to_message(), agent_id=agent_id)
-    if message.redact_message is not None:
-        redacted, more_size, more = encode_sized_message(message.redact_message, agent_id=agent_id)
-        size += more_size
-        redacted.pop("payloads", None)
-        document["redact_message"] = redacted
-        payloads |= more
-    if payloads:
-        document["payloads"] = sorted(payloads)
-    moment = now()
-    return {**document, "created_at": moment, "updated_at": moment}, size, payloads
 
 
 def _keep(change: ChangeMessage, references: Mapping[str, frozenset[str]]) -> None:

@@ -126,7 +126,7 @@ class MongoDBSessionManager(RepositorySessionManager):
     def _wrap(self, manager: WrappedSessionManager) -> None:
         note_running_loop(type(self).__name__)
         self._async = manager
-        self._repository = MongoDBSessionRepository._around(manager.session_repository)
+        self._repository = MongoDBSessionRepository._around(manager.repository)
         self.session_id = manager.session_id
 
     @classmethod
@@ -490,8 +490,13 @@ class MongoDBSessionManager(RepositorySessionManager):
         raise AttributeError("the session is what the constructor loaded")
 
     @property
+    def repository(self) -> MongoDBSessionRepository:
+        """The MongoDB repository, for operations by session id."""
+        return self._repository
+
+    @property
     def session_repository(self) -> Any:
-        """The MongoDB repository, a `MongoDBSessionRepository`, for operations by session id."""
+        """The same as `repository`, which is what Strands' contract says."""
         return self._repository
 
     @session_repository.setter
