@@ -50,7 +50,7 @@ async def talked(manager: AsyncMongoDBSessionManager, *answers: str) -> Agent:
 async def test_it_reads_what_is_loaded_and_live_as_copies(async_driver: Driver) -> None:
     async with async_driver.manager() as manager:
         view = view_of(manager)
-        assert isinstance(view, SessionRepository)
+        assert isinstance(manager.session_repository, SessionRepository)
         agent = await talked(manager, "a-0")
         agent.state.set("visits", 1)
 
