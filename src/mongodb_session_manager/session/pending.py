@@ -225,12 +225,16 @@ class PendingAgent:
         self._window_is_dirty = True
 
     def _forget(self, present: set[Record]) -> None:
-        """Forget records that are stored and that the agent no longer holds; the latest may yet be redacted."""
+        """Forget records that are stored and that the agent no longer holds; the latest may yet be redacted.
+
+        So may every record of an object that it holds: a prompt that is passed again is one object in several records.
+        """
         present.update(self.records[-1:])
+        held = {id(record.message) for record in present}
         self.records = [
             record
             for record in self.records
-            if record in present or record.state is not RecordState.STORED or record.origin is Origin.BY_HAND
+            if record in present or id(record.message) in held or record.state is not RecordState.STORED
         ]
         self._out.intersection_update(self.records)
 
