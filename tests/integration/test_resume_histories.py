@@ -373,6 +373,8 @@ BROKEN: dict[str, list[Message]] = {
     "missing result": [user("hi"), assistant(use("a")), user("never mind"), assistant("ok")],
     "one of two missing": [user("hi"), assistant(use("a"), use("b")), user(result("b")), assistant("ok")],
     "stale result": [user("hi"), assistant(use("a")), user(result("z"), "and?"), assistant("ok")],
+    "empty answer after a call": [user("hi"), assistant(use("a")), assistant(), user("so?"), assistant("ok")],
+    "empty answer at the end": [user("hi"), assistant(use("a")), assistant()],
     "result at the start": [user(result("x")), user("hi"), assistant("ok")],
 }
 
@@ -480,3 +482,20 @@ async def test_what_cannot_be_read_is_named_and_may_be_left_out(sessions: Sessio
     raw = sessions.raw.find_one({})
     assert raw is not None
     assert raw["agents"]["assistant"]["messages"][2]["content"] == [{"text": "second"}]
+
+
+async def test_no_repair_puts_a_result_into_an_assistant_message(sessions: Sessions) -> None:
+    """A call without a result, with an empty assistant message behind it, as an aborted turn leaves."""
+    for name, messages in BROKEN.items():
+        session_id = name.replace(" ", "-")
+        async with sessions.manager(session_id) as manager:
+            make_agent(manager, messages=copy.deepcopy(messages))
+            await manager.flush()
+        resumed = await resume(sessions, session_id=session_id)
+        async with sessions.manager(session_id) as manager:
+            await manager.repair_session(dry_run=False)
+            assert not (await manager.repair_session())["broken"]
+        for held_ in (resumed.messages, sessions.messages(session_id=session_id)):
+            for message in held_:
+                if message["role"] == "assistant":
+                    assert not [block for block in message["content"] if "toolResult" in block], name
