@@ -191,9 +191,13 @@ def records(mark: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("few", "many"), [(20, 120), pytest.param(20, 2000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+    ("few", "many", "by_hand"),
+    [
+        (20, 120, False),
+        (20, 120, True),
+        pytest.param(20, 2000, False, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+    ],
 )
-@pytest.mark.parametrize("by_hand", [False, True])
 async def test_as_many_records_are_held_after_many_turns_as_after_few(
     sessions: Sessions, few: int, many: int, by_hand: bool
 ) -> None:
