@@ -37,6 +37,7 @@ class AsyncMongoDBSessionManagerFactory:
         flush_on: FlushOn = "message",
         ttl: timedelta | float | None = None,
         write_deadline_s: float = 30,
+        lazy: bool = False,
         ensure_indexes: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -54,6 +55,7 @@ class AsyncMongoDBSessionManagerFactory:
             flush_on: Default of when messages are written.
             ttl: Default time to live.
             write_deadline_s: Default write deadline, in seconds.
+            lazy: Whether managers open their sessions with the first invocation by default.
             ensure_indexes: Whether managers have the indexes created.
             **kwargs: MongoDB client options, checked by the driver.
 
@@ -68,6 +70,7 @@ class AsyncMongoDBSessionManagerFactory:
             "flush_on": flush_on,
             "ttl": ttl,
             "write_deadline_s": write_deadline_s,
+            "lazy": lazy,
             "ensure_indexes": ensure_indexes,
         }
         self._handle = ClientHandle(connection_string, client=client, options=options)

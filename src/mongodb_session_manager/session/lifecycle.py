@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pymongo.errors import PyMongoError
+from strands.agent import Agent
 from strands.bidi.agent import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent, BidiBeforeConnectionRestartEvent
 from strands.hooks import (
@@ -30,6 +31,8 @@ from strands.hooks import (
     MultiAgentInitializedEvent,
 )
 from strands.session import RepositorySessionManager
+from strands.tools._tool_helpers import generate_missing_tool_result_content
+from strands.types.content import Message
 from strands.types.exceptions import EventLoopException
 
 from ..errors import SessionStoreError
@@ -49,7 +52,7 @@ class LifecycleEvents:
         conversations: Conversations,
         *,
         each_message: bool,
-        prepare: Callable[[], Awaitable[None]],
+        prepare: Callable[[object], Awaitable[bool]],
         flush: Callable[[], Awaitable[None]],
         flush_soon: Callable[[], None],
     ) -> None:
@@ -59,7 +62,8 @@ class LifecycleEvents:
             manager: Its public methods are called where they do what an event asks for.
             conversations: What only events ask for.
             each_message: Write what was said before it is acted on, and not the whole invocation at its end.
-            prepare: Opens the session where that was left to the first invocation.
+            prepare: Opens the session where that was left to the first invocation of what it is given, and tells
+                whether this is that one.
             flush: Writes what is pending.
             flush_soon: Starts doing so in the background.
         """
@@ -92,8 +96,10 @@ class LifecycleEvents:
         self._manager.initialize(event.agent)
 
     async def _on_before_invocation(self, event: BeforeInvocationEvent) -> None:
-        await self._prepare()
+        was_restored = await self._prepare(event.agent)
         self._conversations.identify(event.agent)
+        if was_restored and isinstance(event.agent, Agent):
+            await _catch_up(event.agent, event.messages)
 
     async def _on_message_added(self, event: MessageAddedEvent[Any]) -> None:
         is_acted_on = self._flushes_messages_of(event.agent) and not self._is_last_answer(event.agent, event.message)
@@ -165,7 +171,7 @@ class LifecycleEvents:
         self._manager.initialize_multi_agent(event.source)
 
     async def _on_before_multi_agent(self, event: BeforeMultiAgentInvocationEvent) -> None:
-        await self._prepare()
+        await self._prepare(event.source)
 
     async def _on_after_node_call(self, event: AfterNodeCallEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
@@ -175,3 +181,21 @@ class LifecycleEvents:
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
         await self._flush_now()
+
+
+async def _catch_up(agent: Agent, prompt: Sequence[Message] | None) -> None:
+    """Do what Strands does with a restored agent when it takes a prompt: here the prompt came before the history.
+
+    Raises:
+        TypeError: The agent waits for answers to interrupts, which a prompt is not.
+    """
+    if agent._interrupt_state.activated:
+        raise TypeError(
+            f"agent {agent.agent_id!r} was interrupted and must be resumed with a list of interruptResponse's; "
+            "call `await manager.open()` before, so that it is restored when they arrive"
+        )
+    latest = agent.messages[-1]["content"] if agent.messages else []
+    unanswered = [block["toolUse"]["toolUseId"] for block in latest if "toolUse" in block]
+    if unanswered and prompt:
+        results = generate_missing_tool_result_content(unanswered)
+        await agent._append_messages({"role": "user", "content": results})

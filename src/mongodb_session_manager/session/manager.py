@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -127,7 +127,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             index_specs(metadata_fields)  # Refuses a plain string, and what cannot be a metadata key.
         self._flush_on = flush_on
         self._lazy = lazy
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: list[tuple[object, Callable[[], None]]] = []
+        self._waiting_lock = threading.RLock()
         self._metadata_fields = tuple(metadata_fields or ())
         self._ensure_indexes = ensure_indexes
         self._wants_expiry = ttl_s is not None
@@ -191,6 +192,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         if self._ensure_indexes:
             store = self._store
             make_indexes(store.handle, store.database_name, store.collection_name, self._metadata_fields)
+        self._restore_waiting()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -246,13 +248,36 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         )
         events.register(registry)
 
-    async def _prepare(self) -> None:
-        """Open the session and restore what was built on it, where that was left to the first invocation."""
-        if self._lazy and not self._lifetime.was_opened:
-            await self.open()
-        while self._waiting:
-            restore = self._waiting.popleft()
-            restore()
+    async def _prepare(self, source: object) -> bool:
+        """Open the session and restore what was built on it, where that was left to the first invocation.
+
+        Returns:
+            Whether this is the first invocation of an agent, graph or swarm that waited for that.
+        """
+        if not self._lazy:
+            return False
+        was_open = self._lifetime.was_opened
+        await self.open()
+        return self._restore_waiting(source) or not was_open
+
+    def _restore_waiting(self, source: object = None) -> bool:
+        """Restore what was built before the session was open; what cannot be is an error of its own invocation alone.
+
+        Returns:
+            Whether the source was among it.
+        """
+        failed: Exception | None = None
+        with self._waiting_lock:
+            waiting, self._waiting = self._waiting, []
+            for built, restore in waiting:
+                try:
+                    restore()
+                except Exception as error:
+                    self._waiting.append((built, restore))
+                    failed = error if built is source else failed
+        if failed is not None:
+            raise failed
+        return any(built is source for built, _ in waiting)
 
     async def _flush_from_event(self) -> None:
         await self._writer.flush()
@@ -271,14 +296,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             SessionException: Another agent object with this id is in use with this manager.
             SessionNotOpenError: The manager was not opened.
         """
-        if self._waits():
-            self._waiting.append(lambda: self._initialize(agent, **kwargs))
-        elif not self._lifetime.was_opened:
-            raise SessionNotOpenError(
-                self.session_id, "building agents on it, or make it with lazy=True, which opens at the first invocation"
-            )
-        else:
-            self._initialize(agent, **kwargs)
+        self._restore_now_or_later(agent, lambda: self._initialize(agent, **kwargs))
 
     def _initialize(self, agent: LocalAgent, **kwargs: Any) -> None:
         try:
@@ -291,10 +309,20 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 f"{error} Give each agent of a session an id of its own, as in Agent(agent_id='support', ...)."
             ) from error
 
-    def _waits(self) -> bool:
-        """Tell whether what is built now has to wait for the first invocation."""
+    def _restore_now_or_later(self, source: object, restore: Callable[[], None]) -> None:
+        """Restore what is being built, or leave it to the first invocation."""
         self._check_not_closed()
-        return self._lazy and not self._lifetime.was_opened
+        with self._waiting_lock:
+            if self._lazy and not self._lifetime.was_opened:
+                self._waiting.append((source, restore))
+                return
+        if not self._lifetime.was_opened:
+            raise SessionNotOpenError(
+                self.session_id,
+                "agents, graphs and swarms are built on it, or make it with lazy=True, which opens at the first "
+                "invocation",
+            )
+        restore()
 
     def append_message(self, message: Message, agent: LocalAgent, **kwargs: Any) -> None:
         """Add a message to an agent's conversation, in memory; the next flush writes it.
@@ -353,10 +381,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or add it as a new one; in memory, without I/O."""
-        if self._waits():
-            self._waiting.append(lambda: self._conversations.initialize_multi_agent(source, **kwargs))
-        else:
-            self._conversations.initialize_multi_agent(source, **kwargs)
+        self._restore_now_or_later(source, lambda: self._conversations.initialize_multi_agent(source, **kwargs))
 
     def sync_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Note the state of a graph or swarm, in memory; the next flush writes it."""

@@ -33,6 +33,7 @@ class MongoDBSessionManagerFactory:
         flush_on: FlushOn = "message",
         ttl: timedelta | float | None = None,
         write_deadline_s: float = 30,
+        lazy: bool = False,
         ensure_indexes: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -53,6 +54,7 @@ class MongoDBSessionManagerFactory:
                 flush_on=flush_on,
                 ttl=ttl,
                 write_deadline_s=write_deadline_s,
+                lazy=lazy,
                 ensure_indexes=ensure_indexes,
                 **options,
             )
