@@ -111,7 +111,11 @@ async def test_graphs_and_swarms(sessions: Sessions, kind: str) -> None:
 
 
 async def test_factories_pass_it_on(sessions: Sessions) -> None:
-    address = {"database_name": sessions.database_name, "collection_name": COLLECTION, "ensure_indexes": False}
+    address: dict[str, Any] = {
+        "database_name": sessions.database_name,
+        "collection_name": COLLECTION,
+        "ensure_indexes": False,
+    }
     async with AsyncMongoDBSessionManagerFactory(sessions.uri, **address, **sessions.client_options()) as factory:
         manager = factory.create_session_manager(SESSION_ID, lazy=True)
         await make_agent(manager, "a-0").invoke_async("q-0")
@@ -126,7 +130,11 @@ async def test_factories_pass_it_on(sessions: Sessions) -> None:
 
 
 def test_the_sync_face_takes_it_and_is_open_anyway(sessions: Sessions) -> None:
-    address = {"database_name": sessions.database_name, "collection_name": COLLECTION, "ensure_indexes": False}
+    address: dict[str, Any] = {
+        "database_name": sessions.database_name,
+        "collection_name": COLLECTION,
+        "ensure_indexes": False,
+    }
     factory = MongoDBSessionManagerFactory(sessions.uri, **address, lazy=True)
     with factory.create_session_manager(SESSION_ID) as manager:
         make_agent(manager, "a-0")("q-0")
