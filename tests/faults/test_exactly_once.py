@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, WriteError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from strands import Agent
 from strands.multiagent import Swarm
 from strands.types.session import Session, SessionType
 
-from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository, SessionExistsError
+from mongodb_session_manager import (
+    AsyncMongoDBSessionManager,
+    AsyncMongoDBSessionRepository,
+    InvalidNameError,
+    SessionExistsError,
+)
 from tests.fixtures.commands import Command
 from tests.fixtures.faults import MongoProxy, fail_point
 from tests.fixtures.sessions import COLLECTION, Document, Sessions
@@ -501,7 +506,7 @@ async def test_a_refused_metadata_update_fails_for_its_caller_only(sessions: Ses
             await asyncio.sleep(0)
         outcomes: list[object] = await asyncio.gather(refused, *behind, return_exceptions=True)
 
-    assert isinstance(outcomes[0], WriteError)
+    assert isinstance(outcomes[0], InvalidNameError)
     assert outcomes[1:] == ["Fine.", None]
     assert sessions.texts() == ["Hi.", "Fine."]
     assert sessions.document()["metadata"] == {"topic": "weather"}
@@ -525,7 +530,7 @@ async def test_a_refused_metadata_update_of_a_cancelled_caller_holds_nothing_up(
         await streamed(agent, "Hi.")
 
     assert sessions.texts() == ["Hi.", "Fine."]
-    assert "error=<WriteError> | gave up a change whose caller was cancelled" in caplog.text
+    assert "error=<RefusedUpdateError> | gave up a change whose caller was cancelled" in caplog.text
     assert "a text has no fields" not in caplog.text
 
 

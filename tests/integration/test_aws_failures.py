@@ -134,7 +134,9 @@ async def test_what_is_too_large_is_not_sent(
     )
 
     async with manager:
-        await manager.update_metadata({"connection_id": CONNECTION, "note": SECRET + "x" * 2**20})
+        await manager.update_metadata(
+            {"connection_id": CONNECTION, "note": SECRET + "\x01" * 250_000}
+        )  # six bytes each as JSON
         await manager.add_feedback({"rating": "up", "comment": SECRET + "ü" * 2**17})
 
     assert stub_service.requests == []

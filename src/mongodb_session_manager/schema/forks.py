@@ -43,6 +43,7 @@ _LEFT_BEHIND = frozenset(
         "expires_at",
         "children_expire_at",
         "has_children",
+        "has_storage",
         "has_payloads",
         "live_bytes",
         "feedbacks",

@@ -29,6 +29,7 @@ IDEMPOTENCY_KEYS = "idempotency_keys"
 LIVE_BYTES = "live_bytes"
 HAS_RELATED = "has_children"
 HAS_PAYLOADS = "has_payloads"
+HAS_STORAGE = "has_storage"
 RELATED_EXPIRE_AT = "children_expire_at"
 
 LEASE = "lease"

@@ -63,6 +63,7 @@ _SESSION_FIELDS = (
     "live_bytes",
     "has_children",
     "has_payloads",
+    "has_storage",
     "children_expire_at",
     "title",
     "title_of",

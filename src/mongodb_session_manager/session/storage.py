@@ -56,8 +56,8 @@ class SessionOwner:
         if head.incarnation != incarnation:
             raise SessionNotFoundError(session_id)
         expires_at = self._executor.related.expiry(head.ttl_s)
-        if not head.has_related or (expires_at is not None and head.related_expire_at is None):
-            update: Document = {"$set": {paths.HAS_RELATED: True}}
+        if not head.has_storage or (expires_at is not None and head.related_expire_at is None):
+            update: Document = {"$set": {paths.HAS_RELATED: True, paths.HAS_STORAGE: True}}
             if expires_at is not None:
                 update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
             identity = {"_id": session_id, paths.INCARNATION: incarnation}

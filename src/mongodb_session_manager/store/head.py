@@ -19,6 +19,7 @@ HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(
         paths.LIVE_BYTES,
         paths.HAS_RELATED,
         paths.HAS_PAYLOADS,
+        paths.HAS_STORAGE,
         paths.RELATED_EXPIRE_AT,
         paths.TITLE,
         paths.TITLE_OF,
@@ -40,6 +41,7 @@ class SessionHead:
         live_bytes: About how many bytes of messages, feedbacks and events stand in the document.
         has_related: Whether segments or payloads may belong to it.
         has_payloads: Whether payloads may.
+        has_storage: Whether values of its storage may.
         related_expire_at: From when on these may expire, None for never.
         has_title: Whether it has a title.
         title_of: Agent key and number of the message that the title was taken from.
@@ -53,6 +55,7 @@ class SessionHead:
     live_bytes: int = 0
     has_related: bool = False
     has_payloads: bool = False
+    has_storage: bool = False
     related_expire_at: datetime | None = None
     has_title: bool = False
     title_of: tuple[str, int] | None = None
@@ -75,6 +78,7 @@ class SessionHead:
             live_bytes=int(document.get(paths.LIVE_BYTES) or 0),
             has_related=bool(document.get(paths.HAS_RELATED)),
             has_payloads=bool(document.get(paths.HAS_PAYLOADS)),
+            has_storage=bool(document.get(paths.HAS_STORAGE)),
             related_expire_at=document.get(paths.RELATED_EXPIRE_AT),
             has_title=document.get(paths.TITLE) is not None,
             title_of=(source["agent"], source["message_id"]) if isinstance(source, Mapping) else None,

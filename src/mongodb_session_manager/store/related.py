@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, IndexModel
 
 from ..client import Collection
+from ..schema import paths
 from ..schema.messages import now
 from ..storage.values import CHUNKS_SUFFIX, SESSION_SUFFIX
 from .head import SessionHead
@@ -18,7 +20,8 @@ PAYLOADS = "_payloads"
 STORAGE = SESSION_SUFFIX
 STORAGE_CHUNKS = f"{SESSION_SUFFIX}{CHUNKS_SUFFIX}"
 
-_ALL = (SEGMENTS, PAYLOADS, STORAGE, STORAGE_CHUNKS)
+_ALL_BUT_STORAGE = (SEGMENTS, PAYLOADS)
+_ALL = (*_ALL_BUT_STORAGE, STORAGE, STORAGE_CHUNKS)
 
 LIFETIMES = 2
 """How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
@@ -67,16 +70,21 @@ class RelatedDocuments:
         assert ttl_s is not None
         moment = now() + timedelta(seconds=LIFETIMES * ttl_s)
         identity = {"session_id": session_id, "incarnation": incarnation}
-        await self._set_expiry(identity, moment)
+        suffixes = _ALL if head.has_storage else _ALL_BUT_STORAGE
+        await self._set_expiry(suffixes, identity, moment)
         # After the children: a crash in between only means that this is done again.
-        session = {"_id": session_id, "incarnation": incarnation}
-        await self._store.update(session_id, session, {"$set": {"children_expire_at": moment}})
+        session: Document = {"_id": session_id, paths.INCARNATION: incarnation}
+        if not head.has_storage:
+            session[paths.HAS_STORAGE] = {"$ne": True}
+        found = await self._store.update(session_id, session, {"$set": {paths.RELATED_EXPIRE_AT: moment}})
+        if not found and not head.has_storage:
+            return await self.postpone(head.but(has_storage=True))  # Another manager has stored values meanwhile.
         # A child that somebody began to write before that, and of which the session may not say so any more.
-        await self._set_expiry({**identity, "expires_at": {"$lt": moment}}, moment)
+        await self._set_expiry(suffixes, {**identity, "expires_at": {"$lt": moment}}, moment)
         return head.but(related_expire_at=moment)
 
-    async def _set_expiry(self, query: Document, moment: datetime) -> None:
-        for suffix in _ALL:
+    async def _set_expiry(self, suffixes: Iterable[str], query: Document, moment: datetime) -> None:
+        for suffix in suffixes:
             target = self.collection(suffix)
             update = {"$set": {"expires_at": moment}}
             await target.update_many(query, update)
