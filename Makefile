@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.installed-apps
 PEERS := $(VENV)/.installed-peers
+CLIENTS := $(VENV)/.installed-clients
 CODE := $(wildcard src tests examples benchmarks .ci/*.py)
 
 # The interpreter that makes the virtual environment; name another one with `make PYTHON=python3.13 ...`.
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
+.PHONY: help install demo viewer playground test test-browser test-clients test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
 	bench-hooks bench-viewer bench-peers bench-import bench-storage dist clean
 
 help: ## list the verbs
@@ -36,12 +37,15 @@ playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAY
 	$(BIN)/python -m mongodb_session_manager.playground
 
 test: $(STAMP) ## the tests, but the slow ones and those of the pages; a skipped test is a failure
-	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not slow and not browser"
+	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients"
 
 test-browser: $(STAMP) ## the tests of the pages, in Chromium
 	$(BIN)/python -m pytest --no-skips -m "browser and not slow"
 
-test-all: $(STAMP) ## all tests; a skipped test is a failure
+test-clients: $(STAMP) $(CLIENTS) ## the tests with AG-UI's adapter, A2A's server and the harness
+	$(BIN)/python -m pytest --no-skips -m clients
+
+test-all: $(STAMP) $(CLIENTS) ## all tests; a skipped test is a failure
 	$(BIN)/python -m pytest --no-skips
 
 test-versions: $(STAMP) ## the tests on the lowest and on the newest Strands, PyMongo and Motor that are supported
@@ -119,6 +123,11 @@ $(STAMP): pyproject.toml src/mongodb_session_manager/_version.py | $(BIN)/python
 $(PEERS): $(STAMP)
 	@echo "Installing other session managers into $(VENV)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev,peers]"
+	@touch $@
+
+$(CLIENTS): $(STAMP)
+	@echo "Installing clients of Strands into $(VENV)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[all,dev,clients]"
 	@touch $@
 
 # Debian's Python comes without ensurepip unless python3-venv is installed; its pip can fill the environment instead.

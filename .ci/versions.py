@@ -94,7 +94,7 @@ def main() -> None:
         show = "from importlib.metadata import version; print('test-versions:', *(f'{p} {version(p)}' for p in %r))"
         run(python, "-c", show % (SHOWN,))
         pytest = (python, "-m", "pytest", "--no-skips", "-q", "-n", options.workers, "--dist", "worksteal")
-        run(*pytest, "-m", "not slow and not browser", *rest, *tests)
+        run(*pytest, "-m", "not slow and not browser and not clients", *rest, *tests)
 
 
 def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
