@@ -20,7 +20,9 @@ from tests.support.models import calls
 
 
 async def main(uri: str, database: str, collection: str, script: list[Any]) -> None:
-    replies = [calls((reply["tool"], reply["input"])) if isinstance(reply, dict) else reply for reply in script]
+    replies: list[Any] = [
+        calls((reply["tool"], reply["input"])) if isinstance(reply, dict) else reply for reply in script
+    ]
     opened: list[AsyncMongoDBSessionManager] = []
     async with AsyncMongoDBSessionManagerFactory(uri, database, collection, ensure_indexes=False) as factory:
 
@@ -41,4 +43,4 @@ async def main(uri: str, database: str, collection: str, script: list[Any]) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], json.loads(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])))
