@@ -267,10 +267,10 @@ async def test_closing_reports_what_could_not_be_written(server: EmbeddedMongo) 
     manager = factory.create_session_manager(SESSION_ID, write_deadline_s=0.5, flush_on="invocation")
     await manager.open()
     agent = talker(manager)
-    agent.state.set("count", 1)
-    manager.sync_agent(agent)
+    await manager.flush()
 
     gone = await kill_majority(server)
+    agent.state.set("count", 1)
     with pytest.raises(AutoReconnect):
         await manager.close()
     await manager.close()

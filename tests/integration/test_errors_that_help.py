@@ -199,7 +199,7 @@ async def test_async_with_on_a_sync_class_says_the_other(kind: type[Any]) -> Non
 async def test_what_is_not_open_says_so_for_the_call_that_was_made() -> None:
     manager = AsyncMongoDBSessionManager("s-1", client=AsyncMongoMockClient())
 
-    with pytest.raises(SessionNotOpenError, match=r"open\(\)` before building agents on it"):
+    with pytest.raises(SessionNotOpenError, match=r"open\(\)` before agents, graphs and swarms are built on it"):
         make_agent(manager, "hi")
     for call in (manager.get_metadata, manager.flush, manager.list_agents):
         with pytest.raises(SessionNotOpenError, match=r"open\(\)` before using it"):

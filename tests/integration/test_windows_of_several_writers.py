@@ -78,7 +78,7 @@ async def by_the_repository(sessions: Sessions, manager: Any, agent: Any, count:
     for number in range(first, first + count):
         message = said("user" if number % 2 == 0 else "assistant", f"by hand {number}")
         message_id = stored + number - first
-        await manager.session_repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(message, message_id))
+        await manager.repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(message, message_id))
 
 
 @pytest.mark.parametrize("by_hand", [by_the_manager, by_the_repository])
@@ -280,10 +280,10 @@ async def test_agents_are_not_restored_again_for_what_their_own_manager_wrote(se
             await streamed(agent, "Hi.")
         held = list(agent.messages)
 
-        await manager.session_repository.update_metadata(SESSION_ID, {"topic": "tea"})
-        await manager.session_repository.delete_metadata(SESSION_ID, ["topic"])
-        await manager.session_repository.add_feedback(SESSION_ID, {"rating": "up"})
-        await manager.session_repository.rename_session(SESSION_ID, "Tea")
+        await manager.repository.update_metadata(SESSION_ID, {"topic": "tea"})
+        await manager.repository.delete_metadata(SESSION_ID, ["topic"])
+        await manager.repository.add_feedback(SESSION_ID, {"rating": "up"})
+        await manager.repository.rename_session(SESSION_ID, "Tea")
         await manager.update_metadata({"topic": "coffee"})
         await manager.add_feedback({"rating": "down"})
         with sessions.recorder.counting() as commands:
