@@ -219,7 +219,7 @@ async def test_as_many_records_are_held_after_many_turns_as_after_few(
         after_many = await talk(25 + few, 25 + few + many)
 
     assert 40 <= after_few <= 42
-    assert after_many == after_few
+    assert abs(after_many - after_few) <= 1  # One more while a message by hand is on its way in the background.
 
 
 async def test_a_prompt_said_again_is_redacted_wherever_it_was_said(sessions: Sessions) -> None:
