@@ -19,6 +19,7 @@ from mongodb_session_manager import (
     InvalidNameError,
     SessionExistsError,
 )
+from mongodb_session_manager.session import FlushOn
 from tests.fixtures.commands import Command
 from tests.fixtures.faults import MongoProxy, fail_point
 from tests.fixtures.sessions import COLLECTION, Document, Sessions
@@ -256,6 +257,22 @@ async def test_every_write_whose_outcome_is_in_doubt_counts_once(
     assert document["agents"]["assistant"]["agent_data"]["state"] == {"count": 1}
     assert [event["message_id"] for event in document["guardrail_events"]] == [2]
     assert document["summary"]["usage"]["totalTokens"] == 3 * 15
+
+
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+async def test_a_guardrail_record_names_its_message_whoever_appended_meanwhile(
+    sessions: Sessions, flush_on: FlushOn
+) -> None:
+    async with sessions.manager(flush_on=flush_on) as one, sessions.manager() as other:
+        agents = [talker(manager) for manager in (one, other)]
+        await streamed(agents[1], "Before")
+        await a_redacted_turn(one, agents[0])
+
+    messages = sessions.messages()
+    (event,) = sessions.document()["guardrail_events"]
+    named = messages[event["message_id"]]
+    assert "redact_message" in named
+    assert named["guardrail_event"]["stop_reason"] == event["stop_reason"]
 
 
 @RETRY_WRITES

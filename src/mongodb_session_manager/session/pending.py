@@ -28,7 +28,16 @@ from ..schema.sessions import ERROR_RING
 from ..schema.windows import EVERYTHING, Ranges
 from ..store.executor import Conflict
 from ..store.loaded import StoredSession
-from ..store.updates import AppendMessages, ChangeMessage, Document, SetFields, Update, WindowChange, fits_whole
+from ..store.updates import (
+    AppendMessages,
+    ChangeMessage,
+    Document,
+    NewMessage,
+    SetFields,
+    Update,
+    WindowChange,
+    fits_whole,
+)
 from .record import Origin, Record, RecordState
 
 logger = logging.getLogger(__name__)
@@ -278,7 +287,7 @@ class PendingAgent:
         self.expected = changes.next_message_id
         for record in changes.messages:
             assert isinstance(record, Record)
-            record.state, record.payloads = RecordState.STORED, {}
+            record.state, record.payloads, record.named_in = RecordState.STORED, {}, []
             if record.origin is not Origin.BY_HAND:
                 record.document = None
         if (window := changes.window) is not None:
@@ -305,9 +314,10 @@ def _is_sorted(window: Ranges) -> bool:
     return all(one < other for one, other in pairwise(firsts))
 
 
-def _renumber(messages: Sequence[Any], number: int) -> int:
+def _renumber(messages: Sequence[NewMessage], number: int) -> int:
     for message in messages:
-        message.message_id = number
+        assert isinstance(message, Record)
+        message.renumber(number)
         number += 1
     return number
 
@@ -365,16 +375,18 @@ class PendingChanges:
         self._session.released -= payloads.keys()
         self._graph_references[multi_agent_id] = set(payloads)
 
-    def add_guardrail_event(self, event: Document) -> None:
-        """Queue the session's summary of a guardrail intervention."""
+    def add_guardrail_event(self, record: Record, event: Document) -> None:
+        """Queue the session's summary of a guardrail intervention on a message, whose number may still change."""
+        record.named_in.append(event)
         self._session.pushes.setdefault(paths.GUARDRAIL_EVENTS, []).append(event)
 
-    def amend_guardrail_event(self, event: Document, fields: Document) -> None:
-        """Add what was learnt later to a guardrail summary, wherever it is by now."""
+    def amend_guardrail_event(self, record: Record, event: Document, fields: Document) -> None:
+        """Add what was learnt later to the guardrail summary of a message, wherever it is by now."""
         identity = {key: event[key] for key in (paths.MESSAGE_ID, "agent_id", "timestamp")}
         waits = any(waiting is event for waiting in self._session.pushes.get(paths.GUARDRAIL_EVENTS, ()))
         event.update(fields)
         if not waits:
+            record.named_in.append(identity)
             changed = {paths.matched(paths.GUARDRAIL_EVENTS, name): value for name, value in fields.items()}
             guard = {paths.GUARDRAIL_EVENTS: {"$elemMatch": identity}}
             # Guards seals, as for messages.

@@ -46,6 +46,7 @@ class Record(NewMessage):
         tracking_id: Strands' id of the message, which tells a copy of it from others.
         references: The names of the payloads that it refers to, by field.
         is_redacted: Whether a guardrail had its content replaced.
+        named_in: What is pending elsewhere and names the message by its number.
     """
 
     message: Message = field(default_factory=lambda: cast("Message", {}))
@@ -54,6 +55,7 @@ class Record(NewMessage):
     tracking_id: str | None = None
     references: dict[str, frozenset[str]] = field(default_factory=dict)
     is_redacted: bool = False
+    named_in: list[Document] = field(default_factory=list)
     _content: object = None
     _blocks: tuple[object, ...] = ()
     _results: tuple[object, ...] = ()
@@ -156,6 +158,12 @@ class Record(NewMessage):
         return fingerprint != before
 
     # -- changing what is stored
+
+    def renumber(self, message_id: int) -> None:
+        """Give the message another number, wherever that is pending."""
+        self.message_id = message_id
+        for document in self.named_in:
+            document[paths.MESSAGE_ID] = message_id
 
     def refer(self, fields: Document, removed: set[str], payloads: Mapping[str, bytes]) -> None:
         """Keep track of what the message refers to after a change, and let the change list it."""

@@ -321,7 +321,7 @@ class AgentTracker:
             self._redact_record(redacted, message)
         self.pending.change(record, {"guardrail_event": event})
         summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
-        self._changes.add_guardrail_event(summary)
+        self._changes.add_guardrail_event(record, summary)
         self._redaction = Redaction(record, event, summary)
 
     def _redact_record(self, record: Record, message: Message) -> None:
@@ -339,7 +339,7 @@ class AgentTracker:
         redaction, self._redaction = self._redaction, None
         if redaction is None or "stop_reason" in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
             return
-        self._changes.amend_guardrail_event(redaction.summary, {"stop_reason": stop_reason})
+        self._changes.amend_guardrail_event(redaction.record, redaction.summary, {"stop_reason": stop_reason})
         self.pending.change(redaction.record, {"guardrail_event": {**redaction.event, "stop_reason": stop_reason}})
 
     # -- what the agent holds
