@@ -704,3 +704,29 @@ async def test_two_processes_bring_one_document_up_to_date_at_once(older: Older)
         *("Hi.", "Hello!"),
         *("Who is there?", "I am the first.", "And who else?", "I am the second."),
     ]
+
+
+@pytest.mark.parametrize("value", ["r1", {"of": 1}, [1]], ids=["text", "fields", "list"])
+async def test_names_that_another_tool_uses_for_something_else_are_set_aside(sessions: Sessions, value: Any) -> None:
+    names = (
+        "revision",
+        "live_bytes",
+        "ttl_s",
+        "title_of",
+        "idempotency_keys",
+        "last_lease",
+        "feedbacks_sealed",
+        "guardrail_events_sealed",
+        "children_expire_at",
+    )
+    sessions.raw.insert_one({"_id": SESSION_ID, "agents": {}, **dict.fromkeys(names, value)})
+    async with sessions.manager() as manager:
+        await streamed(make_agent(manager, "Hello!"), "Hi.")
+        async with manager.turn(idempotency_key="k"):
+            pass
+        await manager.add_feedback({"rating": "up"})
+
+    document = sessions.document()
+    assert sessions.texts() == ["Hi.", "Hello!"]
+    assert {name: document["legacy"][name] for name in names} == dict.fromkeys(names, value)
+    assert (document["title"], document["idempotency_keys"]) == ("Hi.", ["k"])

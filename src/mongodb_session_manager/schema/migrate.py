@@ -20,12 +20,31 @@ from .agents import STATE_FIELDS, StoredAgent, new_archive, split_agents
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
-from .sessions import RATINGS, SCHEMA_VERSION, new_password, new_summary, rating_of
+from .sessions import RATINGS, SCHEMA_VERSION, new_password, new_summary, rating_of, ttl_of
 from .titles import title_of
 
 T = TypeVar("T")
 
-_SESSION_FIELDS = ("incarnation", "applied", "summary", "lease", "legacy", "live_bytes", "title", "title_of", "errors")
+_SESSION_FIELDS = (
+    "incarnation",
+    "applied",
+    "revision",
+    "summary",
+    "lease",
+    "last_lease",
+    "legacy",
+    "live_bytes",
+    "title",
+    "title_of",
+    "errors",
+    "idempotency_keys",
+    "feedbacks_sealed",
+    "guardrail_events_sealed",
+    "has_children",
+    "has_payloads",
+    "has_storage",
+    "children_expire_at",
+)
 """Fields of a session whose names another tool may have used for something else."""
 
 _AGENT_FIELDS = ("window", "window_head", "redactions", "archived_count", "archive", "usage", "legacy")
@@ -79,7 +98,8 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     read = ("updated_at", "schema_version", "incarnation")
     seen = {name: document.get(name, {"$exists": False}) for name in read}
     fields["live_bytes"] = len(bson.encode({"": [agents, fields["feedbacks"], fields["guardrail_events"]]}))
-    gone = {name: "" for name in ("lease", "title", "title_of") if name in document and name not in fields}
+    names = _SESSION_FIELDS if ttl_of(document) is not None else (*_SESSION_FIELDS, "ttl_s")
+    gone = {name: "" for name in names if name in document and name not in fields}
     update: dict[str, Any] = {"$set": {**fields, "updated_at": now}}
     return {"_id": document["_id"], **seen}, {**update, "$unset": gone} if gone else update
 
@@ -141,6 +161,8 @@ def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if document.get(name) is not None and not isinstance(document[name], expected):
             found[name] = document[name]
+    if document.get("ttl_s") is not None and ttl_of(document) is None:
+        found["ttl_s"] = document["ttl_s"]
     if document.get("created_at") is not None and read_date(document["created_at"]) is None:
         found["created_at"] = document["created_at"]
     return found

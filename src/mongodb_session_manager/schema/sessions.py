@@ -31,6 +31,10 @@ RATINGS = ("up", "down", "other")
 KEY_RING = 200
 """How many idempotency keys a document remembers."""
 
+LONGEST_TTL_S = 1_000 * 366 * 86_400
+"""Most seconds that a session may live. What is added to a date has to give a date; what belongs to a session expires
+two lifetimes ahead."""
+
 _PASSWORD_ALPHABET = string.ascii_letters + string.digits
 _PASSWORD_LENGTH = 32
 _HEAVY_FIELDS = (
@@ -85,6 +89,14 @@ def version_of(document: Mapping[str, Any]) -> int:
             f"mongodb_session_manager knows {SCHEMA_VERSION} at most; use the version that wrote it, or a later one"
         )
     return max(version, 0)
+
+
+def ttl_of(document: Mapping[str, Any]) -> float | None:
+    """Return the seconds that a session of any age lives, None for ever or where another tool means something else."""
+    ttl_s = document.get("ttl_s")
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 0 < ttl_s <= LONGEST_TTL_S:
+        return None
+    return ttl_s
 
 
 def load_projection(agent_ids: Iterable[str] | None) -> dict[str, Any]:

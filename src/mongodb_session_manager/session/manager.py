@@ -23,6 +23,7 @@ from ..client import ClientHandle
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..schema.names import check_agent_id, check_session_id
+from ..schema.sessions import LONGEST_TTL_S
 from ..storage import MongoDBStorage
 from ..store import AsyncMongoDBSessionRepository
 from ..store.executor import UpdateExecutor
@@ -42,9 +43,6 @@ from .view import SessionView
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
     from strands.types.agent import LocalAgent
-
-_LONGEST_TTL_S = 1_000 * 366 * 86_400
-"""What is added to a date has to give a date; what belongs to a session expires two lifetimes ahead."""
 
 FlushOn = Literal["message", "invocation"]
 Hooks = Callable[..., Any] | Sequence[Callable[..., Any]] | None
@@ -482,7 +480,7 @@ def _seconds(ttl: timedelta | float | None) -> float | None:
     if isinstance(ttl, bool) or not isinstance(ttl, timedelta | int | float):
         raise TypeError(f"invalid ttl: it must be a timedelta or a number of seconds, not {type(ttl).__name__}")
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
-    if not 0 < seconds <= _LONGEST_TTL_S:
+    if not 0 < seconds <= LONGEST_TTL_S:
         raise ValueError(f"invalid ttl: it must be more than 0 seconds and at most 1,000 years, got {ttl!r}")
     return seconds
 

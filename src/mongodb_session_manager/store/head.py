@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..schema import paths
-from ..schema.sessions import SCHEMA_VERSION, version_of
+from ..schema.sessions import SCHEMA_VERSION, ttl_of, version_of
 
 HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(
     (
@@ -67,12 +67,15 @@ class SessionHead:
         Raises:
             SessionStoreError: A newer version of this library wrote the document.
         """
-        source = document.get(paths.TITLE_OF)
         version = version_of(document)
+        if not version:
+            # Another tool may mean anything by the names of the other fields.
+            return cls(session_id=document["_id"], version=0, ttl_s=ttl_of(document))
+        source = document.get(paths.TITLE_OF)
         return cls(
             session_id=document["_id"],
             version=version,
-            incarnation=document[paths.INCARNATION] if version else None,
+            incarnation=document[paths.INCARNATION],
             revision=int(document.get(paths.REVISION) or 0),
             ttl_s=document.get(paths.TTL_S),
             live_bytes=int(document.get(paths.LIVE_BYTES) or 0),
