@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from . import hooks
-from .client import ClientHandle
+from .client import ClientHandle, MongoDBClient
 from .pool import pool_statistics
 from .runtime import portal
 from .session import AsyncMongoDBSessionManager, FlushOn, Hooks
@@ -28,7 +28,7 @@ class AsyncMongoDBSessionManagerFactory:
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         metadata_fields: Sequence[str] | None = None,
         metadata_hook: Hooks = None,
         feedback_hook: Hooks = None,
@@ -127,7 +127,7 @@ class AsyncMongoDBSessionManagerFactory:
             session_id,
             database_name=self._database_name if database_name is None else database_name,
             collection_name=self._collection_name if collection_name is None else collection_name,
-            client=self._handle,
+            client=_shared(self._handle),
             metadata_fields=self._metadata_fields if metadata_fields is None else metadata_fields,
             application_name=self._application_name if application_name is None else application_name,
             **self._defaults | hooks.current_names(kwargs),
@@ -160,12 +160,17 @@ class AsyncMongoDBSessionManagerFactory:
         await self.close()
 
 
+def _shared(handle: ClientHandle) -> Any:
+    """Return the handle as a manager takes it; users give clients alone, so its type says no more."""
+    return handle
+
+
 async def create_async_mongodb_session_manager(
     session_id: str,
     connection_string: str | None = None,
     database_name: str = "database_name",
     collection_name: str = "collection_name",
-    client: Any = None,
+    client: MongoDBClient | None = None,
     **kwargs: Any,
 ) -> AsyncMongoDBSessionManager:
     """Return an opened manager of a session; the arguments are those of `AsyncMongoDBSessionManager`."""
@@ -182,7 +187,7 @@ def initialize_async_global_factory(
     connection_string: str | None = None,
     database_name: str = "database_name",
     collection_name: str = "collection_name",
-    client: Any = None,
+    client: MongoDBClient | None = None,
     **kwargs: Any,
 ) -> AsyncMongoDBSessionManagerFactory:
     """Make the process-wide factory; the arguments are those of `AsyncMongoDBSessionManagerFactory`.

@@ -27,7 +27,7 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge, PyMongoError, WT
 from strands.types.exceptions import EventLoopException
 
 from . import errors
-from .client import is_transient
+from .client import MongoDBClient, is_transient
 from .extras import needs
 from .factory import AsyncMongoDBSessionManagerFactory
 from .session import AsyncMongoDBSessionManager
@@ -70,7 +70,7 @@ class Sessions:
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         *,
         wait_s: float | None = 30,
         lease_s: float = 30,
@@ -82,7 +82,7 @@ class Sessions:
             connection_string: MongoDB URI; also taken from `MONGODB_CONNECTION_STRING`.
             database_name: Database of the sessions.
             collection_name: Collection of the sessions.
-            client: A client to borrow instead of a connection string.
+            client: A client to borrow: Motor, `MongoClient`, `AsyncMongoClient` or `AsyncMongoMockClient`.
             wait_s: How long a request waits for the session's turn, in seconds; None for as long as it takes.
             lease_s: Seconds without a sign of life after which the turn of another process is taken over.
             **options: Other arguments of `AsyncMongoDBSessionManagerFactory`, MongoDB client options included.

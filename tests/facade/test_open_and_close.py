@@ -133,7 +133,7 @@ def test_wrong_arguments_are_refused(monkeypatch: pytest.MonkeyPatch, mongo_uri:
     with pytest.raises(ValueError, match="MONGODB_CONNECTION_STRING"):
         MongoDBSessionManager("s-1")
     with pytest.raises(TypeError, match="object"):
-        MongoDBSessionManager("s-1", client=object())
+        MongoDBSessionManager("s-1", client=object())  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="maxPolSize"):
         create_mongodb_session_manager("s-1", mongo_uri, maxPolSize=3)
     with pytest.raises(ValueError, match="flush_on"):

@@ -3,7 +3,8 @@
 from .any_loop import AnyLoopMotorClient
 from .collection import Collection
 from .handle import ClientHandle
+from .kinds import MongoDBClient
 from .retry import is_transient
 from .statistics import PoolStatistics
 
-__all__ = ["AnyLoopMotorClient", "ClientHandle", "Collection", "PoolStatistics", "is_transient"]
+__all__ = ["AnyLoopMotorClient", "ClientHandle", "Collection", "MongoDBClient", "PoolStatistics", "is_transient"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from ..client import ClientHandle, Collection
+from ..client import ClientHandle, Collection, MongoDBClient
 from ..errors import CorruptMessageError
 from ..schema.agents import STATE_FIELDS, find_agents
 from ..schema.messages import now, read_date
@@ -35,7 +35,7 @@ class _CollectionSource(Source):
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         **kwargs: Any,
     ) -> None:
         """Address a collection; the arguments are those of `AsyncMongoDBSessionRepository`."""

@@ -19,7 +19,7 @@ from strands.types.session import Session
 
 from .. import hooks, runtime
 from ..advice import hosts_of_client, with_advice
-from ..client import ClientHandle
+from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..schema.names import check_agent_id, check_session_id
@@ -68,7 +68,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         metadata_fields: Sequence[str] | None = None,
         metadata_hook: Hooks = None,
         feedback_hook: Hooks = None,
@@ -485,7 +485,7 @@ def _seconds(ttl: timedelta | float | None) -> float | None:
     return seconds
 
 
-def _handle(connection_string: str | None, client: Any, options: dict[str, Any]) -> ClientHandle:
+def _handle(connection_string: str | None, client: object, options: dict[str, Any]) -> ClientHandle:
     if not isinstance(client, ClientHandle):
         return ClientHandle(connection_string, client=client, options=options)
     if options:  # A factory's client, which has its options already.

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from pymongo.errors import OperationFailure
 
-from ..client import ClientHandle
+from ..client import ClientHandle, MongoDBClient
 from ..client.index_building import build_once, settle
 from ..errors import StorageConflictError
 from ..runtime import portal
@@ -47,7 +47,7 @@ class MongoDBStorage:
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "storage",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         *,
         ttl: timedelta | float | None = None,
         searchable: bool = False,
@@ -75,10 +75,7 @@ class MongoDBStorage:
             TypeError: The client, or the ttl, is of another kind.
             ValueError: Neither client nor connection string; or a ttl that is not positive.
         """
-        if isinstance(client, ClientHandle):
-            handle = client.share()
-        else:
-            handle = ClientHandle(connection_string, client=client, options=kwargs)
+        handle = ClientHandle(connection_string, client=client, options=kwargs)
         ttl_s = seconds(ttl)
         self._set_up(
             handle, database_name, collection_name, Unowned(ttl_s), searchable=searchable, deadline_s=write_deadline_s

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pymongo.errors import PyMongoError
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from ..client import ClientHandle
+from ..client import ClientHandle, MongoDBClient
 from ..errors import (
     AgentExistsError,
     AgentNotFoundError,
@@ -70,7 +70,7 @@ class AsyncMongoDBSessionRepository:
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         application_name: str | None = None,
         *,
         write_deadline_s: float = 30,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from .. import hooks
+from ..client import MongoDBClient
 from ..factory import AsyncMongoDBSessionManagerFactory
 from ..runtime import portal
 from ..session import FlushOn, Hooks
@@ -24,7 +25,7 @@ class MongoDBSessionManagerFactory:
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         metadata_fields: Sequence[str] | None = None,
         metadata_hook: Hooks = None,
         feedback_hook: Hooks = None,
@@ -126,7 +127,7 @@ def create_mongodb_session_manager(
     connection_string: str | None = None,
     database_name: str = "database_name",
     collection_name: str = "collection_name",
-    client: Any = None,
+    client: MongoDBClient | None = None,
     **kwargs: Any,
 ) -> MongoDBSessionManager:
     """Return an opened manager of a session; the arguments are those of `MongoDBSessionManager`."""
@@ -141,7 +142,7 @@ def initialize_global_factory(
     connection_string: str | None = None,
     database_name: str = "database_name",
     collection_name: str = "collection_name",
-    client: Any = None,
+    client: MongoDBClient | None = None,
     **kwargs: Any,
 ) -> MongoDBSessionManagerFactory:
     """Make the process-wide factory; the arguments are those of `MongoDBSessionManagerFactory`.

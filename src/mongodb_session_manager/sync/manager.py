@@ -15,6 +15,7 @@ from strands.types.content import Message
 from strands.types.session import Session
 
 from .. import hooks, runtime
+from ..client import MongoDBClient
 from ..metadata_tool import PROTECTED, create_blocking_metadata_tool
 from ..runtime import portal
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
@@ -74,7 +75,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         metadata_fields: Sequence[str] | None = None,
         metadata_hook: Hooks = None,
         feedback_hook: Hooks = None,

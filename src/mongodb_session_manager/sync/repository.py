@@ -10,6 +10,7 @@ from pymongo.collection import Collection
 from strands.session import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
+from ..client import MongoDBClient
 from ..runtime import portal
 from ..store import AsyncMongoDBSessionRepository
 
@@ -28,7 +29,7 @@ class MongoDBSessionRepository(SessionRepository):
         connection_string: str | None = None,
         database_name: str = "database_name",
         collection_name: str = "collection_name",
-        client: Any = None,
+        client: MongoDBClient | None = None,
         application_name: str | None = None,
         *,
         write_deadline_s: float = 30,
