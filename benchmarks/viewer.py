@@ -38,7 +38,7 @@ from mongodb_session_manager.schema import values
 from mongodb_session_manager.schema.agents import new_agent
 from mongodb_session_manager.schema.messages import encode_message
 from mongodb_session_manager.schema.sessions import new_session
-from mongodb_session_manager.viewer.list_indexes import list_index_specs
+from mongodb_session_manager.store.indexes import order_index_specs
 
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
 FIELDS = ("priority", "customer.tier", "score", "vip")
@@ -106,7 +106,7 @@ def fill(uri: str, database: str, count: int) -> None:
     """Store so many sessions, and one that is long."""
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         sessions = client[database][COLLECTION]
-        sessions.create_indexes([*index_specs(list(FIELDS)), *list_index_specs()])
+        sessions.create_indexes([*index_specs(list(FIELDS)), *order_index_specs()])
         for first in range(0, count, _BATCH):
             numbers = range(first, min(first + _BATCH, count))
             sessions.insert_many([session(number) for number in numbers], ordered=False)

@@ -112,6 +112,27 @@ def test_indexes_are_shown_made_and_checked(run: Run, fill: Fill) -> None:
     assert any("metadata.priority" in entry["keys"] for entry in after.json["indexes"])
 
 
+def test_indexes_of_orders_are_made_on_request_and_others_are_told_apart(
+    run: Run, fill: Fill, sessions: Sessions
+) -> None:
+    fill("s-1")
+    sessions.raw.create_index([("created_at", 1), ("_id", 1), ("summary.errors", 1)])
+
+    assert run("indexes", "--create").code == 1  # the one of failed turns should hold only those that have any
+    states = {entry["name"]: entry["state"] for entry in run("indexes", "--orders", "--json").json["indexes"]}
+    made = run("indexes", "--orders", "--create", "--json")
+
+    assert states["created_at_1__id_1_summary.errors_1"] == "different"
+    assert states["created_at_1__id_1_summary.feedbacks_1"] == "ok"
+    orders = ("summary.messages_1__id_1", "summary.usage.totalTokens_1__id_1")
+    assert [states[name] for name in orders] == ["missing", "missing"]
+    assert {entry["name"]: entry["state"] for entry in made.json["indexes"]} == {
+        **states,
+        **dict.fromkeys(orders, "ok"),
+    }
+    assert set(orders) <= set(sessions.raw.index_information())
+
+
 def broken_session(sessions: Sessions, session_id: str) -> None:
     content: list[tuple[Any, Any]] = [
         ("user", [{"text": "one"}]),

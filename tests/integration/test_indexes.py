@@ -8,10 +8,11 @@ from typing import Any
 import pymongo
 import pytest
 from mongomock_motor import AsyncMongoMockClient
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, IndexModel, MongoClient
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
+from mongodb_session_manager.client.index_building import build_once
 from mongodb_session_manager.store.indexes import IndexWork, ensure_indexes, index_specs
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.faults import fail_point
@@ -57,6 +58,7 @@ async def test_indexes_are_made_once_per_client_collection_and_fields(
         ("updated_at", "_id"),
         ("application_name",),
         ("expires_at",),
+        *(tuple(model.document["key"]) for model in index_specs() if "partialFilterExpression" in model.document),
         ("metadata.priority", "created_at", "_id"),
         ("metadata.status", "created_at", "_id"),
         ("metadata.topic", "created_at", "_id"),
@@ -72,7 +74,7 @@ async def test_work_goes_on_when_the_caller_closes_its_handle(
     await handle.aclose()
     await finish(work)
 
-    assert len(stored_keys(mongo_client, database_name)) == 5
+    assert len(stored_keys(mongo_client, database_name)) == 1 + len(index_specs())
 
 
 def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents, database_name: str) -> None:
@@ -89,7 +91,7 @@ def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents,
     assert not isinstance(work, asyncio.Task)
     work.result(120)
 
-    assert len(stored_keys(mongo_client, database_name)) == 5
+    assert len(stored_keys(mongo_client, database_name)) == 1 + len(index_specs())
 
 
 @pytest.mark.parametrize("owner", ["manager", "manager on an AsyncMongoClient", "factory"])
@@ -117,7 +119,7 @@ async def test_who_has_the_client_waits_for_it_when_closed(
             ):
                 pass
 
-    assert len(stored_keys(mongo_client, database_name)) == 5
+    assert len(stored_keys(mongo_client, database_name)) == 1 + len(index_specs())
 
 
 async def test_async_mongo_client_is_used_on_its_own_loop(
@@ -163,7 +165,7 @@ async def test_failure_that_may_pass_is_tried_again(
     assert "not created yet" in caplog.text
     await finish(ensure_indexes(handle, database_name, "sessions"))
 
-    assert len(stored_keys(mongo_client, database_name)) == 5
+    assert len(stored_keys(mongo_client, database_name)) == 1 + len(index_specs())
     await handle.aclose()
 
 
@@ -176,11 +178,29 @@ async def test_index_that_exists_otherwise_keeps_no_other_out(
     with caplog.at_level(logging.WARNING):
         await finish(ensure_indexes(handle, database_name, "sessions"))
 
-    assert len(stored_keys(mongo_client, database_name)) == 5
+    assert len(stored_keys(mongo_client, database_name)) == 1 + len(index_specs())
     assert mongo_client[database_name]["sessions"].index_information()["application_name_1"]["unique"] is True
     assert [record.getMessage() for record in caplog.records] == [
         "collection=<sessions>, indexes=<application_name_1> | exist with other options and were left as they are"
     ]
+    await handle.aclose()
+
+
+async def test_an_index_that_a_compatible_server_does_not_know_keeps_no_other_out(
+    mongo_uri: str, mongo_client: Documents, database_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = ClientHandle(mongo_uri)
+    unknown = IndexModel([("odd", 1)], name="odd_1", partialFilterExpression={"odd": {"$exists": False}})
+
+    with caplog.at_level(logging.WARNING):
+        await finish(build_once(handle, database_name, {"sessions": [unknown, *index_specs()]}))
+
+    assert set(stored_keys(mongo_client, database_name)) == {
+        ("_id",),
+        *(tuple(model.document["key"]) for model in index_specs()),
+    }
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "indexes=<odd_1> | refused by the server" in line
     await handle.aclose()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mongodb_session_manager.errors import InvalidNameError
-from mongodb_session_manager.store.indexes import index_specs
+from mongodb_session_manager.store.indexes import index_specs, order_index_specs
 
 
 def keys(*fields: str) -> list[tuple[str, ...]]:
@@ -13,7 +13,30 @@ def keys(*fields: str) -> list[tuple[str, ...]]:
 
 
 def test_every_collection_has_these() -> None:
-    assert keys() == [("created_at", "_id"), ("updated_at", "_id"), ("application_name",), ("expires_at",)]
+    counted = ("summary.feedbacks", "summary.ratings.up", "summary.ratings.down", "summary.errors")
+    assert keys() == [
+        ("created_at", "_id"),
+        ("updated_at", "_id"),
+        ("application_name",),
+        ("expires_at",),
+        *(("created_at", "_id", path) for path in counted),
+    ]
+
+
+def test_ratings_and_failed_turns_are_indexed_only_where_there_are_any() -> None:
+    partial = {model.document["name"]: model.document.get("partialFilterExpression") for model in index_specs()}
+
+    assert [expression for expression in partial.values() if expression is not None] == [
+        {path: {"$gt": 0}}
+        for path in ("summary.feedbacks", "summary.ratings.up", "summary.ratings.down", "summary.errors")
+    ]
+
+
+def test_what_changes_with_each_turn_is_indexed_on_request_only() -> None:
+    changing = [("summary.messages", "_id"), ("summary.usage.totalTokens", "_id")]
+
+    assert [tuple(model.document["key"]) for model in order_index_specs()] == changing
+    assert not set(changing) & set(keys("priority"))
 
 
 def test_each_metadata_field_is_searched_in_order_of_creation() -> None:
@@ -24,7 +47,7 @@ def test_each_metadata_field_is_searched_in_order_of_creation() -> None:
 
 
 def test_a_field_named_twice_has_one_index() -> None:
-    assert len(index_specs(["priority", "priority"])) == 5
+    assert keys("priority", "priority") == keys("priority")
 
 
 def test_sessions_expire_at_their_own_date() -> None:

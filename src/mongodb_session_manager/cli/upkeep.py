@@ -85,22 +85,28 @@ async def _collection_stats(handle: ClientHandle, database: str, name: str) -> d
 async def indexes(
     context: Context,
     metadata_field: Fields = None,
+    orders: Annotated[
+        bool,
+        typer.Option(
+            "--orders", help="Also those by which the viewer lists by messages and tokens.", show_default=False
+        ),
+    ] = False,
     create: Annotated[bool, typer.Option("--create", help="Make those that are missing.", show_default=False)] = False,
 ) -> None:
     """Show which indexes are there and which are missing, or make them. Exit code 1 when one is not as it should be."""
     target, out = context.target, context.out
-    fields = metadata_field or []
+    fields, names = metadata_field or [], (target.database_name, target.collection_name)
     async with _handle(context) as handle:
-        states = await index_states(handle, target.database_name, target.collection_name, fields)
+        states = await index_states(handle, *names, fields, orders=orders)
         if create:
             missing = {(state.collection, state.name) for state in states if state.state == "missing"}
             with out.progress("making indexes", len(missing)) as progress:
-                for collection, models in wanted(target.collection_name, fields).items():
+                for collection, models in wanted(target.collection_name, fields, orders=orders).items():
                     for model in models:
                         if (collection, model.document["name"]) in missing:
                             await handle.collection(target.database_name, collection).create_indexes([model])
                             advance(progress)
-            states = await index_states(handle, target.database_name, target.collection_name, fields)
+            states = await index_states(handle, *names, fields, orders=orders)
     out.document({"indexes": [state.as_dict() for state in states]})
     out.table(
         ("state", "collection", "fields", "name"),

@@ -130,19 +130,32 @@ async def _create(target: Collection, models: Sequence[IndexModel], collection: 
         await target.create_indexes(models)
         return
     except OperationFailure as error:
-        if error.code not in EXISTS_OTHERWISE:
+        if error.code == UNAUTHORIZED or (len(models) == 1 and error.code not in EXISTS_OTHERWISE):
             raise
-    # The server takes all or none; an index that exists with other options must not keep the others out.
+    # The server takes all or none; one that exists with other options, or of a kind that a compatible server does not
+    # know, must not keep the others out.
     conflicts: list[str] = []
+    refused: list[tuple[str, OperationFailure]] = []
     for model in models:
         try:
             await target.create_indexes([model])
         except OperationFailure as error:
-            if error.code not in EXISTS_OTHERWISE:
-                raise
-            conflicts.append(model.document["name"])
-    logger.warning(
-        "collection=<%s>, indexes=<%s> | exist with other options and were left as they are",
-        collection,
-        ", ".join(conflicts),
-    )
+            if error.code in EXISTS_OTHERWISE:
+                conflicts.append(model.document["name"])
+            else:
+                refused.append((model.document["name"], error))
+    if len(refused) == len(models):
+        raise refused[0][1]
+    if conflicts:
+        logger.warning(
+            "collection=<%s>, indexes=<%s> | exist with other options and were left as they are",
+            collection,
+            ", ".join(conflicts),
+        )
+    if refused:
+        logger.warning(
+            "collection=<%s>, code=<%s>, indexes=<%s> | refused by the server, searches by them may be slow",
+            collection,
+            refused[0][1].code,
+            ", ".join(name for name, _ in refused),
+        )

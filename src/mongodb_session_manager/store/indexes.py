@@ -16,9 +16,11 @@ from ..errors import SessionStoreError
 from ..schema.names import metadata_path
 from .related import related_index_specs
 
-__all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "settle"]
+__all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "order_index_specs", "settle"]
 
 _EXPIRY_NAME = "expires_at_1"
+_COUNTED = ("summary.feedbacks", "summary.ratings.up", "summary.ratings.down", "summary.errors")
+_ORDERS = ("summary.messages", "summary.usage.totalTokens")
 
 _lock = threading.Lock()
 _expires: set[Hashable] = set()
@@ -26,6 +28,8 @@ _expires: set[Hashable] = set()
 
 def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel]:
     """Return the indexes that a sessions collection should have.
+
+    Those of ratings and failed turns hold only sessions that have any, and change with a feedback or a failed turn.
 
     Args:
         metadata_fields: Metadata keys that sessions are searched by; dots address nested fields.
@@ -42,7 +46,21 @@ def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel
     for path in _metadata_paths(metadata_fields):
         keys.append([(path, ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)])
     expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
-    return [*(IndexModel(key) for key in keys), expiry]
+    return [*(IndexModel(key) for key in keys), expiry, *(_counted(path) for path in _COUNTED)]
+
+
+def order_index_specs() -> list[IndexModel]:
+    """Return the indexes by which sessions are listed by messages and by tokens.
+
+    Nothing makes them unasked: they change with each turn and cost it a write, and only people who list by them need
+    them.
+    """
+    return [IndexModel([(path, ASCENDING), ("_id", ASCENDING)]) for path in _ORDERS]
+
+
+def _counted(path: str) -> IndexModel:
+    keys = [("created_at", ASCENDING), ("_id", ASCENDING), (path, ASCENDING)]
+    return IndexModel(keys, partialFilterExpression={path: {"$gt": 0}})
 
 
 def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:

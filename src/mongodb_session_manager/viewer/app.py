@@ -70,6 +70,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             enum_fields |= ENUM_FIELDS
         database = Database(uri, settings, enum_fields)
         app.state.database = database
+        database.start()
         app.state.gate = Gate(
             settings.password,
             database.viewer_password,

@@ -1,21 +1,26 @@
 """What sessions can be narrowed to besides their fields: rated, failed, with an agent.
 
 Today's documents count ratings and failed turns in their summary, where indexes find them. Older documents do not, and
-are looked into; whether a large collection holds any is found out once in a while.
+are looked into; whether a large collection holds any is found out once in a while, beside the searches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pymongo.errors import OperationFailure
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
 
 from ..errors import InvalidNameError
 from ..schema.names import check_agent_id, encode_name
 from ..web import invalid
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 Rating = Literal["up", "down", "any"]
@@ -24,7 +29,9 @@ SMALL = 20_000
 """Sessions up to which looking into each costs less than it is worth to avoid."""
 
 _FRESH_S = 600.0
-_LOOK_MS = 2_000
+_SMALL_FRESH_S = 10.0
+_WAIT_S = 2.0
+_LOOK_MS = 30_000
 _COUNTED: Mapping[Rating, str] = {
     "up": "summary.ratings.up",
     "down": "summary.ratings.down",
@@ -68,27 +75,57 @@ def with_agent(agent_id: str) -> Document:
 
 
 class OlderDocuments:
-    """Whether a collection holds documents that do not count ratings and failed turns."""
+    """Whether a collection holds documents that do not count ratings and failed turns; for one event loop.
+
+    Finding that there are none reads every document, so it is found out beside the searches, when the viewer starts and
+    then every ten minutes while somebody asks; no search waits for more than the first look.
+    """
 
     def __init__(self, collection: Any) -> None:
-        """Look at the driver's `collection`; no I/O."""
+        """Look at the driver's `collection`, later."""
         self._collection = collection
-        self._lock = asyncio.Lock()
-        self._present = True
+        self._look: asyncio.Task[None] | None = None
+        self._present: bool | None = None
         self._fresh_until = 0.0
+
+    def start(self) -> None:
+        """Begin to look, so that the first search need not wait."""
+        if self._look is None and time.monotonic() >= self._fresh_until:
+            self._look = asyncio.create_task(self._find_out(), name="viewer-older-documents")
 
     async def may_exist(self) -> bool:
         """Tell whether there may be some; without looking for them where the collection is small."""
-        async with self._lock:
-            if time.monotonic() >= self._fresh_until:
-                try:
-                    if await self._collection.estimated_document_count(maxTimeMS=_LOOK_MS) < SMALL:
-                        return True
+        self.start()
+        if self._present is None and self._look is not None:
+            await asyncio.wait({self._look}, timeout=_WAIT_S)
+        if self._present is not None:
+            return self._present
+        # A look that takes longer has found none among the first documents, which are the oldest.
+        return self._look is None
+
+    async def close(self) -> None:
+        """Stop looking."""
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await look
+
+    async def _find_out(self) -> None:
+        fresh_s = _FRESH_S
+        try:
+            # A search's own time limit is not for this.
+            with pymongo.timeout(None):
+                if await self._collection.estimated_document_count(maxTimeMS=_LOOK_MS) < SMALL:
+                    self._present, fresh_s = True, _SMALL_FRESH_S
+                else:
                     # The oldest ones are met first: documents are read in about the order in which they came.
                     query = {"summary.ratings": {"$exists": False}}
                     found = await self._collection.find_one(query, {"_id": 1}, max_time_ms=_LOOK_MS)
                     self._present = found is not None
-                except OperationFailure:  # it took too long, so the oldest ones are none
-                    self._present = False
-                self._fresh_until = time.monotonic() + _FRESH_S
-            return self._present
+        except OperationFailure:  # it took too long, so the oldest ones are none
+            self._present = False
+        except PyMongoError as error:
+            logger.warning("error=<%s> | it stays unknown whether there are older documents", type(error).__name__)
+            fresh_s = 0.0
+        self._fresh_until, self._look = time.monotonic() + fresh_s, None

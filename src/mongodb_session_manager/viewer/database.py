@@ -67,6 +67,10 @@ class Database:
         self.feed = SessionFeed(self.changes, self.search.cards)
         self.totals = Totals(collection, settings.prices)
 
+    def start(self) -> None:
+        """Begin to find out what searches have to know; nothing waits for it."""
+        self.search.start()
+
     async def ping(self) -> None:
         """Return when MongoDB answers.
 
@@ -86,7 +90,8 @@ class Database:
         return found if isinstance(found, str) else None
 
     async def close(self) -> None:
-        """End watching and give the client back."""
+        """End watching and looking, and give the client back."""
         await self.feed.close()
         await self.changes.close()
+        await self.search.close()
         await self._handle.aclose()

@@ -140,6 +140,14 @@ class SessionSearch:
         self._summaries = Summaries(collection, segments)
         self._texts = TextSearch(collection, segments)
 
+    def start(self) -> None:
+        """Begin to find out what searches have to know of the collection."""
+        self._older.start()
+
+    async def close(self) -> None:
+        """End that."""
+        await self._older.close()
+
     async def query(self, request: SearchRequest) -> dict[str, Any]:
         """Return the conditions of a request as MongoDB takes them.
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient, MongoClient
 
 from mongodb_session_manager import index_specs
 from mongodb_session_manager.viewer import conditions
-from tests.apps.viewer.conftest import SEARCH, Viewer
+from mongodb_session_manager.viewer.conditions import OlderDocuments
+from tests.apps.viewer.conftest import SEARCH, OpenViewer, Viewer
 from tests.apps.viewer.stored import START, message, session
-from tests.fixtures.sessions import Sessions
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.fixtures.waiting import WAIT_S, eventually
 
 Document = dict[str, Any]
 
@@ -42,7 +47,7 @@ def older(session_id: str, *, feedbacks: list[Document], hour: int = 0, **fields
 
 @pytest.mark.parametrize("is_large", [False, True])
 async def test_ratings_find_sessions_old_and_new(
-    viewer: Viewer, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, is_large: bool
+    open_viewer: OpenViewer, sessions: Sessions, monkeypatch: pytest.MonkeyPatch, is_large: bool
 ) -> None:
     monkeypatch.setattr(conditions, "SMALL", 0 if is_large else 1000)
     sessions.raw.insert_many(
@@ -57,10 +62,37 @@ async def test_ratings_find_sessions_old_and_new(
         ]
     )
 
-    assert await viewer.found(rating="up") == ["up", "old-up"]
-    assert await viewer.found(rating="down") == ["down", "old-up"]
-    assert await viewer.found(rating="any") == ["other", "down", "up", "old-other", "old-up"]
-    assert "rating" in await viewer.problem(SEARCH, rating="sideways")
+    async with open_viewer() as viewer:
+        assert await viewer.found(rating="up") == ["up", "old-up"]
+        assert await viewer.found(rating="down") == ["down", "old-up"]
+        assert await viewer.found(rating="any") == ["other", "down", "up", "old-other", "old-up"]
+        assert "rating" in await viewer.problem(SEARCH, rating="sideways")
+
+
+async def test_a_large_collection_is_looked_through_for_older_documents_beside_the_searches(
+    sessions: Sessions, mongo_client: MongoClient[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "SMALL", 0)
+    monkeypatch.setattr(conditions, "_FRESH_S", 0.0)
+    sessions.raw.insert_many([summed("up", ratings={"up": 2}), summed("none")])
+    async with AsyncMongoClient[Document](sessions.uri, appname=sessions.database_name) as client:
+        older = OlderDocuments(client[sessions.database_name][COLLECTION])
+        assert not await older.may_exist()
+        slow = {
+            "failCommands": ["find"],
+            "blockConnection": True,
+            "blockTimeMS": 60_000,
+            "appName": sessions.database_name,
+        }
+        with fail_point(mongo_client, "alwaysOn", slow):
+            # The next look has begun and does not end; what is known serves meanwhile.
+            async with asyncio.timeout(WAIT_S):
+                assert not await older.may_exist()
+                assert not await older.may_exist()
+                await older.close()
+        sessions.raw.insert_one({"_id": "old", "feedbacks": [{"rating": "up"}]})
+        await eventually(older.may_exist, "the older document was found")
+        await older.close()
 
 
 async def test_failed_turns_find_sessions_and_those_without(viewer: Viewer, sessions: Sessions) -> None:
