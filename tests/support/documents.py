@@ -68,7 +68,8 @@ class DocumentInMemory:
         if (change := update.message) is not None:
             messages = agents.get(change.key, {}).get("messages", [])
             found = any(message["message_id"] == change.message.message_id for message in messages)
-        return Conflict(self.head(), numbers, found)
+        windows = {c.key: agents[c.key]["window"] for c in update.agents if "window" in agents.get(c.key, {})}
+        return Conflict(self.head(), numbers, found, windows)
 
     def messages(self, key: str) -> list[Document]:
         """Return the stored messages of an agent, none of one that is not stored."""

@@ -118,7 +118,7 @@ def test_an_agent_that_another_writer_made_first_is_appended_to() -> None:
     assert changes.rebase(batch, Conflict(HEAD, {KEY: 4}, message_found=False))
 
     guard, rendered = batch.updates[0].render()
-    assert guard == {"agents.a.next_message_id": 4}
+    assert guard == {"agents.a.next_message_id": 4, "agents.a.window": None}
     assert rendered["$push"]["agents.a.messages"]["$each"][0]["message_id"] == 4
 
 

@@ -116,6 +116,38 @@ def texts(there: DocumentInMemory, key: str = KEY) -> list[str]:
     return [message["content"][0]["text"] for message in there.messages(key)]
 
 
+# -- windows
+
+
+def test_what_another_writer_took_out_stays_out(there: DocumentInMemory) -> None:
+    first = Writer(there)
+    for number in range(6):
+        first.append(f"m{number}.")
+    first.flush()
+    second = Writer(there)
+    del first.held[:2]
+    first.capture()
+    first.flush()
+    del second.held[2:3]
+    second.capture()
+    second.flush()
+    assert there.document["agents"][KEY]["window"] == [[3, None]]
+
+
+def test_the_state_of_another_writer_stands_who_made_the_agent_first(there: DocumentInMemory) -> None:
+    first, second = Writer(there), Writer(there)
+    for writer in (first, second):
+        writer.pending.capture_state("state", {})
+    first.pending.capture_state("state", {"mood": "good"})
+    first.flush()
+    second.append("Hi.")
+    second.flush()
+    assert there.document["agents"][KEY]["agent_data"]["state"] == {"mood": "good"}
+    second.pending.capture_state("state", {"mood": "bad"})
+    second.flush()
+    assert there.document["agents"][KEY]["agent_data"]["state"] == {"mood": "bad"}
+
+
 # -- one writer
 
 
@@ -517,7 +549,8 @@ class Writers(RuleBasedStateMachine):
             self._check_window()
 
     def _check_window(self) -> None:
-        # The last writer's window: it stands for what that one holds, and leaves others' messages in.
+        # The last writer's window: it stands for what that one holds, leaves others' messages in, and out what they
+        # took out.
         window = self.there.document["agents"][KEY].get("window") or [[0, None]]
         for writer in self.open[-1:]:
             writer.pending.capture_state("state", {"last": 1})
@@ -526,7 +559,8 @@ class Writers(RuleBasedStateMachine):
             window = self.there.document["agents"][KEY]["window"]
             held = {record.message_id for record in writer.held}
             own = {r.message_id for r in self.records[id(writer)] if text_of(r.message) not in self.by_hand}
-            for number in own:
+            others = {r.message_id for other, taken in self.taken.items() if other != id(writer) for r in taken}
+            for number in own - others:
                 assert contains(number, window) == (number in held), (number, window)
         assert window[-1][1] is None
 

@@ -62,7 +62,6 @@ USAGE = "usage"
 MESSAGE_ID = "message_id"
 REDACT_MESSAGE = "redact_message"
 WINDOW_CONTENT = "window_content"
-TRACE_ID = "trace_id"
 
 
 def agent(key: str, field: str | None = None) -> str:

@@ -19,7 +19,6 @@ from typing import Any
 
 import bson
 
-from .. import tracing
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import GUARDRAIL_EVENTS
@@ -65,7 +64,6 @@ class Batch:
         state: How far it has come.
         is_abandoned: Its submitter was cancelled and does not wait for it.
         error: Why it was given up.
-        origin: Where in a trace it was asked for.
     """
 
     updates: list[Update]
@@ -76,7 +74,6 @@ class Batch:
     was_sent: bool = False
     state: BatchState = BatchState.QUEUED
     error: Exception | None = None
-    origin: object = None
 
     @property
     def is_done(self) -> bool:
@@ -87,21 +84,6 @@ class Batch:
     def left(self) -> Sequence[Update]:
         """The updates that are not known to be applied."""
         return self.updates[self.position :]
-
-    @property
-    def work(self) -> tracing.Work:
-        """What sending it is called in a trace."""
-        return "flush_session" if self.is_kept else "update_session"
-
-    def describe(self, span: tracing.Span) -> None:
-        """Tell a span what is to be sent."""
-        left = self.left
-        span.note(tracing.UPDATES, len(left))
-        agents = {changes.agent_id for update in left for changes in update.agents}
-        if len(agents) == 1:
-            span.note(tracing.AGENT_ID, *agents)
-        span.note(tracing.MESSAGES, sum(len(changes.messages) for update in left for changes in update.agents))
-        span.note(tracing.SIZE, sum(update.size for update in left))
 
     def advance(self) -> None:
         """Go on to the next update: this one is applied."""
@@ -132,9 +114,11 @@ class PendingAgent:
         self._fields: Document = {}
         self._increments: dict[str, float] = {}
         self._seen: dict[str, bytes] = {}
+        self._initial: dict[str, bytes] = {}
         self._payloads: dict[str, dict[str, bytes]] = {}
         self._references: dict[str, set[str]] = {}
-        self._window: Ranges = EVERYTHING if stored is None or stored.window is None else stored.window
+        self._stored_window: Ranges | None = None if stored is None else stored.window
+        self._window: Ranges = self._stored_window or EVERYTHING
         self._window_head = 0 if stored is None else stored.window_head
         self._taken_out: dict[Record, None] = {}
         self._put_back: dict[Record, None] = {}
@@ -159,6 +143,8 @@ class PendingAgent:
         encoded = values.encode(value, where=f"agent {self.agent_id!r} {name}", foreign=True)
         encoded, payloads = offload_state(encoded)
         fingerprint = _fingerprint(encoded)
+        if not self.exists:
+            self._initial.setdefault(path, fingerprint)
         if self._seen.get(path) != fingerprint:
             self._seen[path] = fingerprint
             self._payloads[path] = payloads
@@ -236,7 +222,8 @@ class PendingAgent:
 
     def _moves(self, order: list[Record] | None) -> bool:
         """Tell whether the window is another one than the stored one with its messages in this order."""
-        change = WindowChange(self._window, list(self._taken_out), list(self._put_back), order)
+        taken_out, put_back = list(self._taken_out), list(self._put_back)
+        change = WindowChange(self._stored_window, self._window, taken_out, put_back, order)
         return change.ranges(self.next_id) != [list(part) for part in self._window]
 
     def _take_out(self, record: Record) -> None:
@@ -287,7 +274,9 @@ class PendingAgent:
         )
         if self._window_is_dirty or self._window_is_missing:
             taken_out, put_back = list(self._taken_out), list(self._put_back)
-            changes.window = WindowChange(self._window, taken_out, put_back, self._order, self._window_head)
+            changes.window = WindowChange(
+                self._stored_window, self._window, taken_out, put_back, self._order, self._window_head
+            )
         for path in self._fields.keys() & self._payloads.keys():
             payloads = self._payloads.pop(path)
             changes.payloads |= payloads
@@ -309,10 +298,17 @@ class PendingAgent:
             if record.origin is not Origin.BY_HAND:
                 record.document = None
         if (window := changes.window) is not None:
-            self._window = window.ranges(changes.next_message_id)
+            self._window = self._stored_window = window.ranges(changes.next_message_id)
             for kept, written in ((self._taken_out, window.taken_out), (self._put_back, window.put_back)):
                 for record in written:
                     kept.pop(record, None)  # type: ignore[call-overload]
+
+    def yield_creation(self, changes: AppendMessages) -> None:
+        """Append to an agent that another writer created first, whose state stands until this one changes its own."""
+        self.exists, changes.create = True, False
+        for path, initial in self._initial.items():
+            if path in changes.fields and _fingerprint(changes.fields[path]) == initial:
+                del changes.fields[path]
 
     def move_to(self, expected: int, changes: AppendMessages, later: Sequence[AppendMessages]) -> None:
         """Renumber what is not stored yet: another writer took the numbers from `changes.expected` on."""
@@ -321,6 +317,15 @@ class PendingAgent:
             part.expected = number
             number = _renumber(part.messages, number)
         self.next_id = _renumber(self._new, number)
+
+
+def _moves_window(changes: AppendMessages, conflict: Conflict) -> bool:
+    """Change the window that another writer stored meanwhile, instead of the one that was known; True where it did."""
+    window, stored = changes.window, conflict.windows.get(changes.key)
+    if window is None or stored is None or stored == window.stored:
+        return False
+    window.base = window.stored = stored
+    return True
 
 
 def _rises(records: Sequence[Record]) -> bool:
@@ -411,11 +416,9 @@ class PendingChanges:
             raised: dict[str, float] = {f"{GUARDRAIL_EVENTS.archive}.{paths.REDACTIONS}": 1}
             self._amendments.append(Update(session=SetFields(fields=changed, guard=guard, increments=raised)))
 
-    def add_error(self, agent_id: str, error: BaseException, moment: datetime, trace_id: str | None = None) -> None:
+    def add_error(self, agent_id: str, error: BaseException, moment: datetime) -> None:
         """Queue the trace of a turn that failed: the error's class, never its text."""
         entry = {"timestamp": moment, "agent_id": values.encode(agent_id), "error": type(error).__name__}
-        if trace_id is not None:
-            entry[paths.TRACE_ID] = trace_id
         self._session.pushes.setdefault(paths.ERRORS, []).append(entry)
         self._session.keep[paths.ERRORS] = ERROR_RING
         increments = self._session.increments
@@ -484,8 +487,16 @@ class PendingChanges:
             found = conflict.next_ids.get(changes.key)
             if found is None and not changes.create:
                 changes.create = adjusted = True
-            elif found is not None and (changes.create or (changes.messages and found != changes.expected)):
-                changes.create = False
+                continue
+            if found is None:
+                continue
+            is_numbered = bool(changes.create or changes.messages)
+            if changes.create:
+                self.agents[changes.agent_id].yield_creation(changes)
+                adjusted = True
+            if _moves_window(changes, conflict):
+                adjusted = True
+            if is_numbered and found != changes.expected:
                 adjusted = True
                 later = [c for u in batch.left[1:] for c in u.agents if c.key == changes.key]
                 self._renumber(changes, found, later)
@@ -502,7 +513,6 @@ class PendingChanges:
 
     def _renumber(self, changes: AppendMessages, found: int, later: Sequence[AppendMessages]) -> None:
         agent = self.agents[changes.agent_id]
-        agent.exists = True
         agent.move_to(found, changes, later)
         logger.warning(
             "session_id=<%r>, agent_id=<%r>, next_message_id=<%s> | another writer appended, renumbering",

@@ -15,7 +15,6 @@ from functools import partial
 
 from pymongo.errors import PyMongoError
 
-from .. import tracing
 from ..client import is_transient
 from ..errors import SessionNotFoundError, SessionStoreError, WrongLoopError
 from ..runtime.home import Home, Job, awaitable
@@ -127,13 +126,8 @@ class SessionWriter:
         if any(batch.is_kept for batch in self._queue):
             return self._changes.is_dirty
         if (batch := self._changes.freeze()) is not None:
-            self._enqueue(batch)
+            self._queue.append(batch)
         return False
-
-    def _enqueue(self, batch: Batch) -> None:
-        if tracing.active is not None:
-            batch.origin = tracing.active.here()
-        self._queue.append(batch)
 
     def queue_whole(self, key: str) -> None:
         """Queue all that changed as one batch that stores an idempotency key along with it."""
@@ -143,7 +137,7 @@ class SessionWriter:
             last = next((update for update in reversed(batch.updates) if update.agents), batch.updates[-1])
             last.key = key
             self.defers = False
-            self._enqueue(batch)
+            self._queue.append(batch)
 
     def flush_soon(self) -> None:
         """Start a flush without waiting: on the running loop where that owns the queue, else on the library's."""
@@ -169,7 +163,7 @@ class SessionWriter:
         """
         batch = Batch([update], is_kept=False)
         with self._changes.lock:
-            self._enqueue(batch)
+            self._queue.append(batch)
         try:
             await self._until_done(batch)
         except asyncio.CancelledError:
@@ -236,28 +230,6 @@ class SessionWriter:
     # -- one batch
 
     async def _send_batch(self, batch: Batch, epoch: int) -> None:
-        if tracing.active is None:
-            await self._send_updates(batch, epoch)
-        else:
-            await self._send_traced(tracing.active, batch, epoch)
-
-    async def _send_traced(self, tracer: tracing.Tracing, batch: Batch, epoch: int) -> None:
-        superseded: _SupersededError | None = None
-        store, work = self._executor.store, batch.work
-        address = self.head.session_id, store.database_name, store.collection_name
-        with tracer.span(work, *address, origin=batch.origin) as span:
-            batch.describe(span)
-            try:
-                await self._send_updates(batch, epoch)
-            except _SupersededError as error:
-                superseded = error
-                span.note(tracing.SUPERSEDED, True)
-            if batch.error is not None:
-                span.fail(batch.error)
-        if superseded is not None:
-            raise superseded
-
-    async def _send_updates(self, batch: Batch, epoch: int) -> None:
         while not batch.is_done:
             try:
                 await self._send_update(batch, epoch)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from .. import tracing
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.sessions import TOKEN_RING, expiry
+from ..schema.windows import Ranges
 from .fullness import within_document
 from .head import HEAD_PROJECTION, SessionHead
 from .lease import Lease, clear_expired, unavailable
@@ -46,11 +46,13 @@ class Conflict:
         head: The session as it is.
         next_ids: Next message number by agent key; an agent that is not stored is missing.
         message_found: Whether the message that the update changes is in the document.
+        windows: Stored window by agent key, of the agents whose window the update changes.
     """
 
     head: SessionHead
     next_ids: Mapping[str, int]
     message_found: bool
+    windows: Mapping[str, Ranges] = field(default_factory=dict)
 
 
 class UpdateExecutor:
@@ -150,7 +152,8 @@ class UpdateExecutor:
         *,
         keeps_ttl: bool,
     ) -> tuple[Document, Document]:
-        guard, changes = update.render(title=update.title(head.has_title, head.title_of))
+        title = update.title(head.has_title, head.title_of)
+        guard, changes = update.render(title=title)
         moment = now()
         sets = changes.setdefault("$set", {})
         sets[paths.UPDATED_AT] = moment
@@ -169,6 +172,10 @@ class UpdateExecutor:
             # Whatever this writer knows of them: a session must not live on without what belongs to it.
             filter_[paths.RELATED_EXPIRE_AT] = {"$not": {"$lt": expires[paths.EXPIRES_AT]}}
         change = update.message
+        if title is not None and paths.TITLE_OF in title:
+            filter_[paths.TITLE] = None  # It is given once: this writer may not know of one that another gave.
+        if change is not None and change.rewrites:
+            filter_ |= _titled_by(head.title_of)
         if change is not None and change.rewrites and not change.sealed and not head.has_related:
             # A sealer may be at it with a copy of the message, which has to be removed then.
             filter_[paths.HAS_RELATED] = {"$ne": True}
@@ -181,6 +188,7 @@ class UpdateExecutor:
         """Return what a refused update needs to know."""
         fields = [paths.APPLIED, paths.LEASE, *HEAD_PROJECTION]
         fields += [paths.agent(changes.key, paths.NEXT_MESSAGE_ID) for changes in update.agents]
+        fields += [paths.agent(changes.key, paths.WINDOW) for changes in update.agents if changes.window is not None]
         if update.message is not None:
             fields.append(f"{paths.messages(update.message.key)}.{paths.MESSAGE_ID}")
         identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
@@ -206,6 +214,7 @@ class UpdateExecutor:
         return (
             known.ttl_s == head.ttl_s
             and known.has_related == head.has_related
+            and (known.has_title, known.title_of) == (head.has_title, head.title_of)
             and not self.related.expire_too_early(head)
         )
 
@@ -228,18 +237,18 @@ class UpdateExecutor:
 
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:
         """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
-        if tracing.active is None:
-            outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
-        else:
-            address = head.session_id, self.store.database_name, self.store.collection_name
-            with tracing.active.span("seal_session", *address) as span:
-                outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
-                if outcome is not None:
-                    span.note(tracing.MESSAGES, outcome.messages)
-                    span.note(tracing.SIZE, outcome.sealed_bytes)
+        outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
         if outcome is None:
             return head, None
         return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome
+
+
+def _titled_by(source: tuple[str, int] | None) -> Document:
+    """Return the condition that the title is taken from this message, or from none."""
+    if source is None:
+        return {paths.TITLE_OF: None}
+    agent, number = source
+    return {f"{paths.TITLE_OF}.agent": agent, f"{paths.TITLE_OF}.{paths.MESSAGE_ID}": number}
 
 
 def _incarnation(head: SessionHead) -> str:
@@ -254,5 +263,7 @@ def _conflict(head: SessionHead, update: Update, document: Document) -> Conflict
         messages = (agents.get(update.message.key) or {}).get(paths.MESSAGES) or []
         wanted = update.message.message.message_id
         found = any(message.get(paths.MESSAGE_ID) == wanted for message in messages)
-    numbers = {changes.key: (agents.get(changes.key) or {}).get(paths.NEXT_MESSAGE_ID) for changes in update.agents}
-    return Conflict(head, {key: number for key, number in numbers.items() if number is not None}, found)
+    stored = {changes.key: agents.get(changes.key) or {} for changes in update.agents}
+    numbers = {key: agent[paths.NEXT_MESSAGE_ID] for key, agent in stored.items() if paths.NEXT_MESSAGE_ID in agent}
+    windows = {key: agent[paths.WINDOW] for key, agent in stored.items() if paths.WINDOW in agent}
+    return Conflict(head, numbers, found, windows)

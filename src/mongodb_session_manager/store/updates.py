@@ -51,13 +51,15 @@ class WindowChange:
     """How the live window of an agent differs from the one that is stored.
 
     Attributes:
-        base: The window as it is stored.
+        stored: The window that the document must hold for this to match, None where it holds none.
+        base: What it is changed from: that one, or what the agent was restored with where none is stored.
         taken_out: Messages that the agent held and holds no more.
         put_back: Messages that it holds again.
         order: All that it holds, where that is not the order of their numbers.
         head: How many of them stand before what the conversation manager put in.
     """
 
+    stored: Ranges | None = None
     base: Ranges = EVERYTHING
     taken_out: Sequence[NewMessage] = ()
     put_back: Sequence[NewMessage] = ()
@@ -163,6 +165,10 @@ class AppendMessages:
         # Also where nothing is appended: setting a field of an agent that is gone would leave half an agent behind.
         counter = paths.agent(self.key, paths.NEXT_MESSAGE_ID)
         into.guard[counter] = self.expected if self.messages else {"$exists": True}
+        if self.window is not None:
+            # Another writer took other messages out: a window that does not know of them would bring them back.
+            stored = self.window.stored
+            into.guard[paths.agent(self.key, paths.WINDOW)] = stored and [list(part) for part in stored]
         for path, value in {**self.fields, **self._window()}.items():
             into.sets[paths.agent(self.key, path)] = value
         into.sets[paths.agent(self.key, paths.UPDATED_AT)] = moment
