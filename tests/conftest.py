@@ -21,6 +21,5 @@ pytest_plugins = [
     "tests.fixtures.mongo",
     "tests.fixtures.sessions",
     "tests.fixtures.skips",
-    "tests.fixtures.tracing",
     "tests.fixtures.waiting",
 ]

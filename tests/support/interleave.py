@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,6 +21,10 @@ _ROUNDS_UNTIL_QUIET = 25
 _actor: ContextVar[str | None] = ContextVar("actor", default=None)
 
 
+class KilledError(Exception):
+    """The process of an actor is gone: it sends nothing any more."""
+
+
 @dataclass
 class _Waiting:
     actor: str
@@ -36,7 +40,12 @@ class Interleaver:
     the test's loop, such as `AsyncMongoClient`.
     """
 
-    def __init__(self, choices: Sequence[tuple[int, int]], lost: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        choices: Sequence[tuple[int, int]],
+        lost: Collection[int] = (),
+        killed: Mapping[str, tuple[int, bool]] | None = None,
+    ) -> None:
         """Take the order.
 
         Args:
@@ -44,14 +53,27 @@ class Interleaver:
                 up, the eldest goes.
             lost: Which of the writes, as they are counted, lose their reply: they are done, and whoever sent them sees
                 the connection fail.
+            killed: At which of its commands an actor dies, and whether that one still arrives. It sends nothing after.
         """
+        self.dead: set[str] = set()
+        self._waiting: list[_Waiting] = []
+        self.log: list[str] = []
+        self.plan(choices, lost, killed)
+
+    def plan(
+        self,
+        choices: Sequence[tuple[int, int]],
+        lost: Collection[int] = (),
+        killed: Mapping[str, tuple[int, bool]] | None = None,
+    ) -> None:
+        """Take the order of what runs next; arguments as when it was made. Who is dead stays so."""
         self._choices = list(choices)
         self._lost = frozenset(lost)
+        self._killed = dict(killed or {})
+        self._commands: dict[str, int] = dict.fromkeys(self._killed, 0)
         self._writes = 0
         self._favourite = ""
         self._in_a_row = 0
-        self._waiting: list[_Waiting] = []
-        self.log: list[str] = []
 
     async def command(self, name: str, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Send a command when it is its turn; at once, outside of actors."""
@@ -63,7 +85,11 @@ class Interleaver:
         try:
             await waiting.granted
             self.log.append(f"{actor}:{name}")
+            if not self._arrives(actor):
+                raise KilledError
             result = await send()
+            if actor in self.dead:
+                raise KilledError
             if name not in _READS:
                 self._writes += 1
                 if self._writes in self._lost:
@@ -74,6 +100,17 @@ class Interleaver:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             waiting.done.set()
+
+    def _arrives(self, actor: str) -> bool:
+        if actor in self.dead:
+            return False
+        if actor in self._killed:
+            self._commands[actor] += 1
+            at, arrives = self._killed[actor]
+            if self._commands[actor] == at:
+                self.dead.add(actor)
+                return arrives
+        return True
 
     async def run(
         self, watch: Callable[[], None] | None = None, **actors: Callable[[], Coroutine[Any, Any, None]]
@@ -129,9 +166,13 @@ class Interleaver:
 
 
 @contextmanager
-def interleaved(choices: Sequence[tuple[int, int]], lost: Collection[int] = ()) -> Iterator[Interleaver]:
+def interleaved(
+    choices: Sequence[tuple[int, int]],
+    lost: Collection[int] = (),
+    killed: Mapping[str, tuple[int, bool]] | None = None,
+) -> Iterator[Interleaver]:
     """Let every command of the engine inside the block go through an interleaver."""
-    interleaver = Interleaver(choices, lost)
+    interleaver = Interleaver(choices, lost, killed)
     with pytest.MonkeyPatch.context() as patch:
         once = client.Collection._once
 
