@@ -12,27 +12,27 @@ from typing import Any
 from strands.types.session import SessionAgent
 
 from ..errors import CorruptMessageError, SessionStoreError
-from . import values
+from . import paths, values
 from .messages import flatten_message, iso_date, read_date
 from .names import decode_name, encode_name
 from .payloads import MissingPayloadError, restore
 from .windows import contains
 
-STATE_FIELDS = ("state", "conversation_manager_state", "_internal_state")
-CONFIG_FIELDS = ("model", "system_prompt")
+STATE_FIELDS = (paths.STATE, paths.MANAGER_STATE, paths.INTERNAL_STATE)
+CONFIG_FIELDS = (paths.MODEL, paths.SYSTEM_PROMPT)
 _AGENT_FIELDS = frozenset(
     {
-        "agent_data",
-        "messages",
-        "created_at",
-        "updated_at",
-        "next_message_id",
-        "window",
-        "window_head",
-        "redactions",
-        "archived_count",
-        "archive",
-        "usage",
+        paths.AGENT_DATA,
+        paths.MESSAGES,
+        paths.CREATED_AT,
+        paths.UPDATED_AT,
+        paths.NEXT_MESSAGE_ID,
+        paths.WINDOW,
+        paths.WINDOW_HEAD,
+        paths.REDACTIONS,
+        paths.ARCHIVED_COUNT,
+        paths.ARCHIVE,
+        paths.USAGE,
     }
 )
 
@@ -63,9 +63,9 @@ class StoredAgent:
 
     def __post_init__(self) -> None:
         """Derive what older documents lack."""
-        data = self.raw.get("agent_data")
+        data = self.raw.get(paths.AGENT_DATA)
         self.data = dict(data) if isinstance(data, Mapping) else {}
-        stored = self.raw.get("next_message_id")
+        stored = self.raw.get(paths.NEXT_MESSAGE_ID)
         counter = stored if isinstance(stored, int) and not isinstance(stored, bool) else None
         self.has_counter = counter is not None
         count = 0 if self.has_counter and not self.legacy else self._count()
@@ -78,7 +78,7 @@ class StoredAgent:
     @property
     def raw_messages(self) -> list[Any]:
         """The stored messages in whatever form they have; what should be a list and is none counts as one of them."""
-        messages = self.raw.get("messages")
+        messages = self.raw.get(paths.MESSAGES)
         return messages if isinstance(messages, list) else [messages] if messages else []
 
     @property
@@ -89,12 +89,12 @@ class StoredAgent:
     @property
     def window(self) -> list[list[int | None]] | None:
         """Ranges of the message ids that the agent held; None in documents without."""
-        return None if self.legacy else self.raw.get("window")
+        return None if self.legacy else self.raw.get(paths.WINDOW)
 
     @property
     def window_head(self) -> int:
         """How many stored messages stood before what the conversation manager put in."""
-        return 0 if self.legacy else int(self.raw.get("window_head") or 0)
+        return 0 if self.legacy else int(self.raw.get(paths.WINDOW_HEAD) or 0)
 
     def messages(self, window: list[list[int | None]] | None = None) -> Iterator[dict[str, Any] | CorruptMessageError]:
         """Yield the stored messages, oldest first, in today's form; an error in place of one that cannot be read.
@@ -103,7 +103,7 @@ class StoredAgent:
             window: Only those whose number lies in one of these ranges; the others are not even looked at.
         """
         raw_messages = self.raw_messages
-        fallback = read_date(self.raw.get("created_at"))
+        fallback = read_date(self.raw.get(paths.CREATED_AT))
         for raw, number in zip(raw_messages, _numbers(raw_messages), strict=True):
             if window is not None and not contains(number, window):
                 continue
@@ -114,7 +114,7 @@ class StoredAgent:
             except CorruptMessageError as error:
                 yield error
             else:
-                document["message_id"] = number
+                document[paths.MESSAGE_ID] = number
                 yield document
 
     def session_agent(self) -> SessionAgent:
@@ -125,8 +125,8 @@ class StoredAgent:
             state=state,
             conversation_manager_state=manager_state,
             _internal_state=internal,
-            created_at=iso_date(self.data.get("created_at")),
-            updated_at=iso_date(self.data.get("updated_at")),
+            created_at=iso_date(self.data.get(paths.CREATED_AT)),
+            updated_at=iso_date(self.data.get(paths.UPDATED_AT)),
         )
 
     def states(self) -> list[dict[str, Any]]:
@@ -155,16 +155,16 @@ class StoredAgent:
     def config(self) -> dict[str, Any]:
         """Return the recorded configuration: `{agent_id, model, system_prompt, prompt_metadata}`."""
         return {
-            "agent_id": self.agent_id,
-            "model": values.decode(self.data.get("model")),
-            "system_prompt": values.decode(self.data.get("system_prompt")),
-            "prompt_metadata": values.decode(self.data.get("prompt_metadata")),
+            paths.AGENT_ID: self.agent_id,
+            paths.MODEL: values.decode(self.data.get(paths.MODEL)),
+            paths.SYSTEM_PROMPT: values.decode(self.data.get(paths.SYSTEM_PROMPT)),
+            paths.PROMPT_METADATA: values.decode(self.data.get(paths.PROMPT_METADATA)),
         }
 
 
 def _numbers(raw_messages: list[Any]) -> list[int]:
     """Return the message ids; by position where an older tool left gaps in order, repeats or none at all."""
-    found = [raw.get("message_id") if isinstance(raw, Mapping) else None for raw in raw_messages]
+    found = [raw.get(paths.MESSAGE_ID) if isinstance(raw, Mapping) else None for raw in raw_messages]
     result: list[int] = []
     for number in found:
         if isinstance(number, bool) or not isinstance(number, int) or number < 0 or (result and number <= result[-1]):
@@ -190,7 +190,7 @@ def find_agents(raw_agents: object, *, legacy: bool = False) -> dict[str, Stored
 def split_agents(raw_agents: object, *, legacy: bool) -> tuple[dict[str, StoredAgent], dict[str, Any]]:
     """Return the agents, and what else stands among them."""
     if not isinstance(raw_agents, Mapping):
-        return {}, {} if raw_agents is None else {"agents": raw_agents}
+        return {}, {} if raw_agents is None else {paths.AGENTS: raw_agents}
     found: dict[str, StoredAgent] = {}
     rest: dict[str, Any] = {}
     for key, value in raw_agents.items():
@@ -223,8 +223,8 @@ def _take_agents(path: tuple[str, ...], node: object, found: dict[str, StoredAge
 
 
 def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, StoredAgent], *, legacy: bool) -> None:
-    data = raw.get("agent_data")
-    stored_id = values.decode(data.get("agent_id")) if isinstance(data, Mapping) else None
+    data = raw.get(paths.AGENT_DATA)
+    stored_id = values.decode(data.get(paths.AGENT_ID)) if isinstance(data, Mapping) else None
     fallback = ".".join(path) if legacy else decode_name(".".join(path))
     base = agent_id = stored_id if isinstance(stored_id, str) and stored_id else fallback
     copy_number = 2
@@ -235,15 +235,15 @@ def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, Stor
 
 
 def _is_agent(value: Mapping[str, Any]) -> bool:
-    return "agent_data" in value or isinstance(value.get("messages"), list)
+    return paths.AGENT_DATA in value or isinstance(value.get(paths.MESSAGES), list)
 
 
 def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
     """Tell whether there is an agent here or further down whose id has dots, which made its parts nested fields."""
-    data = value.get("agent_data")
-    if isinstance(data, Mapping) and isinstance(data.get("agent_id"), str):
+    data = value.get(paths.AGENT_DATA)
+    if isinstance(data, Mapping) and isinstance(data.get(paths.AGENT_ID), str):
         # What only looks like an agent, such as a copy that somebody keeps inside another one, has another id.
-        if data["agent_id"] == ".".join(path):
+        if data[paths.AGENT_ID] == ".".join(path):
             return True
     elif _is_agent(value):
         return True
@@ -253,29 +253,29 @@ def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
 def new_agent(agent_id: str, now: datetime) -> dict[str, Any]:
     """Return the fields of an agent that is not stored yet, without state and messages."""
     return {
-        "agent_data": {
-            "agent_id": values.encode(agent_id),
-            "state": {},
-            "conversation_manager_state": {},
-            "_internal_state": {},
-            "created_at": iso_date(now),
-            "updated_at": iso_date(now),
-            "model": None,
-            "system_prompt": None,
+        paths.AGENT_DATA: {
+            paths.AGENT_ID: values.encode(agent_id),
+            paths.STATE: {},
+            paths.MANAGER_STATE: {},
+            paths.INTERNAL_STATE: {},
+            paths.CREATED_AT: iso_date(now),
+            paths.UPDATED_AT: iso_date(now),
+            paths.MODEL: None,
+            paths.SYSTEM_PROMPT: None,
         },
-        "created_at": now,
-        "updated_at": now,
-        "next_message_id": 0,
-        "redactions": 0,
-        "archive": new_archive(),
-        "usage": {},
-        "messages": [],
+        paths.CREATED_AT: now,
+        paths.UPDATED_AT: now,
+        paths.NEXT_MESSAGE_ID: 0,
+        paths.REDACTIONS: 0,
+        paths.ARCHIVE: new_archive(),
+        paths.USAGE: {},
+        paths.MESSAGES: [],
     }
 
 
 def new_archive() -> dict[str, str]:
     """Return what tells the segments of an agent from those of an earlier one of the same id."""
-    return {"id": secrets.token_hex(8)}
+    return {paths.ID: secrets.token_hex(8)}
 
 
 def digest(value: object) -> str:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from . import paths
 from .agents import StoredAgent
+from .sessions import belonging_to
 
 Document = dict[str, Any]
 
@@ -39,16 +41,28 @@ class SealedList:
     @classmethod
     def of_agent(cls, key: str) -> SealedList:
         """Return the messages of an agent."""
-        return cls(f"agents.{key}.messages", f"agents.{key}", key)
+        return cls(paths.messages(key), paths.agent(key), key)
 
     @property
     def name(self) -> str:
         """What segments call it."""
         return self.path.rpartition(".")[2]
 
+    def noted(self, field: str) -> str:
+        """Return the path of what is noted of the list: `archived_count`, `redactions`, or something of `archive`."""
+        return f"{self.archive}.{field}"
 
-FEEDBACKS = SealedList("feedbacks", "feedbacks_sealed")
-GUARDRAIL_EVENTS = SealedList("guardrail_events", "guardrail_events_sealed")
+    def unsealed_since(self, archive: Archive) -> Document:
+        """Return the condition that nothing was sealed since an archive was read."""
+        return {self.noted(paths.ARCHIVED_COUNT): archive.count or None, self.noted(paths.ARCHIVE_ID): archive.id}
+
+    def archive_fields(self) -> Document:
+        """Return the projection of an aggregation that `Archive.read` reads, without `redactions`."""
+        return {name: f"${self.noted(name)}" for name in (paths.ARCHIVED_COUNT, paths.ARCHIVE)}
+
+
+FEEDBACKS = SealedList(paths.FEEDBACKS, paths.FEEDBACKS_SEALED)
+GUARDRAIL_EVENTS = SealedList(paths.GUARDRAIL_EVENTS, paths.GUARDRAIL_EVENTS_SEALED)
 
 
 @dataclass(frozen=True)
@@ -72,11 +86,11 @@ class Archive:
         """Read it from the document that holds it."""
         if not isinstance(holder, Mapping):
             return cls()
-        archive = holder.get("archive")
+        archive = holder.get(paths.ARCHIVE)
         if not isinstance(archive, Mapping):
             archive = {}
-        count, redactions = int(holder.get("archived_count") or 0), int(holder.get("redactions") or 0)
-        return cls(count, archive.get("token"), archive.get("id"), redactions)
+        count, redactions = int(holder.get(paths.ARCHIVED_COUNT) or 0), int(holder.get(paths.REDACTIONS) or 0)
+        return cls(count, archive.get(paths.TOKEN), archive.get(paths.ID), redactions)
 
 
 def at(document: Mapping[str, Any], path: str) -> Any:
@@ -89,24 +103,23 @@ def at(document: Mapping[str, Any], path: str) -> Any:
 
 def lists_of(document: Mapping[str, Any]) -> list[SealedList]:
     """Return the lists of a document."""
-    agents = document.get("agents") or {}
+    agents = document.get(paths.AGENTS) or {}
     return [*(SealedList.of_agent(key) for key in agents), FEEDBACKS, GUARDRAIL_EVENTS]
 
 
 def segments_of(session_id: str, incarnation: str, entry: SealedList, archive: Archive) -> Document:
     """Return the query for all segments of a list, those that count for nothing included."""
     return {
-        "session_id": session_id,
-        "incarnation": incarnation,
-        "agent": entry.agent,
-        "list": entry.name,
-        "archive": archive.id,
+        **belonging_to(session_id, incarnation),
+        paths.AGENT: entry.agent,
+        paths.LIST: entry.name,
+        paths.ARCHIVE: archive.id,
     }
 
 
 def committed(archive: Archive) -> Document:
     """Return the condition for segments that count: marked, or named by the session document."""
-    return {"archive": archive.id, "$or": [{"committed": True}, {"token": archive.token}]}
+    return {paths.ARCHIVE: archive.id, "$or": [{paths.COMMITTED: True}, {paths.TOKEN: archive.token}]}
 
 
 def refused(archive: Archive) -> Document:
@@ -115,19 +128,19 @@ def refused(archive: Archive) -> Document:
     Commits match only what their sealer saw, and both counters only ever rise.
     """
     return {
-        "committed": False,
-        "token": {"$ne": archive.token},
-        "$or": [{"start": {"$lt": archive.count}}, {"redactions": {"$lt": archive.redactions}}],
+        paths.COMMITTED: False,
+        paths.TOKEN: {"$ne": archive.token},
+        "$or": [{paths.START: {"$lt": archive.count}}, {paths.REDACTIONS: {"$lt": archive.redactions}}],
     }
 
 
 def holding(document: Mapping[str, Any], entry: SealedList, archive: Archive, message_id: int) -> Document:
     """Return the query for the segment with a message."""
     return {
-        **segments_of(document["_id"], document["incarnation"], entry, archive),
+        **segments_of(document["_id"], document[paths.INCARNATION], entry, archive),
         **committed(archive),
-        "first_id": {"$lte": message_id},
-        "last_id": {"$gte": message_id},
+        paths.FIRST_ID: {"$lte": message_id},
+        paths.LAST_ID: {"$gte": message_id},
     }
 
 
@@ -135,8 +148,8 @@ def gaps(agent: StoredAgent) -> list[tuple[int, int]]:
     """Return the ranges of message ids that an agent's window needs of the segments."""
     if not Archive.read(agent.raw).count:
         return []
-    tail = agent.raw.get("messages") or []
-    tail_start = tail[0]["message_id"] if tail else agent.next_message_id
+    tail = agent.raw.get(paths.MESSAGES) or []
+    tail_start = tail[0][paths.MESSAGE_ID] if tail else agent.next_message_id
     window = agent.window if agent.window is not None else [[0, None]]
     found: list[tuple[int, int]] = []
     for first, last in window:
@@ -161,22 +174,23 @@ def messages_pipeline(
         segments_name: The collection of segments.
         key: Only this agent's; None for all.
     """
-    of_agent = {} if key is None else {"agent": key}
+    of_agent = {} if key is None else {paths.AGENT: key}
     archives = {name: archive for name, archive in archives.items() if key in (None, name)}
-    flat = {"$mergeObjects": ["$message", {"session_id": "$session_id", "agent": "$agent"}]}
+    flat = {"$mergeObjects": ["$message", {paths.SESSION_ID: f"${paths.SESSION_ID}", paths.AGENT: f"${paths.AGENT}"}]}
     sealed = {
-        "session_id": session_id,
-        "incarnation": incarnation,
-        "list": "messages",
-        "$or": [{"agent": name, **committed(archive)} for name, archive in archives.items()],
+        **belonging_to(session_id, incarnation),
+        paths.LIST: paths.MESSAGES,
+        "$or": [{paths.AGENT: name, **committed(archive)} for name, archive in archives.items()],
     }
     if not archives:
         return [{"$match": {"_id": {"$in": []}}}]
+    pairs = {"$objectToArray": {"$ifNull": [f"${paths.AGENTS}", {}]}}
+    message = {paths.SESSION_ID: 1, paths.AGENT: f"${paths.AGENTS}.k", "message": f"${paths.AGENTS}.v.{paths.MESSAGES}"}
     return [
         {"$match": {"_id": session_id}},
-        {"$project": {"session_id": "$_id", "agents": {"$objectToArray": {"$ifNull": ["$agents", {}]}}}},
-        {"$unwind": "$agents"},
-        {"$project": {"session_id": 1, "agent": "$agents.k", "message": "$agents.v.messages"}},
+        {"$project": {paths.SESSION_ID: "$_id", paths.AGENTS: pairs}},
+        {"$unwind": f"${paths.AGENTS}"},
+        {"$project": message},
         {"$match": of_agent},
         {"$unwind": "$message"},
         {
@@ -184,13 +198,13 @@ def messages_pipeline(
                 "coll": segments_name,
                 "pipeline": [
                     {"$match": sealed},
-                    {"$unwind": "$items"},
-                    {"$project": {"session_id": 1, "agent": 1, "message": "$items"}},
+                    {"$unwind": f"${paths.ITEMS}"},
+                    {"$project": {paths.SESSION_ID: 1, paths.AGENT: 1, "message": f"${paths.ITEMS}"}},
                 ],
             }
         },
         {"$replaceRoot": {"newRoot": flat}},
-        {"$sort": {"agent": 1, "message_id": 1}},
+        {"$sort": {paths.AGENT: 1, paths.MESSAGE_ID: 1}},
     ]
 
 
@@ -205,7 +219,7 @@ def is_contiguous(segments: Sequence[Mapping[str, Any]], first: int, last: int, 
     """
     if not segments:
         return False
-    joined = all(one["end"] == other["start"] for one, other in pairwise(segments))
-    begins = segments[0]["start"] == 0 or segments[0]["first_id"] <= first
-    ends = segments[-1]["end"] == count or segments[-1]["last_id"] >= last
+    joined = all(one[paths.END] == other[paths.START] for one, other in pairwise(segments))
+    begins = segments[0][paths.START] == 0 or segments[0][paths.FIRST_ID] <= first
+    ends = segments[-1][paths.END] == count or segments[-1][paths.LAST_ID] >= last
     return joined and begins and ends

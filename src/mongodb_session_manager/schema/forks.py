@@ -19,7 +19,7 @@ from typing import Any
 
 import bson
 
-from . import values
+from . import paths, values
 from .agents import STATE_FIELDS
 from .messages import has_tool_result, iso_date, read_date
 from .migrate import metric_counts
@@ -31,23 +31,23 @@ Document = dict[str, Any]
 _LEFT_BEHIND = frozenset(
     {
         "_id",
-        "session_id",
-        "incarnation",
-        "applied",
-        "lease",
-        "idempotency_keys",
-        "revision",
-        "session_viewer_password",
-        "created_at",
-        "updated_at",
-        "expires_at",
-        "children_expire_at",
-        "has_children",
-        "has_storage",
-        "has_payloads",
-        "live_bytes",
-        "feedbacks",
-        "feedbacks_sealed",
+        paths.SESSION_ID,
+        paths.INCARNATION,
+        paths.APPLIED,
+        paths.LEASE,
+        paths.IDEMPOTENCY_KEYS,
+        paths.REVISION,
+        paths.VIEWER_PASSWORD,
+        paths.CREATED_AT,
+        paths.UPDATED_AT,
+        paths.EXPIRES_AT,
+        paths.RELATED_EXPIRE_AT,
+        paths.HAS_RELATED,
+        paths.HAS_STORAGE,
+        paths.HAS_PAYLOADS,
+        paths.LIVE_BYTES,
+        paths.FEEDBACKS,
+        paths.FEEDBACKS_SEALED,
     }
 )
 """Fields of a session that are its own: who it is, who writes it, what was thought of it."""
@@ -74,7 +74,7 @@ class Cut:
         """Tell whether a message comes before the cut; once one does not, no later one does."""
         if key == self.key:
             return number <= self.message_id
-        return self.is_before(item, "created_at")
+        return self.is_before(item, paths.CREATED_AT)
 
     def is_before(self, item: object, name: str) -> bool:
         """Tell whether something is dated before the cut; what has no date is."""
@@ -147,7 +147,7 @@ class Course:
                 name = values.decode(use.get("name"))
                 if isinstance(name, str) and isinstance(use.get("toolUseId"), str):
                     self._tools[use["toolUseId"]] = encode_name(name)
-        for path, count in metric_counts(item.get("event_loop_metrics")):
+        for path, count in metric_counts(item.get(paths.EVENT_LOOP_METRICS)):
             # These accumulate over the life of an agent object; a count that falls marks the next object.
             before = self._previous.get(path, 0)
             self._previous[path] = count
@@ -183,17 +183,17 @@ def sliding_width(agent: Mapping[str, Any]) -> int:
     if _manager_state(agent).get("__name__") != _SLIDING:
         return 0
     first = _window(agent)[-1][0]  # Without what is pinned, further up.
-    return max(int(agent.get("next_message_id") or 0) - first, 1) if first else 0
+    return max(int(agent.get(paths.NEXT_MESSAGE_ID) or 0) - first, 1) if first else 0
 
 
 def _manager_state(agent: Mapping[str, Any]) -> Mapping[str, Any]:
-    data = agent.get("agent_data")
-    state = data.get("conversation_manager_state") if isinstance(data, Mapping) else None
+    data = agent.get(paths.AGENT_DATA)
+    state = data.get(paths.MANAGER_STATE) if isinstance(data, Mapping) else None
     return state if isinstance(state, Mapping) else {}
 
 
 def _window(agent: Mapping[str, Any]) -> list[list[Any]]:
-    if stored := agent.get("window"):
+    if stored := agent.get(paths.WINDOW):
         return [list(range_) for range_ in stored]
     removed = _manager_state(agent).get("removed_message_count")
     return [[removed if isinstance(removed, int) else 0, None]]
@@ -207,10 +207,10 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
         course: What its messages up to the cut came to.
         moment: The present.
     """
-    data = {name: value for name, value in (agent.get("agent_data") or {}).items() if name not in STATE_FIELDS}
-    data["_internal_state"] = {}
-    data["updated_at"] = iso_date(moment)
-    rest = {name: value for name, value in agent.items() if name not in ("window", "window_head")}
+    data = {name: value for name, value in (agent.get(paths.AGENT_DATA) or {}).items() if name not in STATE_FIELDS}
+    data[paths.INTERNAL_STATE] = {}
+    data[paths.UPDATED_AT] = iso_date(moment)
+    rest = {name: value for name, value in agent.items() if name not in (paths.WINDOW, paths.WINDOW_HEAD)}
     window = _window(agent)
     last = course.next_id - 1
     if course.width and course.count:
@@ -219,21 +219,21 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
         pinned = [[first, min(end, start - 1)] for first, end in window[:-1] if first < start]
         if pinned and pinned[-1][1] == start - 1:
             start = pinned.pop()[0]
-        rest["window"] = [*pinned, [start, None]]
+        rest[paths.WINDOW] = [*pinned, [start, None]]
         manager_state: Mapping[str, Any] = {}
     elif course.count and window[-1][0] <= last:
         manager_state = _manager_state(agent)
-        rest |= {name: agent[name] for name in ("window", "window_head") if name in agent}
+        rest |= {name: agent[name] for name in (paths.WINDOW, paths.WINDOW_HEAD) if name in agent}
     else:
         manager_state = {}
-        rest["window"] = [[0, None]]
-    data["conversation_manager_state"] = manager_state
+        rest[paths.WINDOW] = [[0, None]]
+    data[paths.MANAGER_STATE] = manager_state
     return {
         **rest,
-        "agent_data": data,
-        "updated_at": moment,
-        "next_message_id": course.next_id,
-        "usage": course.usage,
+        paths.AGENT_DATA: data,
+        paths.UPDATED_AT: moment,
+        paths.NEXT_MESSAGE_ID: course.next_id,
+        paths.USAGE: course.usage,
     }
 
 
@@ -262,49 +262,49 @@ def fork_document(
         metadata: Whether it takes the metadata along.
         moment: The present.
     """
-    ttl_s = source.get("ttl_s")
+    ttl_s = source.get(paths.TTL_S)
     document = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
-    errors = source.get("errors")
+    errors = source.get(paths.ERRORS)
     if cut is not None:
         # Graphs and swarms say where they are now, which is after the cut.
-        document["multi_agents"] = {}
+        document[paths.MULTI_AGENTS] = {}
         if isinstance(errors, list):
-            errors = [error for error in errors if cut.is_before(error, "timestamp")]
-            document["errors"] = errors
+            errors = [error for error in errors if cut.is_before(error, paths.TIMESTAMP)]
+            document[paths.ERRORS] = errors
     if not metadata:
-        document["metadata"] = {}
+        document[paths.METADATA] = {}
     document |= {
         "_id": session_id,
-        "session_id": session_id,
-        "incarnation": incarnation,
-        "applied": [],
-        "session_viewer_password": new_password(),
-        "created_at": moment,
-        "updated_at": moment,
+        paths.SESSION_ID: session_id,
+        paths.INCARNATION: incarnation,
+        paths.APPLIED: [],
+        paths.VIEWER_PASSWORD: new_password(),
+        paths.CREATED_AT: moment,
+        paths.UPDATED_AT: moment,
         **expiry(moment, ttl_s),
-        "feedbacks": [],
+        paths.FEEDBACKS: [],
         **events,
-        "agents": dict(agents),
-        "summary": _summary(source, agents, message_count, errors),
+        paths.AGENTS: dict(agents),
+        paths.SUMMARY: _summary(source, agents, message_count, errors),
     }
-    lists = [[agent.get("messages") for agent in agents.values()], document.get("guardrail_events")]
-    document["live_bytes"] = len(bson.encode({"": lists}))
+    lists = [[agent.get(paths.MESSAGES) for agent in agents.values()], document.get(paths.GUARDRAIL_EVENTS)]
+    document[paths.LIVE_BYTES] = len(bson.encode({"": lists}))
     return document
 
 
 def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_count: int, errors: object) -> Document:
     usage: Document = {}
     for agent in agents.values():
-        for name, amount in (agent.get("usage") or {}).items():
+        for name, amount in (agent.get(paths.USAGE) or {}).items():
             if isinstance(amount, int | float) and not isinstance(amount, bool):
                 usage[name] = usage.get(name, 0) + amount
-    summary = {"agents": len(agents), "messages": message_count, "feedbacks": 0, "usage": usage}
-    before = source.get("summary") or {}
-    if "ratings" in before:
-        summary["ratings"] = dict.fromkeys(before["ratings"] or (), 0)
-    if "errors" in before:
-        summary["errors"] = before["errors"]
-        stored = source.get("errors")
+    summary = {paths.AGENTS: len(agents), paths.MESSAGES: message_count, paths.FEEDBACKS: 0, paths.USAGE: usage}
+    before = source.get(paths.SUMMARY) or {}
+    if paths.RATINGS in before:
+        summary[paths.RATINGS] = dict.fromkeys(before[paths.RATINGS] or (), 0)
+    if paths.ERRORS in before:
+        summary[paths.ERRORS] = before[paths.ERRORS]
+        stored = source.get(paths.ERRORS)
         if isinstance(stored, list) and isinstance(errors, list) and len(errors) < len(stored):
-            summary["errors"] = max(int(before["errors"] or 0) - len(stored) + len(errors), len(errors))
+            summary[paths.ERRORS] = max(int(before[paths.ERRORS] or 0) - len(stored) + len(errors), len(errors))
     return summary

@@ -23,7 +23,7 @@ from strands.types.content import ContentBlock, Message
 from strands.types.session import SessionMessage
 
 from ..errors import CorruptMessageError, MessageTooLargeError
-from . import payloads, values
+from . import paths, payloads, values
 
 MESSAGE_LIMIT_BYTES = 15 * 1024 * 1024
 """Largest encoded message without its large bytes. A document may take 16 MiB (MongoDB's BSON limit); the rest of it
@@ -35,8 +35,8 @@ _STORED_WITH_BYTES = 64
 _FLAT_METRICS = frozenset({"latency_ms", "input_tokens", "output_tokens"})
 _STRANDS_KEYS = ("role", "content", "tracking_id", "metadata")
 _TOOL_BLOCKS = frozenset({"toolUse", "toolResult"})
-_OUTSIDE_NESTED = (*_STRANDS_KEYS, "extra", "window_content", "payloads", "legacy")
-_OUTSIDE_FLAT = ("extra", "window_content", "payloads", "legacy")
+_OUTSIDE_NESTED = (*_STRANDS_KEYS, paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.LEGACY)
+_OUTSIDE_FLAT = (paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.LEGACY)
 
 
 def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], int, dict[str, bytes]]:
@@ -58,7 +58,7 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
         else:
             extra[key] = value
     if extra:
-        document["extra"] = values.encode(extra, where="message", foreign=True)
+        document[paths.EXTRA] = values.encode(extra, where="message", foreign=True)
     taken = payloads.take(document)
     size_bytes = len(bson.encode(document))
     if size_bytes > MESSAGE_LIMIT_BYTES and taken.take_rest():
@@ -66,7 +66,7 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
     if size_bytes > MESSAGE_LIMIT_BYTES:
         raise MessageTooLargeError(agent_id, size_bytes, MESSAGE_LIMIT_BYTES)
     if found := taken.named():
-        document["payloads"] = sorted(found)
+        document[paths.PAYLOADS] = sorted(found)
     return document, size_bytes + _STORED_WITH_BYTES, found
 
 
@@ -126,20 +126,20 @@ def decode_message(document: Mapping[str, Any]) -> Message:
     """Return the message that a stored document holds for the agent's window, as a fresh structure."""
     message: dict[str, Any] = {
         "role": document["role"],
-        "content": values.decode(document["window_content"] if "window_content" in document else document["content"]),
+        "content": values.decode(document.get(paths.WINDOW_CONTENT, document["content"])),
     }
     if "tracking_id" in document:
         message["tracking_id"] = document["tracking_id"]
     if "metadata" in document:
         message["metadata"] = values.decode(document["metadata"])
-    if "extra" in document:
-        message |= values.decode(document["extra"])
+    if paths.EXTRA in document:
+        message |= values.decode(document[paths.EXTRA])
     return cast("Message", message)
 
 
 def original_message(document: Mapping[str, Any]) -> Message:
     """Return the message as it was said, whatever the agent's window holds of it now."""
-    return decode_message({key: value for key, value in document.items() if key != "window_content"})
+    return decode_message({key: value for key, value in document.items() if key != paths.WINDOW_CONTENT})
 
 
 def session_message(document: Mapping[str, Any], *, original: bool = False, dated: bool = True) -> SessionMessage:
@@ -150,26 +150,26 @@ def session_message(document: Mapping[str, Any], *, original: bool = False, date
         original: As it was said, with the redaction as it was stored; else as the agent's window holds it.
         dated: With its dates, which restoring an agent does not look at.
     """
-    redact = document.get("redact_message")
+    redact = document.get(paths.REDACT_MESSAGE)
     if redact is not None and not original:
         # The window may have changed since: a result truncated, the message pinned.
-        shown = {key: document[key] for key in ("tracking_id", "metadata", "window_content") if key in document}
+        shown = {key: document[key] for key in ("tracking_id", "metadata", paths.WINDOW_CONTENT) if key in document}
         redact = {**redact, **shown}
     message = original_message(document) if original else decode_message(document)
     redacted = None if redact is None else decode_message(redact)
     if not dated:
-        return SessionMessage(message, document["message_id"], redacted, "", "")
-    created, updated = document.get("created_at"), document.get("updated_at")
+        return SessionMessage(message, document[paths.MESSAGE_ID], redacted, "", "")
+    created, updated = document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT)
     created_at = iso_date(created)
     updated_at = created_at if created == updated else iso_date(updated)
-    return SessionMessage(message, document["message_id"], redacted, created_at, updated_at)
+    return SessionMessage(message, document[paths.MESSAGE_ID], redacted, created_at, updated_at)
 
 
 def set_aside(document: dict[str, Any], names: Iterable[str]) -> None:
     """Move fields of an older tool whose names mean something else today into the field `legacy`."""
     found = {name: document.pop(name) for name in names if name in document}
     if found:
-        document["legacy"] = {**document.get("legacy", {}), **found}
+        document[paths.LEGACY] = {**document.get(paths.LEGACY, {}), **found}
 
 
 def stable_tracking_id(session_id: str, agent_id: str, message_id: int) -> str:
@@ -200,7 +200,7 @@ def flatten_message(
     if not isinstance(raw, Mapping):
         raise CorruptMessageError(agent_id, position, f"it is {type(raw).__name__}, not a document")
     document = dict(raw)
-    message_id = document.get("message_id", position)
+    message_id = document.get(paths.MESSAGE_ID, position)
     if isinstance(document.get("message"), Mapping) and "content" not in document:
         document = _unnested(document)
     elif legacy:
@@ -209,7 +209,7 @@ def flatten_message(
         raise CorruptMessageError(agent_id, message_id, "its message_id is not an integer")
     if not isinstance(document.get("role"), str):
         raise CorruptMessageError(agent_id, message_id, "it has no role")
-    document["message_id"] = message_id
+    document[paths.MESSAGE_ID] = message_id
     document["content"] = _checked_blocks(document.get("content"), agent_id, message_id, legacy)
     if legacy and "metadata" in document:
         document["metadata"] = values.decode_legacy_bytes(document["metadata"])
@@ -224,10 +224,10 @@ def _has_todays_form(raw: dict[str, Any]) -> bool:
 
     Resuming asks this for each message, so it is one look at what nearly all of them are.
     """
-    if "message" in raw or "redact_message" in raw or type(raw.get("role")) is not str:
+    if "message" in raw or paths.REDACT_MESSAGE in raw or type(raw.get("role")) is not str:
         return False
-    content, created, updated = raw.get("content"), raw.get("created_at"), raw.get("updated_at")
-    if type(raw.get("message_id")) is not int or type(content) is not list:
+    content, created, updated = raw.get("content"), raw.get(paths.CREATED_AT), raw.get(paths.UPDATED_AT)
+    if type(raw.get(paths.MESSAGE_ID)) is not int or type(content) is not list:
         return False
     if type(created) is not datetime or type(updated) is not datetime or None in (created.tzinfo, updated.tzinfo):
         return False
@@ -235,12 +235,12 @@ def _has_todays_form(raw: dict[str, Any]) -> bool:
 
 
 def _read_dates(document: dict[str, Any], fallback: datetime | None) -> None:
-    if _is_dated(document.get("created_at")) and _is_dated(document.get("updated_at")):
+    if _is_dated(document.get(paths.CREATED_AT)) and _is_dated(document.get(paths.UPDATED_AT)):
         return
-    given = {key: document.get(key) for key in ("created_at", "updated_at")}
+    given = {key: document.get(key) for key in (paths.CREATED_AT, paths.UPDATED_AT)}
     found = {key: read_date(value) for key, value in given.items()}
     set_aside(document, [key for key, value in given.items() if value is not None and found[key] is None])
-    usable = found["created_at"] or found["updated_at"] or fallback
+    usable = found[paths.CREATED_AT] or found[paths.UPDATED_AT] or fallback
     document |= {key: value or parse_date(usable) for key, value in found.items()}
 
 
@@ -252,7 +252,7 @@ def _unnested(document: dict[str, Any]) -> dict[str, Any]:
     nested = values.decode_legacy_bytes(dict(document.pop("message")))
     set_aside(document, _OUTSIDE_NESTED)
     message = {key: nested.pop(key) for key in _STRANDS_KEYS if key in nested}
-    return {**message, **document, **({"extra": nested} if nested else {})}
+    return {**message, **document, **({paths.EXTRA: nested} if nested else {})}
 
 
 def _checked_blocks(content: object, agent_id: str, message_id: object, legacy: bool) -> list[Any]:
@@ -266,16 +266,16 @@ def _checked_blocks(content: object, agent_id: str, message_id: object, legacy: 
 
 
 def _read_redaction(document: dict[str, Any], agent_id: str, message_id: object) -> None:
-    redact = document.pop("redact_message", None)
+    redact = document.pop(paths.REDACT_MESSAGE, None)
     if redact is None:
         return
     given = values.decode_legacy_bytes(dict(redact)) if isinstance(redact, Mapping) else {"content": redact}
     content = _checked_blocks(given.get("content"), agent_id, message_id, legacy=False)
-    document["redact_message"] = {"role": document["role"], **given, "content": content}
+    document[paths.REDACT_MESSAGE] = {"role": document["role"], **given, "content": content}
 
 
 def _nest_flat_metrics(document: dict[str, Any]) -> None:
-    if "event_loop_metrics" in document or _FLAT_METRICS.isdisjoint(document):
+    if paths.EVENT_LOOP_METRICS in document or _FLAT_METRICS.isdisjoint(document):
         return
     flat = {key: document.pop(key) for key in _FLAT_METRICS if key in document}
     metrics: dict[str, Any] = {}
@@ -288,7 +288,7 @@ def _nest_flat_metrics(document: dict[str, Any]) -> None:
     if usage:
         metrics["accumulated_usage"] = usage
     if metrics:
-        document["event_loop_metrics"] = metrics
+        document[paths.EVENT_LOOP_METRICS] = metrics
 
 
 def text_of(message: Mapping[str, Any]) -> str:

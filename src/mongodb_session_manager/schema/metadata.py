@@ -16,7 +16,7 @@ from typing import Any
 import bson
 
 from ..errors import InvalidNameError, MetadataTooLargeError
-from . import values
+from . import paths, values
 from .names import check_metadata_update
 
 MAX_UPDATE_BYTES = 256 * 1024
@@ -25,10 +25,10 @@ MAX_UPDATE_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 1024 * 1024
 """Most bytes of all metadata of a session."""
 
-COUNTER = "metadata_bytes"
+COUNTER = paths.METADATA_BYTES
 """Field of a session document: bytes of its metadata, or more."""
 
-_ROOT = "metadata"
+_ROOT = paths.METADATA
 _POSITION = re.compile("0|[1-9][0-9]*").fullmatch
 _MOST_DIGITS = 9
 _OBJECT = {"$type": "object", "$not": {"$type": "array"}}

@@ -11,6 +11,7 @@ from typing import Any
 from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.content import Message
 
+from . import paths
 from .names import decode_name, encode_name
 
 _USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
@@ -72,15 +73,15 @@ def _counters(metrics: EventLoopMetrics) -> Iterator[tuple[str, float]]:
     usage: Mapping[str, Any] = metrics.accumulated_usage
     for name in _USAGE:
         if usage.get(name):
-            yield f"usage.{name}", usage[name]
+            yield paths.usage(name), usage[name]
     if metrics.accumulated_metrics.get("latencyMs"):
-        yield "usage.latencyMs", metrics.accumulated_metrics["latencyMs"]
+        yield paths.usage("latencyMs"), metrics.accumulated_metrics["latencyMs"]
     if metrics.cycle_count:
-        yield "usage.modelCalls", metrics.cycle_count
+        yield paths.usage("modelCalls"), metrics.cycle_count
     for name, tool in metrics.tool_metrics.items():
         for count in _TOOL_COUNTS:
             if getattr(tool, count):
-                yield f"usage.tools.{encode_name(name)}.{count}", getattr(tool, count)
+                yield paths.usage(f"tools.{encode_name(name)}.{count}"), getattr(tool, count)
 
 
 def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:

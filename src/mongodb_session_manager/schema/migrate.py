@@ -15,7 +15,7 @@ import bson
 from strands.types.session import SessionType
 
 from ..errors import CorruptMessageError
-from . import values
+from . import paths, values
 from .agents import STATE_FIELDS, StoredAgent, new_archive, split_agents
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
@@ -26,28 +26,36 @@ from .titles import title_of
 T = TypeVar("T")
 
 _SESSION_FIELDS = (
-    "incarnation",
-    "applied",
-    "revision",
-    "summary",
-    "lease",
-    "last_lease",
-    "legacy",
-    "live_bytes",
-    "title",
-    "title_of",
-    "errors",
-    "idempotency_keys",
-    "feedbacks_sealed",
-    "guardrail_events_sealed",
-    "has_children",
-    "has_payloads",
-    "has_storage",
-    "children_expire_at",
+    paths.INCARNATION,
+    paths.APPLIED,
+    paths.REVISION,
+    paths.SUMMARY,
+    paths.LEASE,
+    paths.LAST_LEASE,
+    paths.LEGACY,
+    paths.LIVE_BYTES,
+    paths.TITLE,
+    paths.TITLE_OF,
+    paths.ERRORS,
+    paths.IDEMPOTENCY_KEYS,
+    paths.FEEDBACKS_SEALED,
+    paths.GUARDRAIL_EVENTS_SEALED,
+    paths.HAS_RELATED,
+    paths.HAS_PAYLOADS,
+    paths.HAS_STORAGE,
+    paths.RELATED_EXPIRE_AT,
 )
 """Fields of a session whose names another tool may have used for something else."""
 
-_AGENT_FIELDS = ("window", "window_head", "redactions", "archived_count", "archive", "usage", "legacy")
+_AGENT_FIELDS = (
+    paths.WINDOW,
+    paths.WINDOW_HEAD,
+    paths.REDACTIONS,
+    paths.ARCHIVED_COUNT,
+    paths.ARCHIVE,
+    paths.USAGE,
+    paths.LEGACY,
+)
 _TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
 
 
@@ -59,48 +67,48 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     never overwritten.
     """
     session_id = str(document["_id"])
-    agents, other_agents = _upgraded_agents(document.get("agents"), session_id, now)
-    metadata: dict[str, Any] = _kind(document, "metadata", dict)
-    graphs: dict[str, Any] = _kind(document, "multi_agents", dict)
-    feedbacks: list[Any] = _kind(document, "feedbacks", list)
-    events: list[Any] = _kind(document, "guardrail_events", list)
-    aside = _meaning_something_else(document) | ({"agents": other_agents} if other_agents else {})
+    agents, other_agents = _upgraded_agents(document.get(paths.AGENTS), session_id, now)
+    metadata: dict[str, Any] = _kind(document, paths.METADATA, dict)
+    graphs: dict[str, Any] = _kind(document, paths.MULTI_AGENTS, dict)
+    feedbacks: list[Any] = _kind(document, paths.FEEDBACKS, list)
+    events: list[Any] = _kind(document, paths.GUARDRAIL_EVENTS, list)
+    aside = _meaning_something_else(document) | ({paths.AGENTS: other_agents} if other_agents else {})
     fields = {
-        "session_id": session_id,
-        "schema_version": SCHEMA_VERSION,
-        "incarnation": secrets.token_hex(8),
-        "applied": [],
-        "session_type": _kind(document, "session_type", str) or SessionType.AGENT.value,
-        "application_name": document.get("application_name"),
-        "session_viewer_password": document.get("session_viewer_password") or new_password(),
-        "created_at": parse_date(document.get("created_at") or now),
-        "metadata": metadata,
+        paths.SESSION_ID: session_id,
+        paths.SCHEMA_VERSION: SCHEMA_VERSION,
+        paths.INCARNATION: secrets.token_hex(8),
+        paths.APPLIED: [],
+        paths.SESSION_TYPE: _kind(document, paths.SESSION_TYPE, str) or SessionType.AGENT.value,
+        paths.APPLICATION_NAME: document.get(paths.APPLICATION_NAME),
+        paths.VIEWER_PASSWORD: document.get(paths.VIEWER_PASSWORD) or new_password(),
+        paths.CREATED_AT: parse_date(document.get(paths.CREATED_AT) or now),
+        paths.METADATA: metadata,
         COUNTER: metadata_size(metadata),
-        "feedbacks": [dated(item, "created_at") for item in feedbacks],
-        "guardrail_events": [dated(item, "timestamp") for item in events],
-        "multi_agents": {
+        paths.FEEDBACKS: [dated(item, paths.CREATED_AT) for item in feedbacks],
+        paths.GUARDRAIL_EVENTS: [dated(item, paths.TIMESTAMP) for item in events],
+        paths.MULTI_AGENTS: {
             encode_name(decode_name(key)): values.encode(values.decode(state), where="multi-agent state", foreign=True)
             for key, state in graphs.items()
         },
-        "agents": agents,
-        "summary": {
+        paths.AGENTS: agents,
+        paths.SUMMARY: {
             **new_summary(),
-            "agents": len(agents),
-            "messages": sum(len(agent["messages"]) for agent in agents.values()),
-            "feedbacks": len(feedbacks),
-            "ratings": count_ratings(feedbacks),
-            "usage": _total(agent["usage"] for agent in agents.values()),
+            paths.AGENTS: len(agents),
+            paths.MESSAGES: sum(len(agent[paths.MESSAGES]) for agent in agents.values()),
+            paths.FEEDBACKS: len(feedbacks),
+            paths.RATINGS: count_ratings(feedbacks),
+            paths.USAGE: _total(agent[paths.USAGE] for agent in agents.values()),
         },
-        "errors": [],
-        **first_title({key: agent["messages"] for key, agent in agents.items()}),
-        **({"legacy": aside} if aside else {}),
+        paths.ERRORS: [],
+        **first_title({key: agent[paths.MESSAGES] for key, agent in agents.items()}),
+        **({paths.LEGACY: aside} if aside else {}),
     }
-    read = ("updated_at", "schema_version", "incarnation")
+    read = (paths.UPDATED_AT, paths.SCHEMA_VERSION, paths.INCARNATION)
     seen = {name: document.get(name, {"$exists": False}) for name in read}
-    fields["live_bytes"] = len(bson.encode({"": [agents, fields["feedbacks"], fields["guardrail_events"]]}))
-    names = _SESSION_FIELDS if ttl_of(document) is not None else (*_SESSION_FIELDS, "ttl_s")
+    fields[paths.LIVE_BYTES] = len(bson.encode({"": [agents, fields[paths.FEEDBACKS], fields[paths.GUARDRAIL_EVENTS]]}))
+    names = _SESSION_FIELDS if ttl_of(document) is not None else (*_SESSION_FIELDS, paths.TTL_S)
     gone = {name: "" for name in names if name in document and name not in fields}
-    update: dict[str, Any] = {"$set": {**fields, "updated_at": now}}
+    update: dict[str, Any] = {"$set": {**fields, paths.UPDATED_AT: now}}
     return {"_id": document["_id"], **seen}, {**update, "$unset": gone} if gone else update
 
 
@@ -116,9 +124,9 @@ def upgrade_from_1(
         feedbacks: All its feedbacks, sealed ones included.
         messages: The first messages of its agents, by their keys.
     """
-    guard = {name: document.get(name) for name in ("_id", "incarnation", "schema_version", "revision")}
-    fields = {"schema_version": SCHEMA_VERSION, "errors": [], "summary.errors": 0, **first_title(messages)}
-    return guard, {"$set": {**fields, "summary.ratings": count_ratings(feedbacks)}}
+    guard = {name: document.get(name) for name in ("_id", paths.INCARNATION, paths.SCHEMA_VERSION, paths.REVISION)}
+    fields = {paths.SCHEMA_VERSION: SCHEMA_VERSION, paths.ERRORS: [], paths.SUMMARY_ERRORS: 0, **first_title(messages)}
+    return guard, {"$set": {**fields, paths.SUMMARY_RATINGS: count_ratings(feedbacks)}}
 
 
 def count_ratings(feedbacks: Iterable[Any]) -> dict[str, int]:
@@ -138,33 +146,33 @@ def first_title(messages: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
     found: list[tuple[datetime, str, int, str]] = []
     for key, items in messages.items():
         for message in items:
-            if not isinstance(message, Mapping) or not isinstance(message.get("message_id"), int):
+            if not isinstance(message, Mapping) or not isinstance(message.get(paths.MESSAGE_ID), int):
                 continue
             if (title := title_of(message)) is not None:
-                found.append((parse_date(message.get("created_at")), key, message["message_id"], title))
+                found.append((parse_date(message.get(paths.CREATED_AT)), key, message[paths.MESSAGE_ID], title))
                 break
     if not found:
         return {}
     _, key, message_id, title = min(found)
-    return {"title": title, "title_of": {"agent": key, "message_id": message_id}}
+    return {paths.TITLE: title, paths.TITLE_OF: {paths.AGENT: key, paths.MESSAGE_ID: message_id}}
 
 
 def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an older tool's document whose names, or whose kinds of value, are taken today."""
     found = {name: document[name] for name in _SESSION_FIELDS if document.get(name) is not None}
     for name, expected in (
-        ("session_type", str),
-        ("metadata", dict),
-        ("feedbacks", list),
-        ("guardrail_events", list),
-        ("multi_agents", dict),
+        (paths.SESSION_TYPE, str),
+        (paths.METADATA, dict),
+        (paths.FEEDBACKS, list),
+        (paths.GUARDRAIL_EVENTS, list),
+        (paths.MULTI_AGENTS, dict),
     ):
         if document.get(name) is not None and not isinstance(document[name], expected):
             found[name] = document[name]
-    if document.get("ttl_s") is not None and ttl_of(document) is None:
-        found["ttl_s"] = document["ttl_s"]
-    if document.get("created_at") is not None and read_date(document["created_at"]) is None:
-        found["created_at"] = document["created_at"]
+    if document.get(paths.TTL_S) is not None and ttl_of(document) is None:
+        found[paths.TTL_S] = document[paths.TTL_S]
+    if document.get(paths.CREATED_AT) is not None and read_date(document[paths.CREATED_AT]) is None:
+        found[paths.CREATED_AT] = document[paths.CREATED_AT]
     return found
 
 
@@ -194,39 +202,41 @@ def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[
         if isinstance(message, CorruptMessageError):
             messages.append(raw)
         else:
-            messages.append(_reencoded(message, stable_tracking_id(session_id, agent.agent_id, message["message_id"])))
-    data = {**agent.data, "agent_id": values.encode(agent.agent_id)}
+            messages.append(
+                _reencoded(message, stable_tracking_id(session_id, agent.agent_id, message[paths.MESSAGE_ID]))
+            )
+    data = {**agent.data, paths.AGENT_ID: values.encode(agent.agent_id)}
     for name, state in zip(STATE_FIELDS, agent.states(), strict=True):
         data[name] = values.encode(state, where=name, foreign=True)
-    data.setdefault("model", None)
-    data.setdefault("system_prompt", None)
-    for name in ("created_at", "updated_at"):
+    data.setdefault(paths.MODEL, None)
+    data.setdefault(paths.SYSTEM_PROMPT, None)
+    for name in (paths.CREATED_AT, paths.UPDATED_AT):
         data[name] = iso_date(data.get(name) or now)
     others = dict(agent.raw)
     set_aside(others, _AGENT_FIELDS)
-    if "agent_data" in agent.raw and not isinstance(agent.raw["agent_data"], Mapping | None):
-        others["legacy"] = {**others.get("legacy", {}), "agent_data": agent.raw["agent_data"]}
+    if paths.AGENT_DATA in agent.raw and not isinstance(agent.raw[paths.AGENT_DATA], Mapping | None):
+        others[paths.LEGACY] = {**others.get(paths.LEGACY, {}), paths.AGENT_DATA: agent.raw[paths.AGENT_DATA]}
     return {
         **others,
-        "agent_data": data,
-        "created_at": parse_date(agent.raw.get("created_at") or now),
-        "updated_at": parse_date(agent.raw.get("updated_at") or now),
-        "next_message_id": agent.next_message_id,
-        "redactions": 0,
-        "archive": new_archive(),
-        "usage": usage_of_messages(agent),
-        "messages": messages,
+        paths.AGENT_DATA: data,
+        paths.CREATED_AT: parse_date(agent.raw.get(paths.CREATED_AT) or now),
+        paths.UPDATED_AT: parse_date(agent.raw.get(paths.UPDATED_AT) or now),
+        paths.NEXT_MESSAGE_ID: agent.next_message_id,
+        paths.REDACTIONS: 0,
+        paths.ARCHIVE: new_archive(),
+        paths.USAGE: usage_of_messages(agent),
+        paths.MESSAGES: messages,
     }
 
 
 def _reencoded(message: dict[str, Any], tracking_id: str) -> dict[str, Any]:
-    for key in ("content", "metadata", "extra"):
+    for key in ("content", "metadata", paths.EXTRA):
         if key in message:
             value = values.decode(message[key])
             message[key] = encode_content(value) if key == "content" else values.encode(value, where=key, foreign=True)
-    if "redact_message" in message:
-        redact = message["redact_message"]
-        message["redact_message"] = {**redact, "content": encode_content(values.decode(redact["content"]))}
+    if paths.REDACT_MESSAGE in message:
+        redact = message[paths.REDACT_MESSAGE]
+        message[paths.REDACT_MESSAGE] = {**redact, "content": encode_content(values.decode(redact["content"]))}
     # Strands gives an id to each message that has none when the agent is next invoked; a resumed one needs the same.
     if not message.get("tracking_id"):
         message["tracking_id"] = tracking_id
@@ -244,8 +254,8 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
     for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
         if isinstance(message, CorruptMessageError):
             continue
-        accumulates = "event_loop_metrics" in raw
-        for path, count in metric_counts(message.get("event_loop_metrics")):
+        accumulates = paths.EVENT_LOOP_METRICS in raw
+        for path, count in metric_counts(message.get(paths.EVENT_LOOP_METRICS)):
             before = previous.get(path, 0) if accumulates else 0
             *parents, name = path
             target = totals

@@ -11,6 +11,7 @@ from collections.abc import KeysView
 from typing import Any
 
 from ..errors import InvalidNameError
+from .paths import metadata as metadata_field
 
 RESERVED_KEY = "__bson__"
 """Field that marks an encoded value inside stored data; a metadata path cannot address it."""
@@ -107,7 +108,7 @@ def metadata_path(key: object) -> str:
     elif len(segments) > MAX_PATH_SEGMENTS:
         rule = f"it may address fields at most {MAX_PATH_SEGMENTS} levels deep"
     else:
-        return f"metadata.{path}"
+        return metadata_field(path)
     raise InvalidNameError("metadata key", key, rule)
 
 
@@ -182,4 +183,4 @@ def _parent_in(path: str, paths: dict[str, Any]) -> str | None:
 
 
 def _key_of(path: str) -> str:
-    return path.removeprefix("metadata.")
+    return path.removeprefix(metadata_field(""))

@@ -1,25 +1,33 @@
-"""Where everything stands in a session document, the only place that spells its fields out.
+"""How every stored field is called and where it stands: the only place that spells them out.
 
-An agent's fields are below `agents.<key>`, with `<key>` as `names.encode_name` makes it.
+A session's fields are below its document, an agent's below `agents.<key>`, with `<key>` as `names.encode_name` makes
+it. What stands beside a session, in collections of its own, follows at the end. Expressions of aggregations put a `$`
+before a path: `f"${paths.FEEDBACKS}"`.
 """
 
 from __future__ import annotations
 
+# Of a session, and of all that belongs to it.
 SESSION_ID = "session_id"
-SCHEMA_VERSION = "schema_version"
 INCARNATION = "incarnation"
+CREATED_AT = "created_at"
+UPDATED_AT = "updated_at"
+EXPIRES_AT = "expires_at"
+
+SCHEMA_VERSION = "schema_version"
 APPLIED = "applied"
 REVISION = "revision"
 SESSION_TYPE = "session_type"
 APPLICATION_NAME = "application_name"
 VIEWER_PASSWORD = "session_viewer_password"
-CREATED_AT = "created_at"
-UPDATED_AT = "updated_at"
-EXPIRES_AT = "expires_at"
 TTL_S = "ttl_s"
 METADATA = "metadata"
+METADATA_BYTES = "metadata_bytes"
 TITLE = "title"
 TITLE_OF = "title_of"
+SUMMARY = "summary"
+AGENTS = "agents"
+MULTI_AGENTS = "multi_agents"
 FEEDBACKS = "feedbacks"
 FEEDBACKS_SEALED = "feedbacks_sealed"
 GUARDRAIL_EVENTS = "guardrail_events"
@@ -31,37 +39,91 @@ HAS_RELATED = "has_children"
 HAS_PAYLOADS = "has_payloads"
 HAS_STORAGE = "has_storage"
 RELATED_EXPIRE_AT = "children_expire_at"
+LEGACY = "legacy"
 
 LEASE = "lease"
-LEASE_TOKEN = "lease.token"
-LEASE_RENEWALS = "lease.renewals"
 LAST_LEASE = "last_lease"
+TOKEN = "token"
+RENEWALS = "renewals"
+LEASE_S = "lease_s"
+LEASE_TOKEN = f"{LEASE}.{TOKEN}"
+LEASE_RENEWALS = f"{LEASE}.{RENEWALS}"
 
-SUMMARY = "summary"
-AGENTS = "agents"
-MULTI_AGENTS = "multi_agents"
-SUMMARY_AGENTS = "summary.agents"
-SUMMARY_MESSAGES = "summary.messages"
-SUMMARY_FEEDBACKS = "summary.feedbacks"
-SUMMARY_ERRORS = "summary.errors"
+# Of a session's summary, and of an agent's running totals.
+MESSAGES = "messages"
+RATINGS = "ratings"
+USAGE = "usage"
+SUMMARY_AGENTS = f"{SUMMARY}.{AGENTS}"
+SUMMARY_MESSAGES = f"{SUMMARY}.{MESSAGES}"
+SUMMARY_FEEDBACKS = f"{SUMMARY}.{FEEDBACKS}"
+SUMMARY_RATINGS = f"{SUMMARY}.{RATINGS}"
+SUMMARY_ERRORS = f"{SUMMARY}.{ERRORS}"
 
 # Below an agent.
 AGENT_DATA = "agent_data"
 NEXT_MESSAGE_ID = "next_message_id"
-MESSAGES = "messages"
 WINDOW = "window"
 WINDOW_HEAD = "window_head"
 REDACTIONS = "redactions"
 ARCHIVED_COUNT = "archived_count"
 ARCHIVE = "archive"
-ARCHIVE_ID = "archive.id"
-ARCHIVE_TOKEN = "archive.token"
-USAGE = "usage"
+ID = "id"
+ARCHIVE_ID = f"{ARCHIVE}.{ID}"
+ARCHIVE_TOKEN = f"{ARCHIVE}.{TOKEN}"
 
-# Of a message, or of another item of a list.
+# Of `agent_data`; the id is also what guardrail events and errors name an agent by.
+AGENT_ID = "agent_id"
+STATE = "state"
+MANAGER_STATE = "conversation_manager_state"
+INTERNAL_STATE = "_internal_state"
+MODEL = "model"
+SYSTEM_PROMPT = "system_prompt"
+PROMPT_METADATA = "prompt_metadata"
+
+# Of a message, beside Strands' own keys of it; the id is also what others name a message by.
 MESSAGE_ID = "message_id"
 REDACT_MESSAGE = "redact_message"
 WINDOW_CONTENT = "window_content"
+EVENT_LOOP_METRICS = "event_loop_metrics"
+GUARDRAIL_EVENT = "guardrail_event"
+EXTRA = "extra"
+PAYLOADS = "payloads"
+
+# Of a feedback, a guardrail event, an error.
+RATING = "rating"
+TIMESTAMP = "timestamp"
+ACTION = "action"
+STOP_REASON = "stop_reason"
+POLICIES_TRIGGERED = "policies_triggered"
+TRACE = "trace"
+ERROR = "error"
+
+# Of a segment, beside `token`, `archive` and `redactions`. `agent` is an agent's key, in `title_of` as well.
+AGENT = "agent"
+LIST = "list"
+START = "start"
+END = "end"
+ITEMS = "items"
+FIRST_ID = "first_id"
+LAST_ID = "last_id"
+COMMITTED = "committed"
+ITEM_PAYLOADS = f"{ITEMS}.{PAYLOADS}"
+
+# Of a chunk, of a payload or of a value of a storage.
+DATA = "data"
+COUNT = "count"
+DOOMED = "doomed"
+SHA256 = "sha256"
+NUMBER = "number"
+USED_AT = "used_at"
+
+# Of the head of a value of a storage; its key and generation stand in its chunks, too.
+KEY = "key"
+GENERATION = "generation"
+SIZE = "size"
+VERSION = "version"
+WRITES = "writes"
+TEXT = "text"
 
 
 def agent(key: str, field: str | None = None) -> str:
@@ -106,4 +168,4 @@ def summary_usage(field: str) -> str:
 
 def summary_ratings(field: str) -> str:
     """Return the path of the count of feedbacks with a rating: `up`, `down` or `other`."""
-    return f"{SUMMARY}.ratings.{field}"
+    return f"{SUMMARY_RATINGS}.{field}"

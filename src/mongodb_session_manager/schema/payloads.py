@@ -23,6 +23,7 @@ from bson.binary import Binary
 from bson.codec_options import CodecOptions
 
 from ..errors import CorruptMessageError, SessionStoreError
+from . import paths
 from .names import RESERVED_KEY
 
 PAYLOAD_BYTES = 256 * 1024
@@ -126,7 +127,7 @@ def offload_state(encoded: Any) -> tuple[Any, dict[str, bytes]]:
     packed = bson.encode(holder)
     if len(packed) > STATE_OFFLOAD_BYTES:
         name = sha256(packed).hexdigest()
-        holder["v"] = {_MARK: _PACKED, "value": name, "size": len(packed), "payloads": sorted(found)}
+        holder["v"] = {_MARK: _PACKED, "value": name, "size": len(packed), paths.PAYLOADS: sorted(found)}
         found[name] = packed
     return holder["v"], found
 
@@ -140,7 +141,7 @@ def _names(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         if _is_mark(value):
             yield value["value"]
-            yield from (name for name in value.get("payloads") or () if isinstance(name, str))
+            yield from (name for name in value.get(paths.PAYLOADS) or () if isinstance(name, str))
             return
         value = value.values()
     elif not isinstance(value, list):
@@ -183,7 +184,7 @@ def _restored(mark: Mapping[str, Any], payloads: Mapping[str, bytes]) -> Any:
 
 def payloads_of(document: Mapping[str, Any]) -> set[str]:
     """Return the names of what a stored message refers to, as it lists them itself."""
-    listed = document.get("payloads")
+    listed = document.get(paths.PAYLOADS)
     return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
 
 
@@ -206,7 +207,7 @@ def restored_message(document: dict[str, Any], payloads: Mapping[str, bytes], ag
         return {name: restore(value, payloads) for name, value in document.items()}
     except MissingPayloadError:
         reason = "bytes of it that are stored outside the session document are missing or damaged"
-        raise CorruptMessageError(agent_id, document.get("message_id"), reason) from None
+        raise CorruptMessageError(agent_id, document.get(paths.MESSAGE_ID), reason) from None
 
 
 def restored_graph(state: Any, payloads: Mapping[str, bytes], multi_agent_id: str) -> Any:

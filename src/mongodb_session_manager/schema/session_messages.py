@@ -6,6 +6,7 @@ from typing import Any
 
 from strands.types.session import SessionMessage
 
+from . import paths
 from .messages import encode_sized_message, now
 
 
@@ -21,10 +22,10 @@ def encode_session_message(message: SessionMessage, agent_id: str) -> tuple[dict
     if message.redact_message is not None:
         redacted, more_size, more = encode_sized_message(message.redact_message, agent_id=agent_id)
         size += more_size
-        redacted.pop("payloads", None)
-        document["redact_message"] = redacted
+        redacted.pop(paths.PAYLOADS, None)
+        document[paths.REDACT_MESSAGE] = redacted
         payloads |= more
     if payloads:
-        document["payloads"] = sorted(payloads)
+        document[paths.PAYLOADS] = sorted(payloads)
     moment = now()
-    return {**document, "created_at": moment, "updated_at": moment}, size, payloads
+    return {**document, paths.CREATED_AT: moment, paths.UPDATED_AT: moment}, size, payloads

@@ -13,6 +13,7 @@ from typing import Any
 from strands.types.session import SessionType
 
 from ..errors import SessionStoreError
+from . import paths
 from .metadata import COUNTER
 from .names import encode_name
 
@@ -38,39 +39,39 @@ two lifetimes ahead."""
 _PASSWORD_ALPHABET = string.ascii_letters + string.digits
 _PASSWORD_LENGTH = 32
 _HEAVY_FIELDS = (
-    "metadata",
-    "feedbacks",
-    "guardrail_events",
-    "applied",
-    "session_viewer_password",
-    "idempotency_keys",
-    "legacy",
-    "errors",
+    paths.METADATA,
+    paths.FEEDBACKS,
+    paths.GUARDRAIL_EVENTS,
+    paths.APPLIED,
+    paths.VIEWER_PASSWORD,
+    paths.IDEMPOTENCY_KEYS,
+    paths.LEGACY,
+    paths.ERRORS,
 )
 LOAD_PROJECTION: dict[str, Any] = dict.fromkeys(_HEAVY_FIELDS, 0)
 """What a session manager needs of a document; not what only grows."""
 
 _SESSION_FIELDS = (
-    "session_id",
-    "schema_version",
-    "incarnation",
-    "session_type",
-    "application_name",
-    "created_at",
-    "updated_at",
-    "ttl_s",
-    "multi_agents",
-    "summary",
-    "feedbacks_sealed",
-    "guardrail_events_sealed",
-    "revision",
-    "live_bytes",
-    "has_children",
-    "has_payloads",
-    "has_storage",
-    "children_expire_at",
-    "title",
-    "title_of",
+    paths.SESSION_ID,
+    paths.SCHEMA_VERSION,
+    paths.INCARNATION,
+    paths.SESSION_TYPE,
+    paths.APPLICATION_NAME,
+    paths.CREATED_AT,
+    paths.UPDATED_AT,
+    paths.TTL_S,
+    paths.MULTI_AGENTS,
+    paths.SUMMARY,
+    paths.FEEDBACKS_SEALED,
+    paths.GUARDRAIL_EVENTS_SEALED,
+    paths.REVISION,
+    paths.LIVE_BYTES,
+    paths.HAS_RELATED,
+    paths.HAS_PAYLOADS,
+    paths.HAS_STORAGE,
+    paths.RELATED_EXPIRE_AT,
+    paths.TITLE,
+    paths.TITLE_OF,
 )
 
 
@@ -80,8 +81,8 @@ def version_of(document: Mapping[str, Any]) -> int:
     Raises:
         SessionStoreError: A newer version of the library wrote it.
     """
-    version = document.get("schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or not isinstance(document.get("incarnation"), str):
+    version, incarnation = document.get(paths.SCHEMA_VERSION), document.get(paths.INCARNATION)
+    if isinstance(version, bool) or not isinstance(version, int) or not isinstance(incarnation, str):
         return 0
     if version > SCHEMA_VERSION:
         raise SessionStoreError(
@@ -93,7 +94,7 @@ def version_of(document: Mapping[str, Any]) -> int:
 
 def ttl_of(document: Mapping[str, Any]) -> float | None:
     """Return the seconds that a session of any age lives, None for ever or where another tool means something else."""
-    ttl_s = document.get("ttl_s")
+    ttl_s = document.get(paths.TTL_S)
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 0 < ttl_s <= LONGEST_TTL_S:
         return None
     return ttl_s
@@ -103,7 +104,7 @@ def load_projection(agent_ids: Iterable[str] | None) -> dict[str, Any]:
     """Return the projection that loads a session, with all agents (None) or only some."""
     if agent_ids is None:
         return LOAD_PROJECTION
-    return dict.fromkeys((*_SESSION_FIELDS, *(f"agents.{encode_name(agent_id)}" for agent_id in agent_ids)), 1)
+    return dict.fromkeys((*_SESSION_FIELDS, *(paths.agent(encode_name(agent_id)) for agent_id in agent_ids)), 1)
 
 
 def new_session(
@@ -117,44 +118,54 @@ def new_session(
     """Return the document of a new session."""
     return {
         "_id": session_id,
-        "session_id": session_id,
-        "schema_version": SCHEMA_VERSION,
-        "incarnation": secrets.token_hex(8),
-        "applied": [],
-        "session_type": session_type,
-        "application_name": application_name,
-        "session_viewer_password": new_password(),
-        "created_at": now,
-        "updated_at": now,
+        paths.SESSION_ID: session_id,
+        paths.SCHEMA_VERSION: SCHEMA_VERSION,
+        paths.INCARNATION: secrets.token_hex(8),
+        paths.APPLIED: [],
+        paths.SESSION_TYPE: session_type,
+        paths.APPLICATION_NAME: application_name,
+        paths.VIEWER_PASSWORD: new_password(),
+        paths.CREATED_AT: now,
+        paths.UPDATED_AT: now,
         **expiry(now, ttl_s),
-        **({} if ttl_s is None else {"ttl_s": ttl_s}),
-        "metadata": {},
+        **({} if ttl_s is None else {paths.TTL_S: ttl_s}),
+        paths.METADATA: {},
         COUNTER: 0,
-        "summary": new_summary(),
-        "live_bytes": 0,
-        "feedbacks": [],
-        "guardrail_events": [],
-        "errors": [],
-        "multi_agents": {},
-        "agents": {},
+        paths.SUMMARY: new_summary(),
+        paths.LIVE_BYTES: 0,
+        paths.FEEDBACKS: [],
+        paths.GUARDRAIL_EVENTS: [],
+        paths.ERRORS: [],
+        paths.MULTI_AGENTS: {},
+        paths.AGENTS: {},
     }
+
+
+def identity(session_id: str, incarnation: str | None) -> dict[str, Any]:
+    """Return the query for a session, and for none that was created anew under its id."""
+    return {"_id": session_id, paths.INCARNATION: incarnation}
+
+
+def belonging_to(session_id: str, incarnation: str | None) -> dict[str, Any]:
+    """Return the query for what belongs to a session and stands in collections of its own."""
+    return {paths.SESSION_ID: session_id, paths.INCARNATION: incarnation}
 
 
 def new_summary() -> dict[str, Any]:
     """Return the counts of a session without anything in it."""
-    ratings = dict.fromkeys(RATINGS, 0)
-    return {"agents": 0, "messages": 0, "feedbacks": 0, "ratings": ratings, "errors": 0, "usage": {}}
+    counts = dict.fromkeys((paths.AGENTS, paths.MESSAGES, paths.FEEDBACKS, paths.ERRORS), 0)
+    return {**counts, paths.RATINGS: dict.fromkeys(RATINGS, 0), paths.USAGE: {}}
 
 
 def rating_of(feedback: Mapping[str, Any]) -> str:
     """Return which of `RATINGS` a feedback is counted as."""
-    rating = feedback.get("rating")
+    rating = feedback.get(paths.RATING)
     return rating if rating in ("up", "down") else "other"
 
 
 def expiry(now: datetime, ttl_s: float | None) -> dict[str, Any]:
     """Return the field that lets the session expire `ttl_s` seconds from now; nothing for one that is kept for ever."""
-    return {} if ttl_s is None else {"expires_at": now + timedelta(seconds=ttl_s)}
+    return {} if ttl_s is None else {paths.EXPIRES_AT: now + timedelta(seconds=ttl_s)}
 
 
 # Reading the system's randomness gives up the interpreter lock, which under load costs a turn in the queue for it.

@@ -12,6 +12,8 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from . import paths
+
 Ranges = Sequence[Sequence[int | None]]
 
 EVERYTHING: Ranges = ((0, None),)
@@ -92,7 +94,7 @@ def _joined(parts: Iterable[tuple[int, int | None]]) -> list[list[int | None]]:
 
 def arranged(documents: Iterable[Mapping[str, Any]], window: Ranges) -> list[dict[str, Any]]:
     """Return the messages of a window in the order of its ranges, each once."""
-    by_id = {document["message_id"]: document for document in documents}
+    by_id = {document[paths.MESSAGE_ID]: document for document in documents}
     held: dict[int, Any] = {}
     for first, last in window:
         if first is not None:

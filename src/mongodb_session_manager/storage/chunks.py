@@ -14,6 +14,7 @@ from bson.binary import Binary
 from pymongo.errors import DuplicateKeyError
 
 from ..client import Collection
+from ..schema import paths
 from ..schema.messages import now
 from .keys import key_range
 from .owner import Expiry, Scope
@@ -64,7 +65,8 @@ class Generation:
         """Write the chunks that are missing, and keep a sweep from removing the others; may be repeated."""
         for identity, rest in self._documents(head_id, data, expiry):
             try:
-                await self._chunks.update_one(identity, {"$setOnInsert": rest, "$unset": {"doomed": ""}}, upsert=True)
+                update = {"$setOnInsert": rest, "$unset": {paths.DOOMED: ""}}
+                await self._chunks.update_one(identity, update, upsert=True)
             except DuplicateKeyError:
                 continue
 
@@ -72,10 +74,10 @@ class Generation:
         """Return the value, None when chunks of it are missing: it was overwritten or deleted meanwhile."""
 
         async def collect(chunks: Collection) -> list[bytes]:
-            found = chunks.iterate(self._range, {"data": 1}, sort=[("_id", 1)], batch_size=_CHUNKS_PER_READ)
-            return [bytes(chunk["data"]) async for chunk in found]
+            found = chunks.iterate(self._range, {paths.DATA: 1}, sort=[("_id", 1)], batch_size=_CHUNKS_PER_READ)
+            return [bytes(chunk[paths.DATA]) async for chunk in found]
 
-        parts = await self._chunks.gather(collect, {"session_id": self._fields.get("session_id")})
+        parts = await self._chunks.gather(collect, {paths.SESSION_ID: self._fields.get(paths.SESSION_ID)})
         if len(parts) != count or sum(map(len, parts)) != size:
             return None
         return b"".join(parts)
@@ -90,11 +92,11 @@ class Generation:
             identity = {**self._fields, "_id": f"{self._token}/{number:0{_NUMBER_DIGITS}d}"}
             rest = {
                 **self._marks,
-                "key": head_id,
-                "generation": self._token,
+                paths.KEY: head_id,
+                paths.GENERATION: self._token,
                 # Of each chunk: what takes long to write is young as long as it is being written.
-                "created_at": now(),
-                "data": Binary(data[start : start + CHUNK_BYTES]),
+                paths.CREATED_AT: now(),
+                paths.DATA: Binary(data[start : start + CHUNK_BYTES]),
                 **expiry.fields(expiry.chunks),
             }
             yield identity, rest

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pymongo import ASCENDING, TEXT, IndexModel
 
-OWNED = "session_id"
+from ..schema import paths
+
+OWNED = paths.SESSION_ID
 
 
 def head_index_specs(*, owned: bool, searchable: bool = False) -> list[IndexModel]:
@@ -14,19 +16,19 @@ def head_index_specs(*, owned: bool, searchable: bool = False) -> list[IndexMode
         owned: The values belong to sessions, whose ids stand in every filter.
         searchable: Their texts are looked for.
     """
-    models = [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)]
+    models = [IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)]
     if owned:
         models.append(IndexModel([(OWNED, ASCENDING), ("_id", ASCENDING)]))
     if searchable:
         # No language: its endings and stop words would be those of English.
-        models.append(IndexModel([("text", TEXT)], name="text", default_language="none"))
+        models.append(IndexModel([(paths.TEXT, TEXT)], name="text", default_language="none"))
     return models
 
 
 def chunk_index_specs(*, owned: bool) -> list[IndexModel]:
     """Return the indexes of the chunks: expiry, and all that a sweep looks at."""
-    swept = [("key", ASCENDING), ("generation", ASCENDING), ("created_at", ASCENDING), (OWNED, ASCENDING)]
-    models = [IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0), IndexModel(swept)]
+    swept = [(paths.KEY, ASCENDING), (paths.GENERATION, ASCENDING), (paths.CREATED_AT, ASCENDING), (OWNED, ASCENDING)]
+    models = [IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0), IndexModel(swept)]
     if owned:
         models.append(IndexModel([(OWNED, ASCENDING), ("_id", ASCENDING)]))
     return models

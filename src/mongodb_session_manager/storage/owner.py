@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from ..schema import paths
 from ..schema.messages import now
 
 
@@ -34,7 +35,7 @@ class Expiry:
 
     def fields(self, moment: datetime | None) -> dict[str, datetime]:
         """Return what stands in a document that expires then."""
-        return {} if moment is None else {"expires_at": moment}
+        return {} if moment is None else {paths.EXPIRES_AT: moment}
 
 
 class Owner(Protocol):

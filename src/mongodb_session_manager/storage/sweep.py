@@ -11,6 +11,7 @@ import logging
 from datetime import datetime
 
 from ..client import Collection
+from ..schema import paths
 from ..schema.sessions import new_token
 from .chunks import Document
 from .keys import key_range
@@ -44,21 +45,21 @@ class StorageSweep:
             prefix: Only those whose keys, as they are stored, begin with it.
         """
         removed = 0
-        query: Document = {"key": key_range(prefix)} if prefix else {}
-        fields = {"_id": 0, "key": 1, "generation": 1, "session_id": 1, "created_at": 1}
+        query: Document = {paths.KEY: key_range(prefix)} if prefix else {}
+        fields = {"_id": 0, paths.KEY: 1, paths.GENERATION: 1, paths.SESSION_ID: 1, paths.CREATED_AT: 1}
         young: set[str] = set()
         old: dict[str, Document] = {}
         key: str | None = None
         # In the order of an index that holds all of these fields, so that no chunk is read.
-        order = [("key", 1), ("generation", 1), ("created_at", 1)]
+        order = [(paths.KEY, 1), (paths.GENERATION, 1), (paths.CREATED_AT, 1)]
         async for chunk in self._chunks.iterate(query, fields, sort=order):
-            if chunk["key"] != key and len(old) >= _BATCH:
+            if chunk[paths.KEY] != key and len(old) >= _BATCH:
                 removed += await self._judge(old, young)
                 young, old = set(), {}
-            key = chunk["key"]
-            if chunk["created_at"] >= self._cutoff:
-                young.add(chunk["generation"])
-            old.setdefault(chunk["generation"], chunk)
+            key = chunk[paths.KEY]
+            if chunk[paths.CREATED_AT] >= self._cutoff:
+                young.add(chunk[paths.GENERATION])
+            old.setdefault(chunk[paths.GENERATION], chunk)
         removed += await self._judge(old, young)
         logger.info("chunks=<%d>, dry_run=<%s> | swept a storage", removed, self._dry_run)
         return removed
@@ -72,22 +73,22 @@ class StorageSweep:
             return sum([await self._chunks.count_documents(_of(chunk)) for chunk in orphans.values()])
         mark = new_token()
         for chunk in orphans.values():
-            await self._chunks.update_many(_of(chunk), {"$set": {"doomed": mark}})
+            await self._chunks.update_many(_of(chunk), {"$set": {paths.DOOMED: mark}})
         removed = 0
         for chunk in (await self._unnamed(orphans)).values():
-            removed += int((await self._chunks.delete_many({**_of(chunk), "doomed": mark})).deleted_count)
+            removed += int((await self._chunks.delete_many({**_of(chunk), paths.DOOMED: mark})).deleted_count)
         return removed
 
     async def _unnamed(self, candidates: dict[str, Document]) -> dict[str, Document]:
         """Return those generations that no head names."""
-        keys = sorted({chunk["key"] for chunk in candidates.values()})
+        keys = sorted({chunk[paths.KEY] for chunk in candidates.values()})
         named: set[str | None] = set()
         for start in range(0, len(keys), _BATCH):
             query = {"_id": {"$in": keys[start : start + _BATCH]}}
-            named |= {head.get("generation") for head in await self._heads.find(query, {"generation": 1})}
+            named |= {head.get(paths.GENERATION) for head in await self._heads.find(query, {paths.GENERATION: 1})}
         return {token: chunk for token, chunk in candidates.items() if token not in named}
 
 
 def _of(chunk: Document) -> Document:
-    owner = {"session_id": chunk["session_id"]} if "session_id" in chunk else {}
-    return {**owner, "_id": key_range(f"{chunk['generation']}/")}
+    owner = {paths.SESSION_ID: chunk[paths.SESSION_ID]} if paths.SESSION_ID in chunk else {}
+    return {**owner, "_id": key_range(f"{chunk[paths.GENERATION]}/")}

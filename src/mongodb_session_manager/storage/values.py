@@ -19,6 +19,7 @@ from pymongo.errors import DuplicateKeyError
 
 from ..client import ClientHandle
 from ..errors import StorageConflictError
+from ..schema import paths
 from ..schema.messages import now
 from ..schema.sessions import new_token
 from .chunks import CHUNK_BYTES, SWEEP_AFTER, Document, Generation
@@ -95,17 +96,17 @@ class Values:
         """
         scope, expiry = await self._owner.scope(), await self._owner.admit()
         token, began = new_token(), now()
-        head: Document = {"size": len(data), "updated_at": began, **expiry.fields(expiry.head)}
+        head: Document = {paths.SIZE: len(data), paths.UPDATED_AT: began, **expiry.fields(expiry.head)}
         if text is not None:
-            head["text"] = text
+            head[paths.TEXT] = text
         if len(data) <= INLINE_BYTES:
-            head["data"] = Binary(data)
+            head[paths.DATA] = Binary(data)
             replaced = await self._swap(scope, key, head, token, if_version)
         else:
             if if_version is not None:
                 await self._check_version(scope, key, if_version)
             chunks = self._generation(scope, token)
-            head |= {"generation": token, "count": await chunks.write(scope.prefix + key, data, expiry)}
+            head |= {paths.GENERATION: token, paths.COUNT: await chunks.write(scope.prefix + key, data, expiry)}
             try:
                 replaced = await self._swap(scope, key, head, token, if_version)
             except StorageConflictError:
@@ -123,31 +124,31 @@ class Values:
                 **identity,
                 **scope.marks,
                 **head,
-                "version": 1,
-                "writes": [token],
-                "created_at": head["updated_at"],
+                paths.VERSION: 1,
+                paths.WRITES: [token],
+                paths.CREATED_AT: head[paths.UPDATED_AT],
             }
             try:
                 await self.heads.insert_one(document)
             except DuplicateKeyError:
                 await self._refused(scope, key, token, if_version)
             return None
-        query: Document = {**identity, "writes": {"$ne": token}}
+        query: Document = {**identity, paths.WRITES: {"$ne": token}}
         if if_version is not None:
-            query["version"] = if_version
+            query[paths.VERSION] = if_version
         update: Document = {
             "$set": head,
-            "$unset": {name: "" for name in ("data", "generation", "count", "text", "expires_at") if name not in head},
-            "$inc": {"version": 1},
-            "$push": {"writes": {"$each": [token], "$slice": -_TOKEN_RING}},
-            "$setOnInsert": {**scope.marks, "created_at": head["updated_at"]},
+            "$unset": {name: "" for name in _OPTIONAL if name not in head},
+            "$inc": {paths.VERSION: 1},
+            "$push": {paths.WRITES: {"$each": [token], "$slice": -_TOKEN_RING}},
+            "$setOnInsert": {**scope.marks, paths.CREATED_AT: head[paths.UPDATED_AT]},
         }
         upsert = if_version is None
-        if "generation" not in head and await self._swap_small(query, update, upsert=upsert):
+        if paths.GENERATION not in head and await self._swap_small(query, update, upsert=upsert):
             return None
         while True:
             try:
-                before = await self.heads.find_one_and_update(query, update, {"generation": 1}, upsert=upsert)
+                before = await self.heads.find_one_and_update(query, update, {paths.GENERATION: 1}, upsert=upsert)
             except DuplicateKeyError:
                 # This very write, sent before, or another first one at the same moment.
                 if await self._refused(scope, key, token, if_version):
@@ -155,7 +156,7 @@ class Values:
                 continue
             if before is None and if_version is not None:
                 await self._refused(scope, key, token, if_version)
-            return None if before is None else before.get("generation")
+            return None if before is None else before.get(paths.GENERATION)
 
     async def _swap_small(self, query: Document, update: Document, *, upsert: bool) -> bool:
         """Put a small value in the place of none or of another small one; False when that is not what is there.
@@ -163,7 +164,7 @@ class Values:
         With a plain update: for one that returns what it replaced, the server keeps a copy of that.
         """
         try:
-            result = await self.heads.update_one({**query, "generation": {"$exists": False}}, update, upsert=upsert)
+            result = await self.heads.update_one({**query, paths.GENERATION: {"$exists": False}}, update, upsert=upsert)
         except DuplicateKeyError:
             return False
         return bool(result.matched_count or result.upserted_id is not None)
@@ -174,16 +175,16 @@ class Values:
         Raises:
             StorageConflictError: It is not, and another version is there than it may replace.
         """
-        found = await self._head(scope, key, {"version": 1, "writes": 1})
-        if found is not None and token in found["writes"]:
+        found = await self._head(scope, key, {paths.VERSION: 1, paths.WRITES: 1})
+        if found is not None and token in found[paths.WRITES]:
             return True
         if if_version is not None:
-            raise StorageConflictError(key, if_version, None if found is None else found["version"])
+            raise StorageConflictError(key, if_version, None if found is None else found[paths.VERSION])
         return False
 
     async def _check_version(self, scope: Scope, key: str, if_version: int) -> None:
-        found = await self._head(scope, key, {"version": 1})
-        version = None if found is None else found["version"]
+        found = await self._head(scope, key, {paths.VERSION: 1})
+        version = None if found is None else found[paths.VERSION]
         if (version or 0) != if_version:
             raise StorageConflictError(key, if_version, version)
 
@@ -204,8 +205,8 @@ class Values:
         await chunks.delete()
 
     async def _names(self, scope: Scope, key: str, token: str) -> bool:
-        found = await self._head(scope, key, {"generation": 1})
-        return found is not None and found.get("generation") == token
+        found = await self._head(scope, key, {paths.GENERATION: 1})
+        return found is not None and found.get(paths.GENERATION) == token
 
     # -- reading
 
@@ -221,14 +222,14 @@ class Values:
     async def _read(self, scope: Scope, key: str, head: Document | None) -> bytes | None:
         incomplete = 0
         while head is not None:
-            if "generation" not in head:
-                return bytes(head["data"])
-            found = await self._generation(scope, head["generation"]).read(head["count"], head["size"])
+            if paths.GENERATION not in head:
+                return bytes(head[paths.DATA])
+            found = await self._generation(scope, head[paths.GENERATION]).read(head[paths.COUNT], head[paths.SIZE])
             if found is not None:
                 return found
             # It was overwritten or deleted while its chunks were read, and then the head tells.
-            previous, head = head["generation"], await self._head(scope, key, _VALUE)
-            if head is not None and head.get("generation") == previous:
+            previous, head = head[paths.GENERATION], await self._head(scope, key, _VALUE)
+            if head is not None and head.get(paths.GENERATION) == previous:
                 incomplete += 1
                 if incomplete == _READ_ATTEMPTS:
                     raise IncompleteValueError(f"chunks of {key!r} are missing; write it again, or delete it")
@@ -238,13 +239,13 @@ class Values:
     async def stat(self, key: str) -> StorageStat | None:
         """Return what is known of a value, None without one."""
         scope = await self._owner.scope()
-        found = await self._head(scope, key, dict.fromkeys(("size", "version", *_DATES), 1))
+        found = await self._head(scope, key, dict.fromkeys((paths.SIZE, paths.VERSION, *_DATES), 1))
         if found is None:
             return None
         dates = {name: found.get(name) for name in _DATES}
         if scope.fields:
-            dates["expires_at"] = None
-        return StorageStat(key=key, size=found["size"], version=found["version"], **dates)  # type: ignore[arg-type]
+            dates[paths.EXPIRES_AT] = None
+        return StorageStat(key=key, size=found[paths.SIZE], version=found[paths.VERSION], **dates)  # type: ignore[arg-type]
 
     async def list(self, prefix: str) -> builtins.list[str]:
         """Return the keys that begin with a prefix, in the order of their code points."""
@@ -286,11 +287,11 @@ class Values:
 
     async def _delete(self, scope: Scope, key: str) -> bool:
         identity = {**scope.fields, "_id": scope.prefix + key}
-        if (await self.heads.delete_one({**identity, "generation": None})).deleted_count:
+        if (await self.heads.delete_one({**identity, paths.GENERATION: None})).deleted_count:
             return True
-        while (head := await self._head(scope, key, {"generation": 1})) is not None:
-            generation = head.get("generation")
-            gone = (await self.heads.delete_one({**identity, "generation": generation})).deleted_count
+        while (head := await self._head(scope, key, {paths.GENERATION: 1})) is not None:
+            generation = head.get(paths.GENERATION)
+            gone = (await self.heads.delete_one({**identity, paths.GENERATION: generation})).deleted_count
             # With the head gone, by this call or another, nothing else can name its chunks.
             if generation is not None and not await self._names(scope, key, generation):
                 await self._generation(scope, generation).delete()
@@ -303,8 +304,8 @@ class Values:
         """Delete the values whose keys begin with a prefix, and return how many there were."""
         scope = await self._owner.scope()
         inside = _range(scope, prefix)
-        deleted = int((await self.heads.delete_many({**inside, "generation": None})).deleted_count)
-        found = await self.heads.find({**inside, "generation": {"$ne": None}}, {"_id": 1}, bounded=False)
+        deleted = int((await self.heads.delete_many({**inside, paths.GENERATION: None})).deleted_count)
+        found = await self.heads.find({**inside, paths.GENERATION: {"$ne": None}}, {"_id": 1}, bounded=False)
         for document in found:
             deleted += await self._delete(scope, document["_id"][len(scope.prefix) :])
         return deleted
@@ -318,8 +319,9 @@ class Values:
         return Generation(self.chunks, scope, token)
 
 
-_VALUE = {"data": 1, "generation": 1, "count": 1, "size": 1}
-_DATES = ("created_at", "updated_at", "expires_at")
+_OPTIONAL = (paths.DATA, paths.GENERATION, paths.COUNT, paths.TEXT, paths.EXPIRES_AT)
+_VALUE = {paths.DATA: 1, paths.GENERATION: 1, paths.COUNT: 1, paths.SIZE: 1}
+_DATES = (paths.CREATED_AT, paths.UPDATED_AT, paths.EXPIRES_AT)
 
 
 def _range(scope: Scope, prefix: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import bson
 from pymongo.errors import PyMongoError
 
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionNotFoundError
+from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, at
 from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width
@@ -34,7 +35,7 @@ from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_in, payloads_of
-from ..schema.sessions import version_of
+from ..schema.sessions import identity, version_of
 from . import segments as sealing
 from .fork_children import Copying, ForkChildren, LostCopiesError, is_newer
 from .payloads import PayloadStore
@@ -65,7 +66,7 @@ class _Copy:
     def note(self, items: Sequence[Document]) -> None:
         """Take note of messages that were copied."""
         for item in items:
-            self.course.note(item["message_id"], item)
+            self.course.note(item[paths.MESSAGE_ID], item)
 
 
 def _note_nothing(items: Sequence[Document]) -> None:
@@ -141,12 +142,12 @@ class SessionFork:
         raise AssertionError("unreachable")
 
     async def _attempt(self, head: Document) -> Document:
-        incarnation, ttl_s = secrets.token_hex(8), head.get("ttl_s")
+        incarnation, ttl_s = secrets.token_hex(8), head.get(paths.TTL_S)
         children = ForkChildren(
             self._store,
             self._history,
             self._payloads,
-            source=(self._id, head["incarnation"]),
+            source=(self._id, head[paths.INCARNATION]),
             target=(self._new_id, incarnation),
             ttl_s=ttl_s,
         )
@@ -169,7 +170,8 @@ class SessionFork:
         try:
             await children.check_there()
         except LostCopiesError:
-            if await self._store.delete(self._new_id, {"incarnation": incarnation, "revision": {"$exists": False}}):
+            untouched = {paths.INCARNATION: incarnation, paths.REVISION: {"$exists": False}}
+            if await self._store.delete(self._new_id, untouched):
                 await children.discard()
                 raise
         await self._settle(document, children, copies)
@@ -185,15 +187,15 @@ class SessionFork:
             raise SessionNotFoundError(self._id)
         if not version_of(document):
             _, update = upgrade(document, now())
-            document = {**document, **update["$set"], "incarnation": _OLDER}
+            document = {**document, **update["$set"], paths.INCARNATION: _OLDER}
         if self._incarnation is None:
-            self._incarnation = document["incarnation"]
-        elif self._incarnation != document["incarnation"] and self._incarnation != _OLDER:
+            self._incarnation = document[paths.INCARNATION]
+        elif self._incarnation != document[paths.INCARNATION] and self._incarnation != _OLDER:
             raise SessionNotFoundError(self._id)  # Another session of that id.
         return document
 
     async def _find_cut(self, head: Document) -> None:
-        agents = {_id_of(key, agent): key for key, agent in head["agents"].items()}
+        agents = {_id_of(key, agent): key for key, agent in head[paths.AGENTS].items()}
         agent_id = self._agent_id
         if agent_id is not None and agent_id not in agents:
             raise AgentNotFoundError(self._id, agent_id)
@@ -207,14 +209,14 @@ class SessionFork:
                 )
             (agent_id,) = agents
         key = agents[agent_id]
-        item = dict(_numbered(agent_id, key, head["agents"][key])).get(self._number, _NOTHING)
+        item = dict(_numbered(agent_id, key, head[paths.AGENTS][key])).get(self._number, _NOTHING)
         if item is _NOTHING:
             entry = SealedList.of_agent(key)
-            archive = Archive.read(head["agents"][key])
+            archive = Archive.read(head[paths.AGENTS][key])
             item = await self._history.find_message(head, entry, archive, self._number)
             if item is None:
                 raise MessageNotFoundError(self._id, agent_id, self._number)
-        moment = read_date(item.get("created_at")) if isinstance(item, Mapping) else None
+        moment = read_date(item.get(paths.CREATED_AT)) if isinstance(item, Mapping) else None
         self._cut = Cut(key, self._number, moment or now())
 
     # -- copying
@@ -226,9 +228,9 @@ class SessionFork:
         moment = now()
         agents: dict[str, Document] = {}
         message_count = 0
-        if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head["agents"].keys():
+        if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head[paths.AGENTS].keys():
             raise MissingSegmentsError(self._id)
-        for key, stored in head["agents"].items():
+        for key, stored in head[paths.AGENTS].items():
             agent, count = await self._copy_agent(key, stored, children, copies, moment)
             if agent is not None:
                 agents[key] = agent
@@ -246,11 +248,11 @@ class SessionFork:
         )
         await children.copy_payloads(names_in(document))
         if children.any_children:
-            document["has_children"] = True
+            document[paths.HAS_RELATED] = True
             if children.expires_at is not None:
-                document["children_expire_at"] = children.expires_at
+                document[paths.RELATED_EXPIRE_AT] = children.expires_at
         if children.any_payloads:
-            document["has_payloads"] = True
+            document[paths.HAS_PAYLOADS] = True
         return document
 
     async def _copy_agent(
@@ -264,18 +266,18 @@ class SessionFork:
             await children.refresh(entry, archive, made.copying)
 
         def keeps(item: Document) -> bool:
-            return cut is None or cut.keeps(key, item["message_id"], item)
+            return cut is None or cut.keeps(key, item[paths.MESSAGE_ID], item)
 
         segment = await children.copy(entry, archive, made.copying, keeps, made.note if cut else _note_nothing)
         if segment is not None:
-            numbered = [(item["message_id"], item) for item in segment["items"]]
+            numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
             numbered = list(_numbered(_id_of(key, stored), key, stored))
         kept = numbered if cut is None else list(takewhile(lambda one: cut.keeps(key, *one), numbered))
         count = made.copying.count + len(kept)
         if cut is None or (segment is None and len(kept) == len(numbered)):
             return stored, count
-        if not count and key != cut.key and not cut.is_before(stored, "created_at"):
+        if not count and key != cut.key and not cut.is_before(stored, paths.CREATED_AT):
             return None, 0
         course = copy.deepcopy(made.course)
         for number, item in kept:
@@ -287,11 +289,11 @@ class SessionFork:
             await children.copy_cut(segment, entry, made.copying, tail[:moved])
             sealed, tail = sealed + moved, tail[moved:]
         token = made.copying.cut_token if made.copying.is_cut else made.copying.token
-        agent["messages"] = tail
-        agent["archive"] = {**(stored.get("archive") or {}), "token": token}
-        agent["archived_count"] = sealed
+        agent[paths.MESSAGES] = tail
+        agent[paths.ARCHIVE] = {**(stored.get(paths.ARCHIVE) or {}), paths.TOKEN: token}
+        agent[paths.ARCHIVED_COUNT] = sealed
         if not sealed:
-            del agent["archived_count"], agent["archive"]["token"]
+            del agent[paths.ARCHIVED_COUNT], agent[paths.ARCHIVE][paths.TOKEN]
         return agent, count
 
     async def _copy_events(
@@ -306,17 +308,17 @@ class SessionFork:
         def keeps(event: object) -> bool:
             if cut is None or not isinstance(event, Mapping):
                 return True
-            agent = agents.get(encode_name(str(event.get("agent_id"))))
-            number = event.get("message_id")
+            agent = agents.get(encode_name(str(event.get(paths.AGENT_ID))))
+            number = event.get(paths.MESSAGE_ID)
             if agent is not None and isinstance(number, int):
-                return number < int(agent["next_message_id"])
-            return agent is not None and cut.is_before(event, "timestamp")
+                return number < int(agent[paths.NEXT_MESSAGE_ID])
+            return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
         await children.copy(entry, archive, made.copying, keeps, _note_nothing)
         events: Document = {entry.path: [event for event in at(head, entry.path) or [] if keeps(event)]}
         if made.copying.count:
-            sealed = {**at(head, entry.archive), "archived_count": made.copying.count}
-            sealed["archive"] = {**(sealed.get("archive") or {}), "token": made.copying.token}
+            sealed = {**at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
+            sealed[paths.ARCHIVE] = {**(sealed.get(paths.ARCHIVE) or {}), paths.TOKEN: made.copying.token}
             events[entry.archive] = sealed
         return events
 
@@ -328,49 +330,51 @@ class SessionFork:
             for _ in range(_LOOKS):
                 head = await self._head()
                 await self._settle_once(document, head, children, copies)
-                seen = await self._store.find_one({"_id": self._id}, {"revision": 1})
-                if seen is None or seen.get("revision") == head.get("revision"):
+                seen = await self._store.find_one({"_id": self._id}, {paths.REVISION: 1})
+                if seen is None or seen.get(paths.REVISION) == head.get(paths.REVISION):
                     break
         except (SessionNotFoundError, MissingSegmentsError):
             pass  # Deleted since, which is no concern of the fork's.
         if children.released:
-            await self._payloads.release(self._new_id, document["incarnation"], children.released)
+            await self._payloads.release(self._new_id, document[paths.INCARNATION], children.released)
 
     async def _settle_once(
         self, document: Document, head: Document, children: ForkChildren, copies: dict[str, _Copy]
     ) -> None:
-        for key, agent in document["agents"].items():
-            entry, stored = SealedList.of_agent(key), head["agents"].get(key)
+        for key, agent in document[paths.AGENTS].items():
+            entry, stored = SealedList.of_agent(key), head[paths.AGENTS].get(key)
             archive = Archive.read(stored)
             if stored is not None and archive.id == Archive.read(agent).id:
                 await children.refresh(entry, archive, copies[key].copying)
                 await self._settle_tail(entry, agent, document, head, children)
-        title = head.get("title", _NOTHING)
-        if title is not _NOTHING and title != document.get("title"):
-            guard = {"_id": self._new_id, "incarnation": document["incarnation"], "title": document.get("title")}
-            await self._store.update(self._new_id, guard, {"$set": {"title": title}, "$inc": {"revision": 1}})
+        title = head.get(paths.TITLE, _NOTHING)
+        if title is not _NOTHING and title != document.get(paths.TITLE):
+            fork = identity(self._new_id, document[paths.INCARNATION])
+            guard = {**fork, paths.TITLE: document.get(paths.TITLE)}
+            await self._store.update(self._new_id, guard, {"$set": {paths.TITLE: title}, "$inc": {paths.REVISION: 1}})
 
     async def _settle_tail(
         self, entry: SealedList, agent: Document, document: Document, head: Document, children: ForkChildren
     ) -> None:
-        copied = {item["message_id"]: item for item in agent["messages"] if _has_number(item)}
+        copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if _has_number(item)}
         stored = [item for item in at(head, entry.path) or [] if _has_number(item)]
-        seen = {item["message_id"] for item in stored}
+        seen = {item[paths.MESSAGE_ID] for item in stored}
         archive = Archive.read(at(head, entry.archive))
         for number in copied.keys() - seen if archive.count else ():
             sealed = await self._history.find_message(head, entry, archive, number)
             stored += [sealed] if sealed is not None else []
         for item in stored:
-            older = copied.get(item["message_id"])
+            older = copied.get(item[paths.MESSAGE_ID])
             if older is None or not is_newer(item, older):
                 continue
             await children.copy_payloads(payloads_of(item))
-            place = {"message_id": item["message_id"], "updated_at": older.get("updated_at")}
-            guard = {"_id": self._new_id, "incarnation": document["incarnation"], entry.path: {"$elemMatch": place}}
-            update = {"$set": {f"{entry.path}.$": item}, "$inc": {f"{entry.archive}.redactions": 1, "revision": 1}}
+            place = {paths.MESSAGE_ID: item[paths.MESSAGE_ID], paths.UPDATED_AT: older.get(paths.UPDATED_AT)}
+            guard = {**identity(self._new_id, document[paths.INCARNATION]), entry.path: {"$elemMatch": place}}
+            counted = {entry.noted(paths.REDACTIONS): 1, paths.REVISION: 1}
+            update = {"$set": {f"{entry.path}.$": item}, "$inc": counted}
             if not await self._store.update(self._new_id, guard, update):
                 await children.change_copy(entry, item)  # Sealed since.
-            await self._history.remove_refused(self._new_id, document["incarnation"], entry.agent or "")
+            await self._history.remove_refused(self._new_id, document[paths.INCARNATION], entry.agent or "")
             children.released |= payloads_of(older)
 
 
@@ -384,7 +388,7 @@ def _numbered(agent_id: str, key: str, agent: Document) -> Iterator[tuple[int, A
 
 
 def _has_number(item: object) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get("message_id"), int)
+    return isinstance(item, Mapping) and isinstance(item.get(paths.MESSAGE_ID), int)
 
 
 def _overflow(items: list[Document]) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from ..errors import SessionStoreError
+from ..schema import paths
 from ..schema.archives import Archive, SealedList, committed, segments_of
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
-from ..schema.sessions import new_token
+from ..schema.sessions import belonging_to, new_token
 from .payloads import PayloadStore
 from .related import PAYLOADS, SEGMENTS, RelatedDocuments
 from .segments import MissingSegmentsError, Segments
@@ -86,8 +87,7 @@ class ForkChildren:
         self._children = RelatedDocuments(store)
         self._segments = history.segments
         self._chunks = payloads.chunks
-        self._source = dict(zip(("session_id", "incarnation"), source, strict=True))
-        self._target = dict(zip(("session_id", "incarnation"), target, strict=True))
+        self._source, self._target = belonging_to(*source), belonging_to(*target)
         self._ttl_s = ttl_s
         self._counts = {SEGMENTS: 0, PAYLOADS: 0}
         self._begun = time.monotonic()
@@ -131,26 +131,26 @@ class ForkChildren:
         """
         if copying.archive_id != archive.id and (copying.position or archive.count):
             if copying.position:
-                raise MissingSegmentsError(self._source["session_id"])
+                raise MissingSegmentsError(self._source[paths.SESSION_ID])
             copying.archive_id = archive.id
         while copying.position < archive.count:
             page = await self._page(entry, archive, {"$gte": copying.position, "$lt": archive.count})
             copies: list[Document] = []
             for segment in page:
-                if segment["start"] != copying.position:
-                    raise MissingSegmentsError(self._source["session_id"])
-                kept = [item for item in segment["items"] if keeps(item)]
-                if entry.agent is not None and len(kept) < len(segment["items"]):
+                if segment[paths.START] != copying.position:
+                    raise MissingSegmentsError(self._source[paths.SESSION_ID])
+                kept = [item for item in segment[paths.ITEMS] if keeps(item)]
+                if entry.agent is not None and len(kept) < len(segment[paths.ITEMS]):
                     await self._insert(copies)
                     return segment
                 if kept:
                     copies.append(self._copy_of(segment, entry, kept, copying.count))
-                    copying.token = segment["token"]
+                    copying.token = segment[paths.TOKEN]
                     copying.count += len(kept)
-                copying.position = segment["end"]
+                copying.position = segment[paths.END]
                 passed(kept)
             if not page:
-                raise MissingSegmentsError(self._source["session_id"])
+                raise MissingSegmentsError(self._source[paths.SESSION_ID])
             await self._insert(copies)
         return None
 
@@ -158,9 +158,9 @@ class ForkChildren:
         """Copy the first items of the segment in which an agent's messages end; may be repeated."""
         copied = self._copy_of(segment, entry, items, copying.count, token=copying.cut_token)
         await self.copy_payloads(_payloads_of(items))
-        identity = {"_id": copied.pop("_id"), "session_id": copied.pop("session_id")}
-        before = await self._segments.find_one(identity, {"items.payloads": 1})
-        self.released |= _payloads_of((before or {}).get("items") or ())
+        identity = {"_id": copied.pop("_id"), paths.SESSION_ID: copied.pop(paths.SESSION_ID)}
+        before = await self._segments.find_one(identity, {paths.ITEM_PAYLOADS: 1})
+        self.released |= _payloads_of((before or {}).get(paths.ITEMS) or ())
         await self._segments.update_one(identity, {"$set": copied}, upsert=True)
         self._counts[SEGMENTS] += not copying.is_cut
         copying.is_cut = True
@@ -168,30 +168,30 @@ class ForkChildren:
     def _copy_of(
         self, segment: Document, entry: SealedList, items: Sequence[Document], start: int, *, token: str | None = None
     ) -> Document:
-        token = token or segment["token"]
+        token = token or segment[paths.TOKEN]
         copied = {
-            **{name: value for name, value in segment.items() if name != "expires_at"},
+            **{name: value for name, value in segment.items() if name != paths.EXPIRES_AT},
             **self._target,
-            "_id": f"{self._target['session_id']}/{self._target['incarnation']}/{entry.path}/{start}/{token}",
-            "token": token,
-            "start": start,
-            "end": start + len(items),
-            "items": list(items),
+            "_id": f"{self._target[paths.SESSION_ID]}/{self._target[paths.INCARNATION]}/{entry.path}/{start}/{token}",
+            paths.TOKEN: token,
+            paths.START: start,
+            paths.END: start + len(items),
+            paths.ITEMS: list(items),
             # Whether it counts is decided by the document, which is not there yet.
-            "committed": True,
-            **self._dates("created_at"),
+            paths.COMMITTED: True,
+            **self._dates(paths.CREATED_AT),
         }
         if entry.agent is not None:
-            copied["last_id"] = items[-1]["message_id"]
+            copied[paths.LAST_ID] = items[-1][paths.MESSAGE_ID]
         return copied
 
     def _dates(self, name: str) -> Document:
-        return {name: now(), **({} if self.expires_at is None else {"expires_at": self.expires_at})}
+        return {name: now(), **({} if self.expires_at is None else {paths.EXPIRES_AT: self.expires_at})}
 
     async def _insert(self, copies: list[Document]) -> None:
         if not copies:
             return
-        await self.copy_payloads({name for segment in copies for name in _payloads_of(segment["items"])})
+        await self.copy_payloads({name for segment in copies for name in _payloads_of(segment[paths.ITEMS])})
 
         async def send() -> None:
             try:
@@ -215,12 +215,13 @@ class ForkChildren:
         **more: Any,
     ) -> list[Document]:
         query: Document = {
-            **segments_of(self._source["session_id"], self._source["incarnation"], entry, archive),
+            **segments_of(self._source[paths.SESSION_ID], self._source[paths.INCARNATION], entry, archive),
             **committed(archive),
-            "start": start,
+            paths.START: start,
             **more,
         }
-        return await self._segments.find(query, projection, sort=[("start", 1)], limit=SEGMENTS_PER_READ, bounded=False)
+        order = [(paths.START, 1)]
+        return await self._segments.find(query, projection, sort=order, limit=SEGMENTS_PER_READ, bounded=False)
 
     # -- what changed since
 
@@ -233,45 +234,46 @@ class ForkChildren:
                 entry,
                 archive,
                 {"$gte": start, "$lt": stop},
-                {"start": 1, "applied": 1},
+                {paths.START: 1, paths.APPLIED: 1},
                 applied={"$exists": True},
             )
             for segment in changed:
-                query = {**self._copies(entry), "start": segment["start"]}
-                fields = {"applied": 1}
+                query = {**self._copies(entry), paths.START: segment[paths.START]}
+                fields = {paths.APPLIED: 1}
                 copied = await self._segments.find_one(query, fields)
-                if copied is not None and not set(segment["applied"]) <= set(copied.get("applied") or ()):
-                    await self._refresh_segment(entry, archive, segment["start"], copied["_id"])
+                if copied is not None and not set(segment[paths.APPLIED]) <= set(copied.get(paths.APPLIED) or ()):
+                    await self._refresh_segment(entry, archive, segment[paths.START], copied["_id"])
             if len(changed) < SEGMENTS_PER_READ:
                 return
-            start = changed[-1]["start"] + 1
+            start = changed[-1][paths.START] + 1
 
     async def _refresh_segment(self, entry: SealedList, archive: Archive, start: int, copy_id: str) -> None:
         found = await self._page(entry, archive, {"$gte": start, "$lt": start + 1})
         if not found:
-            raise MissingSegmentsError(self._source["session_id"])
-        for item in found[0]["items"]:
+            raise MissingSegmentsError(self._source[paths.SESSION_ID])
+        for item in found[0][paths.ITEMS]:
             await self.change_copy(entry, item, {"_id": copy_id})
-        tokens = {"$addToSet": {"applied": {"$each": found[0].get("applied") or []}}}
-        identity = {"_id": copy_id, "session_id": self._target["session_id"]}
+        tokens = {"$addToSet": {paths.APPLIED: {"$each": found[0].get(paths.APPLIED) or []}}}
+        identity = {"_id": copy_id, paths.SESSION_ID: self._target[paths.SESSION_ID]}
         await self._segments.update_one(identity, tokens)
 
     async def change_copy(self, entry: SealedList, item: Document, query: Document | None = None) -> None:
         """Put a message in the place of its older copy in a segment, where there is one that is older."""
-        number, target = item.get("message_id"), {**(query or {}), **self._copies(entry)}
-        target |= {"first_id": {"$lte": number}, "last_id": {"$gte": number}}
-        held = await self._segments.find_one(target, {"items": {"$elemMatch": {"message_id": number}}})
-        copied = (held or {}).get("items") or [item]
+        number, target = item.get(paths.MESSAGE_ID), {**(query or {}), **self._copies(entry)}
+        target |= {paths.FIRST_ID: {"$lte": number}, paths.LAST_ID: {"$gte": number}}
+        held = await self._segments.find_one(target, {paths.ITEMS: {"$elemMatch": {paths.MESSAGE_ID: number}}})
+        copied = (held or {}).get(paths.ITEMS) or [item]
         if held is None or not is_newer(item, copied[0]):
             return
         await self.copy_payloads(payloads_of(item))
-        place = {"items": {"$elemMatch": {"message_id": number, "updated_at": copied[0].get("updated_at")}}}
-        guard = {"_id": held["_id"], "session_id": target["session_id"], **place}
-        await self._segments.update_one(guard, {"$set": {"items.$": item}})
+        older = {paths.MESSAGE_ID: number, paths.UPDATED_AT: copied[0].get(paths.UPDATED_AT)}
+        place = {"_id": held["_id"], paths.SESSION_ID: target[paths.SESSION_ID]}
+        guard = {**place, paths.ITEMS: {"$elemMatch": older}}
+        await self._segments.update_one(guard, {"$set": {f"{paths.ITEMS}.$": item}})
         self.released |= payloads_of(copied[0])
 
     def _copies(self, entry: SealedList) -> Document:
-        return {**self._target, "agent": entry.agent, "list": entry.name}
+        return {**self._target, paths.AGENT: entry.agent, paths.LIST: entry.name}
 
     # -- payloads
 
@@ -279,25 +281,25 @@ class ForkChildren:
         """Copy the chunks of payloads that are not copied yet, one at a time."""
         if not names:
             return
-        named = {"sha256": {"$in": sorted(names)}}
+        named = {paths.SHA256: {"$in": sorted(names)}}
         wanted = await self._find_chunks({**self._source, **named})
-        present = {(one["sha256"], one["number"]) for one in await self._find_chunks({**self._target, **named})}
+        present = {(one[paths.SHA256], one[paths.NUMBER]) for one in await self._find_chunks({**self._target, **named})}
         for chunk in wanted:
-            if (chunk["sha256"], chunk["number"]) not in present:
+            if (chunk[paths.SHA256], chunk[paths.NUMBER]) not in present:
                 await self._copy_chunk(chunk["_id"])
 
     async def _find_chunks(self, query: Document) -> list[Document]:
-        return await self._chunks.find(query, {"sha256": 1, "number": 1}, bounded=False)
+        return await self._chunks.find(query, {paths.SHA256: 1, paths.NUMBER: 1}, bounded=False)
 
     async def _copy_chunk(self, chunk_id: str) -> None:
         query = {**self._source, "_id": chunk_id}
         chunk = await self._chunks.find_one(query, bounded=False)
         if chunk is None:
             return  # What it belonged to was changed meanwhile, which is seen to when all is copied.
-        place = f"{self._target['incarnation']}/{chunk['sha256']}/{chunk['number']}"
-        copied = {**chunk, **self._target, "_id": f"{self._target['session_id']}/{place}", **self._dates("used_at")}
-        copied.pop("doomed", None)
-        copied["created_at"] = copied["used_at"]
+        place = "/".join((*self._target.values(), chunk[paths.SHA256], str(chunk[paths.NUMBER])))
+        copied = {**chunk, **self._target, "_id": place, **self._dates(paths.USED_AT)}
+        copied.pop(paths.DOOMED, None)
+        copied[paths.CREATED_AT] = copied[paths.USED_AT]
         # Inserted by an attempt whose reply was lost.
         with suppress(DuplicateKeyError):
             await self._chunks.insert_one(copied)
@@ -312,7 +314,7 @@ class ForkChildren:
             return
         self.expires_at = self._children.expiry(self._ttl_s)
         self._begun = time.monotonic()
-        for collection, name in ((self._segments, "created_at"), (self._chunks, "used_at")):
+        for collection, name in ((self._segments, paths.CREATED_AT), (self._chunks, paths.USED_AT)):
             update = {"$set": self._dates(name)}
             await collection.update_many(self._target, update, bounded=False)
 
@@ -325,7 +327,7 @@ class ForkChildren:
         for suffix, collection in ((SEGMENTS, self._segments), (PAYLOADS, self._chunks)):
             count = await collection.count_documents(self._target)
             if count < self._counts[suffix]:
-                raise LostCopiesError(self._target["session_id"])
+                raise LostCopiesError(self._target[paths.SESSION_ID])
 
     async def discard(self) -> None:
         """Remove all copies."""
@@ -337,7 +339,7 @@ def is_newer(item: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether a stored message was changed since its copy was made, and the copy not since then."""
     if item == other:
         return False
-    changed, copied = item.get("updated_at"), other.get("updated_at")
+    changed, copied = item.get(paths.UPDATED_AT), other.get(paths.UPDATED_AT)
     return not (isinstance(changed, datetime) and isinstance(copied, datetime)) or changed >= copied
 
 

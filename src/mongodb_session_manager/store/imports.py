@@ -10,10 +10,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from ..schema import paths
 from ..schema.archives import Archive, SealedList, segments_of
 from ..schema.messages import now
 from ..schema.migrate import count_ratings, first_title
-from ..schema.sessions import new_summary, new_token
+from ..schema.sessions import belonging_to, new_summary, new_token
 from ..schema.titles import title_of
 from ..schema.values import encoded_size
 from . import segments as sealing
@@ -95,11 +96,11 @@ class SessionImport:
         self._live_bytes += sum(self._sizes)
         archive: Document = {"id": self._archive_id}
         if not self._archived:
-            return {"messages": self._items, "archive": archive}
+            return {paths.MESSAGES: self._items, paths.ARCHIVE: archive}
         return {
-            "messages": self._items,
-            "archived_count": self._archived,
-            "archive": {**archive, "token": self._token},
+            paths.MESSAGES: self._items,
+            paths.ARCHIVED_COUNT: self._archived,
+            paths.ARCHIVE: {**archive, paths.TOKEN: self._token},
         }
 
     async def _seal(self, *, keep_newest: bool = True) -> None:
@@ -115,41 +116,41 @@ class SessionImport:
         self._token = new_token()
         segment: Document = {
             **segments_of(self._id, self.incarnation, self._entry, Archive(id=self._archive_id)),
-            "start": self._archived,
-            "end": self._archived + taken,
-            "token": self._token,
-            "committed": True,
-            "redactions": 0,
-            "created_at": now(),
-            "items": items,
-            "first_id": items[0]["message_id"],
-            "last_id": items[-1]["message_id"],
+            paths.START: self._archived,
+            paths.END: self._archived + taken,
+            paths.TOKEN: self._token,
+            paths.COMMITTED: True,
+            paths.REDACTIONS: 0,
+            paths.CREATED_AT: now(),
+            paths.ITEMS: items,
+            paths.FIRST_ID: items[0][paths.MESSAGE_ID],
+            paths.LAST_ID: items[-1][paths.MESSAGE_ID],
         }
-        session_id = segment.pop("session_id")
+        session_id = segment.pop(paths.SESSION_ID)
         place = f"{session_id}/{self.incarnation}/{self._entry.path}/{self._archived}/{self._token}"
-        identity = {"_id": place, "session_id": session_id}
+        identity = {"_id": place, paths.SESSION_ID: session_id}
         await self._segments.update_one(identity, {"$setOnInsert": segment}, upsert=True)
         self._archived += taken
         self._has[SEGMENTS] = True
 
     async def insert(self, document: Mapping[str, Any]) -> bool:
         """Insert the session's document, to which what belongs to the import is added; False when there is one."""
-        stored: Document = {**document, "incarnation": self.incarnation}
-        stored["live_bytes"] = self._live_bytes + encoded_size(
-            [stored.get("feedbacks") or [], stored.get("guardrail_events") or []]
+        stored: Document = {**document, paths.INCARNATION: self.incarnation}
+        stored[paths.LIVE_BYTES] = self._live_bytes + encoded_size(
+            [stored.get(paths.FEEDBACKS) or [], stored.get(paths.GUARDRAIL_EVENTS) or []]
         )
         stored |= first_title(self._spoken)
-        ratings = count_ratings(stored.get("feedbacks") or [])
-        stored["summary"] = {**new_summary(), **(stored.get("summary") or {}), "ratings": ratings}
+        ratings = count_ratings(stored.get(paths.FEEDBACKS) or [])
+        stored[paths.SUMMARY] = {**new_summary(), **(stored.get(paths.SUMMARY) or {}), paths.RATINGS: ratings}
         if any(self._has.values()):
-            stored["has_children"] = True
+            stored[paths.HAS_RELATED] = True
         if self._has[PAYLOADS]:
-            stored["has_payloads"] = True
+            stored[paths.HAS_PAYLOADS] = True
         return await self._store.insert(stored)
 
     async def discard(self) -> None:
         """Remove the segments and payloads of a session that was not inserted, or is deleted again."""
-        query = {"session_id": self._id, "incarnation": self.incarnation}
+        query = belonging_to(self._id, self.incarnation)
         for suffix, there in self._has.items():
             if there:
                 await self._children.collection(suffix).delete_many(query)

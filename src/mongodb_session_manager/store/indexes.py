@@ -13,14 +13,20 @@ from pymongo.errors import OperationFailure, PyMongoError
 from ..client import ClientHandle, Collection, index_building
 from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZED, IndexWork, build_once
 from ..errors import SessionStoreError
+from ..schema import paths
 from ..schema.names import metadata_path
 from .related import related_index_specs
 
 __all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "order_index_specs", "settle"]
 
 _EXPIRY_NAME = "expires_at_1"
-_COUNTED = ("summary.feedbacks", "summary.ratings.up", "summary.ratings.down", "summary.errors")
-_ORDERS = ("summary.messages", "summary.usage.totalTokens")
+_COUNTED = (
+    paths.SUMMARY_FEEDBACKS,
+    paths.summary_ratings("up"),
+    paths.summary_ratings("down"),
+    paths.SUMMARY_ERRORS,
+)
+_ORDERS = (paths.SUMMARY_MESSAGES, paths.summary_usage("totalTokens"))
 
 _lock = threading.Lock()
 _expires: set[Hashable] = set()
@@ -39,13 +45,13 @@ def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel
         TypeError: A plain string where several fields are meant.
     """
     keys = [
-        [("created_at", ASCENDING), ("_id", ASCENDING)],
-        [("updated_at", ASCENDING), ("_id", ASCENDING)],
-        [("application_name", ASCENDING)],
+        [(paths.CREATED_AT, ASCENDING), ("_id", ASCENDING)],
+        [(paths.UPDATED_AT, ASCENDING), ("_id", ASCENDING)],
+        [(paths.APPLICATION_NAME, ASCENDING)],
     ]
     for path in _metadata_paths(metadata_fields):
-        keys.append([(path, ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)])
-    expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
+        keys.append([(path, ASCENDING), (paths.CREATED_AT, ASCENDING), ("_id", ASCENDING)])
+    expiry = IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
     return [*(IndexModel(key) for key in keys), expiry, *(_counted(path) for path in _COUNTED)]
 
 
@@ -59,7 +65,7 @@ def order_index_specs() -> list[IndexModel]:
 
 
 def _counted(path: str) -> IndexModel:
-    keys = [("created_at", ASCENDING), ("_id", ASCENDING), (path, ASCENDING)]
+    keys = [(paths.CREATED_AT, ASCENDING), ("_id", ASCENDING), (path, ASCENDING)]
     return IndexModel(keys, partialFilterExpression={path: {"$gt": 0}})
 
 
@@ -135,7 +141,7 @@ async def _makes_expiry(target: Collection) -> bool:
     """Make the index that lets sessions expire; False when another one is in its way, or may be."""
     try:
         async with asyncio.timeout(FINISH_WAIT_S):
-            await target.create_indexes([IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)])
+            await target.create_indexes([IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)])
     except OperationFailure as error:
         if error.code not in EXISTS_OTHERWISE:
             raise
@@ -148,9 +154,9 @@ def _obstacle(information: Mapping[str, Any]) -> str | None:
     named: str | None = None
     for name, index in information.items():
         fields = [field for field, _ in index["key"]]
-        if fields == ["expires_at"] and index.get("expireAfterSeconds") == 0 and not _is_partial(index):
+        if fields == [paths.EXPIRES_AT] and index.get("expireAfterSeconds") == 0 and not _is_partial(index):
             return None
-        if list(index["key"]) == [("expires_at", ASCENDING)] or name == _EXPIRY_NAME:
+        if list(index["key"]) == [(paths.EXPIRES_AT, ASCENDING)] or name == _EXPIRY_NAME:
             named = name
     return named
 

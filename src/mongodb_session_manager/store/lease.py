@@ -23,7 +23,8 @@ from pymongo.errors import InvalidOperation, PyMongoError
 
 from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError
 from ..runtime.home import Home, Job
-from ..schema.sessions import TOKEN_RING, new_token
+from ..schema import paths
+from ..schema.sessions import TOKEN_RING, identity, new_token
 from .store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Watch:
 
     def has_expired(self, lease: Mapping[str, Any]) -> bool:
         """Note a lease, and tell whether it stood still for as long as it was taken for."""
-        token, renewals = str(lease["token"]), int(lease["renewals"])
+        token, renewals = str(lease[paths.TOKEN]), int(lease[paths.RENEWALS])
         moment = time.monotonic()
         with self._lock:
             seen = self._seen.get(token)
@@ -65,7 +66,7 @@ class Watch:
                 if len(self._seen) > _MOST_WATCHED:
                     self._seen.popitem(last=False)
                 return False
-        return moment - seen[1] >= float(lease["lease_s"])
+        return moment - seen[1] >= float(lease[paths.LEASE_S])
 
 
 # The process's, not a manager's: where each request makes a manager of its own, none of them lives long enough to see
@@ -77,8 +78,8 @@ async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str
     """Remove a lease whose holder is gone; False when it may be there."""
     if not _watch.has_expired(lease):
         return False
-    standing = {"lease.token": lease["token"], "lease.renewals": lease["renewals"]}
-    gone = {"$unset": {"lease": "", "last_lease": ""}}
+    standing = {paths.LEASE_TOKEN: lease[paths.TOKEN], paths.LEASE_RENEWALS: lease[paths.RENEWALS]}
+    gone = {"$unset": {paths.LEASE: "", paths.LAST_LEASE: ""}}
     if await store.update(session_id, {"_id": session_id, **standing}, gone):
         logger.warning("session_id=<%r> | removed a lease that was not renewed", session_id)
     return True
@@ -100,7 +101,7 @@ class Lease:
         self.token = new_token()
         self._store = store
         self._lease_s = lease_s
-        self._identity = {"_id": session_id, "incarnation": incarnation}
+        self._identity = identity(session_id, incarnation)
         self._home = home
         self._renewing: Job | None = None
         self._abandoned = False
@@ -122,16 +123,16 @@ class Lease:
         """
         give_up_at = None if wait_s is None else time.monotonic() + wait_s
         pause_s = min(self._lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S)
-        while not await self._take({"lease": {"$exists": False}}):
+        while not await self._take({paths.LEASE: {"$exists": False}}):
             held = await self._look()
-            if held is not None and held["token"] == self.token:
+            if held is not None and held[paths.TOKEN] == self.token:
                 break  # Taken by an attempt whose reply was lost.
             if self._abandoned:
                 return
             if held is None:
                 continue
             if _watch.has_expired(held):
-                standing = {"lease.token": held["token"], "lease.renewals": held["renewals"]}
+                standing = {paths.LEASE_TOKEN: held[paths.TOKEN], paths.LEASE_RENEWALS: held[paths.RENEWALS]}
                 if await self._take(standing):
                     logger.warning("session_id=<%r> | took over a lease that was not renewed", self._identity["_id"])
                     break
@@ -146,28 +147,28 @@ class Lease:
             self._renewing = self._home.start("lease", self._renew)
 
     async def _take(self, condition: dict[str, Any]) -> bool:
-        lease = {"token": self.token, "renewals": 0, "lease_s": self._lease_s}
+        lease = {paths.TOKEN: self.token, paths.RENEWALS: 0, paths.LEASE_S: self._lease_s}
         # Once, like a batch: an attempt that was given up and arrives late must not bring back what was given back.
-        once = {"applied": {"$ne": self.token}}
+        once = {paths.APPLIED: {"$ne": self.token}}
         ring = {"$each": [self.token], "$slice": -TOKEN_RING}
-        update = {"$set": {"lease": lease, "last_lease": self.token}, "$push": {"applied": ring}}
+        update = {"$set": {paths.LEASE: lease, paths.LAST_LEASE: self.token}, "$push": {paths.APPLIED: ring}}
         return await self._store.update(self._identity["_id"], {**self._identity, **condition, **once}, update) > 0
 
     async def _look(self) -> Mapping[str, Any] | None:
-        document = await self._store.find_one(self._identity, {"lease": 1})
+        document = await self._store.find_one(self._identity, {paths.LEASE: 1})
         if document is None:
             raise SessionNotFoundError(self._identity["_id"])
-        return document.get("lease")
+        return document.get(paths.LEASE)
 
     async def _renew(self) -> None:
         """Raise the count until told to stop; a failure is tried again, since the lease may outlast it."""
-        mine = {**self._identity, "lease.token": self.token}
+        mine = {**self._identity, paths.LEASE_TOKEN: self.token}
         every_s = self._lease_s / _RENEWALS_PER_LEASE
         while True:
             await asyncio.sleep(every_s)
             try:
                 result = await self._store.collection.update_one(
-                    mine, {"$inc": {"lease.renewals": 1}}, deadline_s=every_s
+                    mine, {"$inc": {paths.LEASE_RENEWALS: 1}}, deadline_s=every_s
                 )
             except InvalidOperation:
                 return  # The client was closed in the middle of the turn.
@@ -187,12 +188,12 @@ class Lease:
         """Stop renewing and give the lease back. That it was lost, or cannot be given back, is no error here."""
         if self._renewing is not None:
             self._renewing.cancel()
-        mine = {**self._identity, "lease.token": self.token}
+        mine = {**self._identity, paths.LEASE_TOKEN: self.token}
         try:
-            if not await self._store.update(self._identity["_id"], mine, {"$unset": {"lease": ""}}):
+            if not await self._store.update(self._identity["_id"], mine, {"$unset": {paths.LEASE: ""}}):
                 # That alone proves nothing: the reply of an earlier attempt may have been lost.
-                document = await self._store.find_one(self._identity, {"last_lease": 1})
-                last = self.token if document is None else document.get("last_lease")
+                document = await self._store.find_one(self._identity, {paths.LAST_LEASE: 1})
+                last = self.token if document is None else document.get(paths.LAST_LEASE)
                 self.is_lost = self.is_lost or last != self.token
         except PyMongoError as error:
             # What the turn had to say is stored; others take over when the lease has expired.

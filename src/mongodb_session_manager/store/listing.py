@@ -14,16 +14,26 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import OperationFailure
 
 from ..client import Collection
-from ..schema import values
+from ..schema import paths, values
 from ..schema.messages import bson_date, parse_date
 from ..schema.metadata import COUNTER
 from ..schema.names import check_agent_id, encode_name, metadata_path
 from .older_counts import NO_SUCH_EXPRESSION, count_older
 from .session_data import metadata_of
 
-NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
+NEWEST_FIRST = [(paths.CREATED_AT, -1), ("_id", -1)]
 SUMMARY_PROJECTION = dict.fromkeys(
-    ("session_id", "title", "application_name", "created_at", "updated_at", "expires_at", "metadata", "summary"), 1
+    (
+        paths.SESSION_ID,
+        paths.TITLE,
+        paths.APPLICATION_NAME,
+        paths.CREATED_AT,
+        paths.UPDATED_AT,
+        paths.EXPIRES_AT,
+        paths.METADATA,
+        paths.SUMMARY,
+    ),
+    1,
 )
 
 SHOWN_METADATA_BYTES = 64 * 1024
@@ -65,14 +75,14 @@ def session_filter(
             raise TypeError(f"metadata filter {key!r} must be a plain value, not {type(value).__name__}")
         query[metadata_path(key)] = {"$eq": values.encode(value, where=key, native_dates=True)}
     if agent_id is not None:
-        query[f"agents.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
+        query[f"{paths.AGENTS}.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
     if application_name is not None:
-        query["application_name"] = {"$eq": application_name}
+        query[paths.APPLICATION_NAME] = {"$eq": application_name}
     bounds = (
-        ("created_at", "$gte", "created_from", created_from),
-        ("created_at", "$lt", "created_before", created_before),
-        ("updated_at", "$gte", "updated_from", updated_from),
-        ("updated_at", "$lt", "updated_before", updated_before),
+        (paths.CREATED_AT, "$gte", "created_from", created_from),
+        (paths.CREATED_AT, "$lt", "created_before", created_before),
+        (paths.UPDATED_AT, "$gte", "updated_from", updated_from),
+        (paths.UPDATED_AT, "$lt", "updated_before", updated_before),
     )
     for field, operator, name, limit in bounds:
         if limit is not None:
@@ -83,14 +93,14 @@ def session_filter(
 def after_position(query: dict[str, Any], position: Position) -> dict[str, Any]:
     """Return the query for what comes after a session, newest first."""
     created_at, session_id = position
-    later: list[dict[str, Any]] = [{"created_at": created_at, "_id": {"$lt": session_id}}]
+    later: list[dict[str, Any]] = [{paths.CREATED_AT: created_at, "_id": {"$lt": session_id}}]
     if created_at is not None:
         # A comparison finds values of its own type only; other tools leave text, numbers or nothing in place of a date.
-        later += [{"created_at": {"$lt": created_at}}, {"created_at": None}]
+        later += [{paths.CREATED_AT: {"$lt": created_at}}, {paths.CREATED_AT: None}]
     if isinstance(created_at, datetime | DatetimeMS):
-        later.append({"created_at": {"$type": "string"}})
+        later.append({paths.CREATED_AT: {"$type": "string"}})
     if isinstance(created_at, datetime | DatetimeMS | str):
-        later.append({"created_at": {"$gte": float("-inf")}})
+        later.append({paths.CREATED_AT: {"$gte": float("-inf")}})
     return {"$and": [query, {"$or": later}]} if query else {"$or": later}
 
 
@@ -120,7 +130,7 @@ def _no_cursor(cursor: object) -> ValueError:
 
 def cursor_after(document: Mapping[str, Any]) -> str:
     """Return the cursor that continues after a session."""
-    position = {"c": document.get("created_at"), "i": document["_id"]}
+    position = {"c": document.get(paths.CREATED_AT), "i": document["_id"]}
     return base64.urlsafe_b64encode(bson.encode(position)).decode()
 
 
@@ -141,36 +151,36 @@ async def summaries(collection: Collection, query: Mapping[str, Any], limit: int
 
 async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
     """Do it without `$bsonSize`, which servers before 4.4 lack: by what the documents count themselves."""
-    head = {**{name: 1 for name in SUMMARY_PROJECTION if name != "metadata"}, COUNTER: 1}
+    head = {**{name: 1 for name in SUMMARY_PROJECTION if name != paths.METADATA}, COUNTER: 1}
     found = await collection.find(query, head, sort=NEWEST_FIRST, limit=limit)
     small = {"_id": {"$in": [document["_id"] for document in found]}, COUNTER: {"$lte": SHOWN_METADATA_BYTES}}
-    whole = {document["_id"]: document for document in await collection.find(small, {"metadata": 1})}
+    whole = {document["_id"]: document for document in await collection.find(small, {paths.METADATA: 1})}
     for document in found:
         document["metadata_left_out"] = document["_id"] not in whole
-        document["metadata"] = whole.get(document["_id"], {}).get("metadata")
+        document[paths.METADATA] = whole.get(document["_id"], {}).get(paths.METADATA)
     return found
 
 
 def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a list shows of a session: no messages. What is not known of an older document is None."""
-    stored = document.get("summary")
+    stored = document.get(paths.SUMMARY)
     summary = stored if isinstance(stored, Mapping) else {}
-    title, ratings = document.get("title"), summary.get("ratings")
+    title, ratings = document.get(paths.TITLE), summary.get(paths.RATINGS)
     return {
-        "session_id": document["_id"],
-        "title": title if isinstance(title, str) else None,
-        "application_name": document.get("application_name"),
-        "created_at": _date_or_none(document.get("created_at")),
-        "updated_at": _date_or_none(document.get("updated_at")),
-        "expires_at": document.get("expires_at"),
+        paths.SESSION_ID: document["_id"],
+        paths.TITLE: title if isinstance(title, str) else None,
+        paths.APPLICATION_NAME: document.get(paths.APPLICATION_NAME),
+        paths.CREATED_AT: _date_or_none(document.get(paths.CREATED_AT)),
+        paths.UPDATED_AT: _date_or_none(document.get(paths.UPDATED_AT)),
+        paths.EXPIRES_AT: document.get(paths.EXPIRES_AT),
         **metadata_of(document),
         **({"metadata_left_out": True} if document.get("metadata_left_out") else {}),
-        "agents_count": summary.get("agents"),
-        "messages_count": summary.get("messages"),
-        "feedbacks_count": summary.get("feedbacks"),
-        "ratings": dict(ratings) if isinstance(ratings, Mapping) else None,
-        "errors_count": summary.get("errors"),
-        "usage": summary.get("usage") or {},
+        "agents_count": summary.get(paths.AGENTS),
+        "messages_count": summary.get(paths.MESSAGES),
+        "feedbacks_count": summary.get(paths.FEEDBACKS),
+        paths.RATINGS: dict(ratings) if isinstance(ratings, Mapping) else None,
+        "errors_count": summary.get(paths.ERRORS),
+        paths.USAGE: summary.get(paths.USAGE) or {},
     }
 
 
@@ -179,13 +189,13 @@ def _if_object(value: Any, then: Any, otherwise: Any) -> dict[str, Any]:
 
 
 _IS_SHORT = {"$lte": [{"$bsonSize": {"v": "$$field.v"}}, _SHORT_FIELD_BYTES]}
-_FIELDS = {"$filter": {"input": {"$objectToArray": "$metadata"}, "as": "field", "cond": _IS_SHORT}}
-_IS_SMALL = {"$lte": [{"$bsonSize": "$metadata"}, SHOWN_METADATA_BYTES]}
+_FIELDS = {"$filter": {"input": {"$objectToArray": f"${paths.METADATA}"}, "as": "field", "cond": _IS_SHORT}}
+_IS_SMALL = {"$lte": [{"$bsonSize": f"${paths.METADATA}"}, SHOWN_METADATA_BYTES]}
 _PART = {"$arrayToObject": {"$slice": [_FIELDS, _SHORT_FIELDS]}}
 _SHOWN = {
     **SUMMARY_PROJECTION,
-    "metadata": _if_object("$metadata", {"$cond": [_IS_SMALL, "$metadata", _PART]}, None),
-    "metadata_left_out": _if_object("$metadata", {"$not": [_IS_SMALL]}, False),
+    paths.METADATA: _if_object(f"${paths.METADATA}", {"$cond": [_IS_SMALL, f"${paths.METADATA}", _PART]}, None),
+    "metadata_left_out": _if_object(f"${paths.METADATA}", {"$not": [_IS_SMALL]}, False),
 }
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from ..client import Collection
+from ..schema import paths
 from ..schema.archives import FEEDBACKS, Archive, at
 from ..schema.migrate import first_title
 
 NO_SUCH_EXPRESSION = frozenset({2, 115, 168, 303, 31325})
 """Codes of servers that do not know an expression, or not with such operands."""
 
-_COUNTED = ("agents", "messages", "feedbacks", "ratings", "errors")
+_COUNTED = (paths.AGENTS, paths.MESSAGES, paths.FEEDBACKS, paths.RATINGS, paths.ERRORS)
 _LOOKED_AT = 20
 _TITLE_CHARACTERS = 400
 
@@ -37,23 +38,23 @@ async def count_older(collection: Collection, documents: Sequence[dict[str, Any]
 
 
 def _lacks(document: Mapping[str, Any]) -> bool:
-    summary = document.get("summary")
+    summary = document.get(paths.SUMMARY)
     if not isinstance(summary, Mapping):
         return True
-    is_untitled = not isinstance(document.get("title"), str) and not isinstance(summary.get("ratings"), Mapping)
+    is_untitled = not isinstance(document.get(paths.TITLE), str) and not isinstance(summary.get(paths.RATINGS), Mapping)
     return is_untitled or any(name not in summary for name in _COUNTED)
 
 
 def _complete(document: dict[str, Any], found: Mapping[str, Any]) -> None:
-    stored = document.get("summary")
+    stored = document.get(paths.SUMMARY)
     summary = dict(stored) if isinstance(stored, Mapping) else {}
     counts = {name: found[name] for name in _COUNTED}
     if Archive.read(at(found, FEEDBACKS.archive)).count:
-        del counts["ratings"]
-    document["summary"] = counts | summary
-    if not isinstance(document.get("title"), str):
+        del counts[paths.RATINGS]
+    document[paths.SUMMARY] = counts | summary
+    if not isinstance(document.get(paths.TITLE), str):
         first = {agent["key"]: agent["first"] for agent in found["opening"]}
-        document["title"] = first_title(first).get("title")
+        document[paths.TITLE] = first_title(first).get(paths.TITLE)
 
 
 async def _aggregated(collection: Collection, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
@@ -78,7 +79,7 @@ def _size(value: str) -> dict[str, Any]:
 
 def _rated(rating: str) -> dict[str, Any]:
     condition = {"$eq": ["$$feedback.rating", rating]}
-    return {"$size": {"$filter": {"input": _array("$feedbacks"), "as": "feedback", "cond": condition}}}
+    return {"$size": {"$filter": {"input": _array(f"${paths.FEEDBACKS}"), "as": "feedback", "cond": condition}}}
 
 
 def _map(values: Any, name: str, into: Any) -> dict[str, Any]:
@@ -100,35 +101,39 @@ def _opening(content: str) -> dict[str, Any]:
 
 
 _IS_NESTED = {"$eq": [{"$type": "$$message.message"}, "object"]}
-_IS_REDACTED = {"$eq": [{"$type": "$$message.redact_message"}, "object"]}
+_IS_REDACTED = {"$eq": [{"$type": f"$$message.{paths.REDACT_MESSAGE}"}, "object"]}
 _CONTENT = {
     "$switch": {
         "branches": [
-            {"case": _IS_REDACTED, "then": _opening("$$message.redact_message.content")},
+            {"case": _IS_REDACTED, "then": _opening(f"$$message.{paths.REDACT_MESSAGE}.content")},
             {"case": _IS_NESTED, "then": _opening("$$message.message.content")},
         ],
         "default": _opening("$$message.content"),
     }
 }
 _FIRST = _map(
-    {"$slice": [_array("$$agent.v.messages"), _LOOKED_AT]},
+    {"$slice": [_array(f"$$agent.v.{paths.MESSAGES}"), _LOOKED_AT]},
     "message",
     {
-        "message_id": "$$message.message_id",
-        "created_at": "$$message.created_at",
+        paths.MESSAGE_ID: f"$$message.{paths.MESSAGE_ID}",
+        paths.CREATED_AT: f"$$message.{paths.CREATED_AT}",
         "role": {"$cond": [_IS_NESTED, "$$message.message.role", "$$message.role"]},
         "content": _CONTENT,
     },
 )
-_IS_WHOLE = {"$eq": [{"$ifNull": ["$$agent.v.archived_count", 0]}, 0]}
-_AGENTS = {"$objectToArray": {"$cond": [{"$eq": [{"$type": "$agents"}, "object"]}, "$agents", {}]}}
+_IS_WHOLE = {"$eq": [{"$ifNull": [f"$$agent.v.{paths.ARCHIVED_COUNT}", 0]}, 0]}
+_AGENTS = {"$objectToArray": {"$cond": [{"$eq": [{"$type": f"${paths.AGENTS}"}, "object"]}, f"${paths.AGENTS}", {}]}}
 _UP, _DOWN = _rated("up"), _rated("down")
 _PROJECTION = {
-    "agents": {"$size": _AGENTS},
-    "messages": {"$sum": _map(_AGENTS, "agent", _size("$$agent.v.messages"))},
-    "feedbacks": _size("$feedbacks"),
-    "ratings": {"up": _UP, "down": _DOWN, "other": {"$subtract": [_size("$feedbacks"), {"$add": [_UP, _DOWN]}]}},
-    "errors": _size("$errors"),
+    paths.AGENTS: {"$size": _AGENTS},
+    paths.MESSAGES: {"$sum": _map(_AGENTS, "agent", _size(f"$$agent.v.{paths.MESSAGES}"))},
+    paths.FEEDBACKS: _size(f"${paths.FEEDBACKS}"),
+    paths.RATINGS: {
+        "up": _UP,
+        "down": _DOWN,
+        "other": {"$subtract": [_size(f"${paths.FEEDBACKS}"), {"$add": [_UP, _DOWN]}]},
+    },
+    paths.ERRORS: _size(f"${paths.ERRORS}"),
     "opening": _map(_AGENTS, "agent", {"key": "$$agent.k", "first": {"$cond": [_IS_WHOLE, _FIRST, []]}}),
     FEEDBACKS.archive: 1,
 }

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 from ..client import Collection
+from ..schema import paths
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..schema.sessions import belonging_to, identity
 from ..storage.sweep import StorageSweep
 from .payloads import PayloadStore
 from .related import STORAGE, STORAGE_CHUNKS
@@ -17,6 +19,9 @@ from .updates import Document
 
 logger = logging.getLogger(__name__)
 
+_ARCHIVES = {paths.AGENTS: 1, FEEDBACKS.archive: 1, GUARDRAIL_EVENTS.archive: 1}
+_PLACE = (paths.SESSION_ID, paths.INCARNATION, paths.LIST, paths.AGENT, paths.ARCHIVE, paths.START)
+_SEGMENT = dict.fromkeys((*_PLACE, paths.TOKEN, paths.COMMITTED), 1)
 _SIDE_LISTS = {entry.path: entry for entry in (FEEDBACKS, GUARDRAIL_EVENTS)}
 
 
@@ -64,11 +69,9 @@ class OrphanSweep:
     # -- segments
 
     async def _sweep_segments(self) -> int:
-        fields = ("session_id", "incarnation", "list", "agent", "archive", "start", "token", "committed")
-        projection = dict.fromkeys(fields, 1)
         removed = 0
-        async for run in _runs(self._segments.segments, {"created_at": {"$lt": self._cutoff}}, projection):
-            document = await self._document(run[0], {"agents": 1, FEEDBACKS.archive: 1, GUARDRAIL_EVENTS.archive: 1})
+        async for run in _runs(self._segments.segments, {paths.CREATED_AT: {"$lt": self._cutoff}}, _SEGMENT):
+            document = await self._document(run[0], _ARCHIVES)
             orphans = [segment for segment in run if _is_orphan(segment, document)]
             if self._dry_run:
                 removed += len(orphans)
@@ -76,8 +79,8 @@ class OrphanSweep:
             orphans = [segment for segment in orphans if await self._shut_out(segment, document)]
             for committed in (True, False):
                 # Not one that was committed since it was read here.
-                ids = [segment["_id"] for segment in orphans if segment["committed"] is committed]
-                removed += await self._segments.delete(run[0]["session_id"], ids, committed=committed)
+                ids = [segment["_id"] for segment in orphans if segment[paths.COMMITTED] is committed]
+                removed += await self._segments.delete(run[0][paths.SESSION_ID], ids, committed=committed)
         return removed
 
     async def _shut_out(self, segment: Document, document: Document | None) -> bool:
@@ -86,27 +89,22 @@ class OrphanSweep:
         if document is None or (entry.agent is not None and at(document, entry.archive) is None):
             return True  # Commits name fields that are not there.
         archive = Archive.read(at(document, entry.archive))
-        if segment["start"] < archive.count or segment.get("archive") != archive.id:
+        if segment[paths.START] < archive.count or segment.get(paths.ARCHIVE) != archive.id:
             return True
-        guard: Document = {
-            "_id": document["_id"],
-            "incarnation": document["incarnation"],
-            f"{entry.archive}.archived_count": archive.count or None,
-            f"{entry.archive}.archive.id": archive.id,
-        }
+        guard = {**identity(document["_id"], document[paths.INCARNATION]), **entry.unsealed_since(archive)}
         if entry.agent is not None:
-            guard[f"{entry.archive}.agent_data"] = {"$exists": True}
-        update = {"$inc": {f"{entry.archive}.redactions": 1}}
+            guard[entry.noted(paths.AGENT_DATA)] = {"$exists": True}
+        update = {"$inc": {entry.noted(paths.REDACTIONS): 1}}
         return await self._store.update(document["_id"], guard, update) > 0
 
     # -- payloads
 
     async def _sweep_payloads(self) -> int:
         removed = 0
-        projection = {"session_id": 1, "incarnation": 1, "sha256": 1}
-        async for run in _runs(self._payloads.chunks, {"used_at": {"$lt": self._cutoff}}, projection):
-            session_id, incarnation = run[0]["session_id"], run[0]["incarnation"]
-            names = {chunk["sha256"] for chunk in run}
+        projection = {paths.SESSION_ID: 1, paths.INCARNATION: 1, paths.SHA256: 1}
+        async for run in _runs(self._payloads.chunks, {paths.USED_AT: {"$lt": self._cutoff}}, projection):
+            session_id, incarnation = run[0][paths.SESSION_ID], run[0][paths.INCARNATION]
+            names = {chunk[paths.SHA256] for chunk in run}
             if self._dry_run:
                 removed += len(names - await self._payloads.references(session_id, incarnation, names))
             else:
@@ -119,14 +117,14 @@ class OrphanSweep:
         heads, chunks = self._store.sibling(STORAGE), self._store.sibling(STORAGE_CHUNKS)
         removed = 0
         # In the order of an index that holds both fields, so that no value is read.
-        order = [("session_id", 1), ("_id", 1)]
+        order = [(paths.SESSION_ID, 1), ("_id", 1)]
         last: tuple[str, str] | None = None
-        async for head in heads.iterate({}, {"session_id": 1}, sort=order):
-            session_id, incarnation = head["session_id"], head["_id"].partition("/")[0]
+        async for head in heads.iterate({}, {paths.SESSION_ID: 1}, sort=order):
+            session_id, incarnation = head[paths.SESSION_ID], head["_id"].partition("/")[0]
             if (session_id, incarnation) == last:
                 continue
             last = session_id, incarnation
-            session = {"session_id": session_id, "incarnation": incarnation}
+            session = belonging_to(session_id, incarnation)
             if await self._document(session, {}) is None:  # And never comes back.
                 for target in (heads, chunks):
                     removed += await self._remove(target, session)
@@ -138,16 +136,15 @@ class OrphanSweep:
         return int((await target.delete_many(query)).deleted_count)
 
     async def _document(self, child: Document, projection: Document) -> Document | None:
-        identity = {"_id": child["session_id"], "incarnation": child["incarnation"]}
-        fields = {**projection, "incarnation": 1}
-        return await self._store.find_one(identity, fields)
+        query = identity(child[paths.SESSION_ID], child[paths.INCARNATION])
+        return await self._store.find_one(query, {**projection, paths.INCARNATION: 1})
 
 
 async def _runs(children: Collection, query: Document, projection: Document) -> AsyncIterator[list[Document]]:
     """Yield the matching children, those of one session together."""
     run: list[Document] = []
     async for child in children.iterate(query, projection, sort=[("_id", 1)]):
-        if run and any(run[0][name] != child[name] for name in ("session_id", "incarnation")):
+        if run and any(run[0][name] != child[name] for name in (paths.SESSION_ID, paths.INCARNATION)):
             yield run
             run = []
         run.append(child)
@@ -156,13 +153,13 @@ async def _runs(children: Collection, query: Document, projection: Document) -> 
 
 
 def _list_of(segment: Document) -> SealedList:
-    key = segment["agent"]
-    return _SIDE_LISTS[segment["list"]] if key is None else SealedList.of_agent(key)
+    key = segment[paths.AGENT]
+    return _SIDE_LISTS[segment[paths.LIST]] if key is None else SealedList.of_agent(key)
 
 
 def _is_orphan(segment: Document, document: Document | None) -> bool:
     if document is None:
         return True
     archive = Archive.read(at(document, _list_of(segment).archive))
-    counts = segment["committed"] or segment["token"] == archive.token
-    return not counts or segment["start"] >= archive.count or segment.get("archive") != archive.id
+    counts = segment[paths.COMMITTED] or segment[paths.TOKEN] == archive.token
+    return not counts or segment[paths.START] >= archive.count or segment.get(paths.ARCHIVE) != archive.id

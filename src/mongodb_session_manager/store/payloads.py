@@ -27,7 +27,7 @@ from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import Archive, SealedList, at
 from ..schema.messages import now
 from ..schema.payloads import names_in, payloads_of
-from ..schema.sessions import new_token
+from ..schema.sessions import belonging_to, identity, new_token
 from ..schema.windows import contains
 from .head import SessionHead
 from .loaded import StoredSession
@@ -97,8 +97,7 @@ class PayloadStore:
         update: Document = {"$set": {paths.HAS_PAYLOADS: True, paths.HAS_RELATED: True}}
         if expires_at is not None:
             update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
-        identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
-        await self._store.update(head.session_id, identity, update)
+        await self._store.update(head.session_id, identity(head.session_id, head.incarnation), update)
         dates = [date for date in (expires_at, head.related_expire_at) if date is not None]
         return head.but(has_payloads=True, has_related=True, related_expire_at=min(dates, default=None))
 
@@ -109,35 +108,35 @@ class PayloadStore:
         session_id, incarnation = head.session_id, head.incarnation
         assert incarnation is not None
         expires_at = self._related.expiry(head.ttl_s)
-        present: Document = {"used_at": now(), **({} if expires_at is None else {"expires_at": expires_at})}
+        present: Document = {paths.USED_AT: now(), **({} if expires_at is None else {paths.EXPIRES_AT: expires_at})}
         counts = {name: max(-(-len(data) // CHUNK_BYTES), 1) for name, data in payloads.items()}
         query = _named(session_id, incarnation, payloads)
-        result = await self.chunks.update_many(query, {"$set": present, "$unset": {"doomed": ""}})
+        result = await self.chunks.update_many(query, {"$set": present, "$unset": {paths.DOOMED: ""}})
         if result.matched_count >= sum(counts.values()):
             return
         found = await self.chunks.find(query, {"_id": 1})
         stored = {chunk["_id"] for chunk in found}
         for name, data in payloads.items():
             for number in range(counts[name]):
-                identity = {"_id": f"{session_id}/{incarnation}/{name}/{number}", "session_id": session_id}
-                if identity["_id"] in stored:
+                place = f"{session_id}/{incarnation}/{name}/{number}"
+                if place in stored:
                     continue
                 chunk = {
-                    "incarnation": incarnation,
-                    "sha256": name,
-                    "number": number,
-                    "count": counts[name],
-                    "data": Binary(data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]),
-                    "created_at": present["used_at"],
+                    paths.INCARNATION: incarnation,
+                    paths.SHA256: name,
+                    paths.NUMBER: number,
+                    paths.COUNT: counts[name],
+                    paths.DATA: Binary(data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]),
+                    paths.CREATED_AT: present[paths.USED_AT],
                 }
-                await self._insert(identity, chunk, present)
+                await self._insert({"_id": place, paths.SESSION_ID: session_id}, chunk, present)
 
-    async def _insert(self, identity: Document, chunk: Document, present: Document) -> None:
+    async def _insert(self, query: Document, chunk: Document, present: Document) -> None:
         # An upsert that changes nothing where it exists: the same chunk may be sent twice.
-        update = {"$setOnInsert": chunk, "$set": present, "$unset": {"doomed": ""}}
+        update = {"$setOnInsert": chunk, "$set": present, "$unset": {paths.DOOMED: ""}}
         # Inserted by another writer at the same moment is as good.
         with suppress(DuplicateKeyError):
-            await self.chunks.update_one(identity, update, upsert=True)
+            await self.chunks.update_one(query, update, upsert=True)
 
     # -- reading
 
@@ -162,21 +161,16 @@ class PayloadStore:
     async def _referred_by(self, session_id: str, incarnation: str, key: str, message_id: int) -> set[str]:
         """Return what a stored message refers to, wherever it is."""
         entry = SealedList.of_agent(key)
-        condition = {"$eq": ["$$message.message_id", {"$literal": message_id}]}
+        condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
         messages = {"$filter": {"input": {"$ifNull": [f"${entry.path}", []]}, "as": "message", "cond": condition}}
-        fields = {
-            "messages": messages,
-            "incarnation": 1,
-            "archived_count": f"${entry.archive}.archived_count",
-            "archive": f"${entry.archive}.archive",
-        }
-        pipeline: list[Document] = [{"$match": {"_id": session_id, "incarnation": incarnation}}, {"$project": fields}]
+        fields = {paths.MESSAGES: messages, paths.INCARNATION: 1, **entry.archive_fields()}
+        pipeline: list[Document] = [{"$match": identity(session_id, incarnation)}, {"$project": fields}]
         found = await self._store.collection.aggregate(pipeline)
         if not found:
             return set()
         document: Document = found[0]
-        if document["messages"]:
-            return payloads_of(document["messages"][0])
+        if document[paths.MESSAGES]:
+            return payloads_of(document[paths.MESSAGES][0])
         archive = Archive.read(document)
         sealed = await self._segments.find_message(document, entry, archive, message_id)
         return set() if sealed is None else payloads_of(sealed)
@@ -203,67 +197,62 @@ class PayloadStore:
             return set()
         query = _named(session_id, incarnation, names)
         if unused_since is not None:
-            query["used_at"] = {"$lt": unused_since}
+            query[paths.USED_AT] = {"$lt": unused_since}
         token = new_token()
-        doomed = await self.chunks.update_many(query, {"$set": {"doomed": token}})
+        doomed = await self.chunks.update_many(query, {"$set": {paths.DOOMED: token}})
         if not doomed.matched_count:
             return set()
         used = await self.references(session_id, incarnation, names)
         if kept := used.intersection(names):
-            pardoned = {**_named(session_id, incarnation, kept), "doomed": token}
-            await self.chunks.update_many(pardoned, {"$unset": {"doomed": ""}})
+            pardoned = {**_named(session_id, incarnation, kept), paths.DOOMED: token}
+            await self.chunks.update_many(pardoned, {"$unset": {paths.DOOMED: ""}})
         if unused := set(names) - used:
-            query = {**_named(session_id, incarnation, unused), "doomed": token}
+            query = {**_named(session_id, incarnation, unused), paths.DOOMED: token}
             await self.chunks.delete_many(query)
         return unused
 
     async def references(self, session_id: str, incarnation: str, names: Names[str]) -> set[str]:
         """Return which of some payloads are referred to: by the session document, or by a segment that counts."""
         # The document first, as for all readers: what is sealed since was in it.
-        identity = {"_id": session_id, "incarnation": incarnation}
-        document = await self._store.collection.find_one(identity, {"agents": 1, "multi_agents": 1})
+        session = identity(session_id, incarnation)
+        document = await self._store.collection.find_one(session, {paths.AGENTS: 1, paths.MULTI_AGENTS: 1})
         if document is None:
             return set()
-        agents: dict[str, Any] = document.get("agents") or {}
-        used = names_in(document.get("multi_agents"))
+        agents: dict[str, Any] = document.get(paths.AGENTS) or {}
+        used = names_in(document.get(paths.MULTI_AGENTS))
         for agent in agents.values():
             used |= _listed_in(agent)
+        tokens = [Archive.read(agent).token for agent in agents.values()]
         query = {
-            "session_id": session_id,
-            "incarnation": incarnation,
-            "agent": {"$in": list(agents)},
-            "items.payloads": {"$in": list(names)},
-            "$or": [{"committed": True}, {"token": {"$in": [Archive.read(agent).token for agent in agents.values()]}}],
+            **belonging_to(session_id, incarnation),
+            paths.AGENT: {"$in": list(agents)},
+            paths.ITEM_PAYLOADS: {"$in": list(names)},
+            "$or": [{paths.COMMITTED: True}, {paths.TOKEN: {"$in": tokens}}],
         }
-        segments = await self._segments.segments.find(query, {"items.payloads": 1})
-        used |= {name for segment in segments for item in segment["items"] for name in payloads_of(item)}
-        return used.intersection(names)
+        return (used | await self._listed_by(query)).intersection(names)
 
     async def of_agent(self, session_id: str, incarnation: str, key: str) -> set[str]:
         """Return everything that an agent refers to, its sealed messages included."""
-        identity = {"_id": session_id, "incarnation": incarnation}
-        document = await self._store.find_one(identity, {f"agents.{key}": 1})
-        query = {
-            "session_id": session_id,
-            "incarnation": incarnation,
-            "agent": key,
-            "items.payloads": {"$exists": True},
-        }
-        segments = await self._segments.segments.find(query, {"items.payloads": 1})
-        used = {name for segment in segments for item in segment["items"] for name in payloads_of(item)}
-        return used | _listed_in(at(document or {}, f"agents.{key}"))
+        document = await self._store.find_one(identity(session_id, incarnation), {paths.agent(key): 1})
+        query = {**belonging_to(session_id, incarnation), paths.AGENT: key, paths.ITEM_PAYLOADS: {"$exists": True}}
+        return await self._listed_by(query) | _listed_in(at(document or {}, paths.agent(key)))
+
+    async def _listed_by(self, query: Document) -> set[str]:
+        """Return what the messages of some segments refer to."""
+        segments = await self._segments.segments.find(query, {paths.ITEM_PAYLOADS: 1})
+        return {name for segment in segments for item in segment[paths.ITEMS] for name in payloads_of(item)}
 
 
 def _named(session_id: str, incarnation: str, names: Names[str]) -> Document:
-    return {"session_id": session_id, "incarnation": incarnation, "sha256": {"$in": sorted(names)}}
+    return {**belonging_to(session_id, incarnation), paths.SHA256: {"$in": sorted(names)}}
 
 
 def _listed_in(agent: object) -> set[str]:
     """Return what an agent of a session document refers to."""
     if not isinstance(agent, Mapping):
         return set()
-    messages = agent.get("messages")
-    used = names_in(agent.get("agent_data"))
+    messages = agent.get(paths.MESSAGES)
+    used = names_in(agent.get(paths.AGENT_DATA))
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, Mapping):
             used |= payloads_of(message)
@@ -274,9 +263,9 @@ def _needed_by(agent: StoredAgent) -> set[str]:
     """Return what restoring an agent needs: its states, and the messages of its window."""
     needed = set().union(*(names_in(agent.data.get(name)) for name in STATE_FIELDS))
     for message in agent.raw_messages:
-        if not isinstance(message, Mapping) or "payloads" not in message:
+        if not isinstance(message, Mapping) or paths.PAYLOADS not in message:
             continue
-        if agent.window is None or contains(message["message_id"], agent.window):
+        if agent.window is None or contains(message[paths.MESSAGE_ID], agent.window):
             needed |= payloads_of(message)
     return needed
 
@@ -284,11 +273,11 @@ def _needed_by(agent: StoredAgent) -> set[str]:
 async def _fetch(chunks: Collection, query: Document) -> dict[str, bytes]:
     parts: dict[str, dict[int, bytes]] = {}
     found: dict[str, bytes] = {}
-    projection = {"sha256": 1, "number": 1, "count": 1, "data": 1}
+    projection = {paths.SHA256: 1, paths.NUMBER: 1, paths.COUNT: 1, paths.DATA: 1}
     async for chunk in chunks.iterate(query, projection, batch_size=_CHUNKS_PER_READ):
-        name, held = chunk["sha256"], parts.setdefault(chunk["sha256"], {})
-        held[chunk["number"]] = bytes(chunk["data"])
-        if len(held) == chunk["count"] and (data := await _joined(parts.pop(name), name)) is not None:
+        name, held = chunk[paths.SHA256], parts.setdefault(chunk[paths.SHA256], {})
+        held[chunk[paths.NUMBER]] = bytes(chunk[paths.DATA])
+        if len(held) == chunk[paths.COUNT] and (data := await _joined(parts.pop(name), name)) is not None:
             found[name] = data
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CorruptMessageError, SessionNotFoundError
+from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList
 from ..schema.migrate import usage_of_messages
@@ -22,6 +23,8 @@ from .updates import Document
 _LOOKS = 3
 _LARGEST_SLICE = 2**31 - 1
 """`$slice` takes 32 bits, as its place and as its length."""
+
+_AGENT_PAIRS = {paths.AGENTS: {"$objectToArray": {"$ifNull": [f"${paths.AGENTS}", {}]}}}
 
 
 @dataclass(frozen=True)
@@ -63,61 +66,63 @@ class AgentReader:
     async def find(self, session_id: str, agent_id: str, fields: Iterable[str]) -> StoredAgent | None:
         """Return an agent with some of its fields, None when the session has none of that id."""
         key = encode_name(check_agent_id(agent_id))
-        projection = {**{f"agents.{key}.{name}": 1 for name in fields}, "schema_version": 1, "incarnation": 1}
+        wanted = (paths.agent(key, name) for name in fields)
+        projection = dict.fromkeys((*wanted, paths.SCHEMA_VERSION, paths.INCARNATION), 1)
         document = await self._store.find(check_session_id(session_id), projection)
         if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
-        raw = (document.get("agents") or {}).get(key)
+        raw = (document.get(paths.AGENTS) or {}).get(key)
         return StoredAgent(agent_id, key, raw) if raw else None
 
     async def find_with_states(self, session_id: str, agent_id: str) -> StoredAgent | None:
         """Return an agent with its states, None when the session has none of that id."""
         key = encode_name(check_agent_id(agent_id))
-        projection = dict.fromkeys((f"agents.{key}.agent_data", "schema_version", "incarnation", "has_payloads"), 1)
+        projection = dict.fromkeys(
+            (paths.agent(key, paths.AGENT_DATA), paths.SCHEMA_VERSION, paths.INCARNATION, paths.HAS_PAYLOADS), 1
+        )
         document = await self._store.find(check_session_id(session_id), projection)
         if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
-        if not (raw := (document.get("agents") or {}).get(key)):
+        if not (raw := (document.get(paths.AGENTS) or {}).get(key)):
             return None
         agent = StoredAgent(agent_id, key, raw)
-        if document.get("has_payloads"):
-            agent.payloads = await self._payloads.fetch(session_id, document["incarnation"], names_in(agent.data))
+        if document.get(paths.HAS_PAYLOADS):
+            agent.payloads = await self._payloads.fetch(session_id, document[paths.INCARNATION], names_in(agent.data))
         return agent
 
     async def configs(self, session_id: str) -> list[dict[str, Any]]:
         """Return the recorded configurations of all agents."""
-        agents = await self._all(session_id, ["agent_data"])
+        agents = await self._all(session_id, [paths.AGENT_DATA])
         if agents is None:
             agents = await self._older(session_id)
         return [agent.config() for agent in agents.values()]
 
     async def usages(self, session_id: str) -> dict[str, Mapping[str, Any]]:
         """Return the running totals of all agents by agent id."""
-        agents = await self._all(session_id, ["usage", "agent_data.agent_id"])
+        agents = await self._all(session_id, [paths.USAGE, paths.agent_data(paths.AGENT_ID)])
         if agents is not None:
-            return {agent_id: agent.raw.get("usage") or {} for agent_id, agent in agents.items()}
+            return {agent_id: agent.raw.get(paths.USAGE) or {} for agent_id, agent in agents.items()}
         return {agent_id: usage_of_messages(agent) for agent_id, agent in (await self._older(session_id)).items()}
 
     async def totals(self, session_id: str, agent_id: str) -> AgentTotals | None:
         """Return what is counted of one agent, of a document in today's form; None when it has no such agent."""
-        agent = f"$agents.{encode_name(check_agent_id(agent_id))}"
+        agent = _agent(agent_id)
         found = await self._project(
             session_id,
             {
-                "messages": _count(agent),
-                "archived_count": f"{agent}.archived_count",
-                "archive": f"{agent}.archive",
-                "number": f"{agent}.next_message_id",
-                "usage": f"{agent}.usage",
+                paths.MESSAGES: _count(agent),
+                **SealedList.of_agent(encode_name(agent_id)).archive_fields(),
+                "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
+                paths.USAGE: f"{agent}.{paths.USAGE}",
             },
         )
         if "number" not in found:
             return None
-        return AgentTotals(found["messages"], Archive.read(found), found["number"], found.get("usage"))
+        return AgentTotals(found[paths.MESSAGES], Archive.read(found), found["number"], found.get(paths.USAGE))
 
     async def count_messages(self, session_id: str, agent_id: str) -> int:
         """Return how many messages an agent has; 0 when the session has no such agent."""
-        agent = f"$agents.{encode_name(check_agent_id(agent_id))}"
+        agent = _agent(agent_id)
         found = await self._project(session_id, {"count": _count(agent)})
         if version_of(found):
             return int(found["count"])
@@ -140,7 +145,7 @@ class AgentReader:
         self, session_id: str, agent_id: str, message_id: int
     ) -> tuple[Document | None, Document | None]:
         """Return a message as it is stored, after the document that it belongs to; an older tool's without that."""
-        condition = {"$eq": ["$$message.message_id", {"$literal": message_id}]}
+        condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
 
         def only(messages: Document) -> Document:
             return {"$filter": {"input": messages, "as": "message", "cond": condition}}
@@ -149,7 +154,7 @@ class AgentReader:
         if found is None:
             return None, None
         items = (_readable(item) for item in found.tail)
-        message = next((message for message in items if message["message_id"] == message_id), None)
+        message = next((message for message in items if message[paths.MESSAGE_ID] == message_id), None)
         if message is None and found.document is not None:
             message = await self._segments.find_message(found.document, found.entry, found.archive, message_id)
         return found.document, message
@@ -165,7 +170,7 @@ class AgentReader:
 
     async def _page(self, session_id: str, agent_id: str, limit: int | None, offset: int) -> Sequence[Document] | None:
         length = _LARGEST_SLICE if limit is None else min(limit, _LARGEST_SLICE)
-        archived = {"$ifNull": [f"$agents.{encode_name(check_agent_id(agent_id))}.archived_count", 0]}
+        archived = {"$ifNull": [f"{_agent(agent_id)}.{paths.ARCHIVED_COUNT}", 0]}
 
         def part(messages: Document) -> Document:
             # Of a sealed conversation the whole tail, which is short. `$slice` takes no length of 0.
@@ -186,48 +191,45 @@ class AgentReader:
     async def _restored(self, document: Document, agent_id: str, messages: Sequence[Document]) -> list[Document]:
         """Return messages with the large bytes that are stored outside the session document."""
         names = set().union(*(payloads_of(message) for message in messages))
-        payloads = await self._payloads.fetch(document["_id"], document["incarnation"], names)
+        payloads = await self._payloads.fetch(document["_id"], document[paths.INCARNATION], names)
         return [restored_message(message, payloads, agent_id) for message in messages]
 
     async def _messages(self, session_id: str, agent_id: str, wanted: Any) -> _Found | None:
         """Return what `wanted` makes of the live tail of an agent, and where the rest is; older documents whole."""
         key = encode_name(check_agent_id(agent_id))
-        agent = f"$agents.{key}"
+        agent, entry = _agent(agent_id), SealedList.of_agent(key)
         fields = {
-            "incarnation": 1,
-            "messages": wanted(_array(f"{agent}.messages")),
-            "number": f"{agent}.next_message_id",
-            "archived_count": f"{agent}.archived_count",
-            "archive": f"{agent}.archive",
+            paths.INCARNATION: 1,
+            paths.MESSAGES: wanted(_array(f"{agent}.{paths.MESSAGES}")),
+            "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
+            **entry.archive_fields(),
         }
         found = await self._project(session_id, fields)
-        entry = SealedList.of_agent(key)
         if not version_of(found):
             older = (await self._older(session_id)).get(agent_id)
             return None if older is None else _Found(list(older.messages()), entry, Archive(), None)
         if "number" not in found:
             return None
-        raw = {"messages": found["messages"], "next_message_id": found["number"]}
+        raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found["number"]}
         return _Found(list(StoredAgent(agent_id, key, raw).messages()), entry, Archive.read(found), found)
 
     async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
         """Return the session's incarnation, and what is sealed of its agents by key."""
-        agents = {"$objectToArray": {"$ifNull": ["$agents", {}]}}
-        fields = {"incarnation": 1, "agents": agents}
-        found = await self._project(session_id, fields, {"incarnation": 1, "agents.k": 1, "agents.v.archive": 1})
-        archives = {entry["k"]: Archive.read(entry.get("v")) for entry in found.get("agents") or []}
-        return found.get("incarnation"), archives
+        wanted = {f"{paths.AGENTS}.k": 1, f"{paths.AGENTS}.v.{paths.ARCHIVE}": 1}
+        found = await self._project(session_id, _AGENT_PAIRS, wanted)
+        archives = {entry["k"]: Archive.read(entry.get("v")) for entry in found.get(paths.AGENTS) or []}
+        return found.get(paths.INCARNATION), archives
 
     async def _all(self, session_id: str, fields: Iterable[str]) -> dict[str, StoredAgent] | None:
         """Return all agents with some of their fields; None for a document of an older tool."""
         found = await self._project(
             session_id,
-            {"agents": {"$objectToArray": {"$ifNull": ["$agents", {}]}}},
-            {"agents.k": 1, **{f"agents.v.{name}": 1 for name in fields}},
+            _AGENT_PAIRS,
+            {f"{paths.AGENTS}.k": 1, **{f"{paths.AGENTS}.v.{name}": 1 for name in fields}},
         )
         if not version_of(found):
             return None
-        return find_agents({entry["k"]: entry.get("v") or {} for entry in found["agents"]})
+        return find_agents({entry["k"]: entry.get("v") or {} for entry in found[paths.AGENTS]})
 
     async def _older(self, session_id: str) -> dict[str, StoredAgent]:
         stored = await self._store.load(session_id)
@@ -237,15 +239,20 @@ class AgentReader:
 
     async def _project(self, session_id: str, *stages: Document) -> Document:
         pipeline: list[Document] = [{"$match": {"_id": check_session_id(session_id)}}]
-        pipeline += [{"$project": {**stage, "schema_version": 1, "incarnation": 1}} for stage in stages]
+        pipeline += [{"$project": {**stage, paths.SCHEMA_VERSION: 1, paths.INCARNATION: 1}} for stage in stages]
         found = await self._store.collection.aggregate(pipeline)
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]
 
 
+def _agent(agent_id: str) -> str:
+    return f"${paths.agent(encode_name(check_agent_id(agent_id)))}"
+
+
 def _count(agent: str) -> Document:
-    return {"$add": [{"$size": _array(f"{agent}.messages")}, {"$ifNull": [f"{agent}.archived_count", 0]}]}
+    sealed = {"$ifNull": [f"{agent}.{paths.ARCHIVED_COUNT}", 0]}
+    return {"$add": [{"$size": _array(f"{agent}.{paths.MESSAGES}")}, sealed]}
 
 
 def _array(path: str) -> Document:

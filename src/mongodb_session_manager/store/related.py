@@ -10,6 +10,7 @@ from pymongo import ASCENDING, IndexModel
 from ..client import Collection
 from ..schema import paths
 from ..schema.messages import now
+from ..schema.sessions import belonging_to, identity
 from ..storage.values import CHUNKS_SUFFIX, SESSION_SUFFIX
 from .head import SessionHead
 from .store import SessionStore
@@ -29,10 +30,10 @@ LIFETIMES = 2
 
 def related_index_specs() -> dict[str, list[IndexModel]]:
     """Return the indexes of the collections beside a sessions collection, by the suffix of their names."""
-    expiry = IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0)
-    position = [("session_id", ASCENDING), ("agent", ASCENDING), ("list", ASCENDING), ("start", ASCENDING)]
-    content = [("session_id", ASCENDING), ("sha256", ASCENDING), ("number", ASCENDING)]
-    return {SEGMENTS: [IndexModel(position), expiry], PAYLOADS: [IndexModel(content), expiry]}
+    expiry = IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
+    position = IndexModel([paths.SESSION_ID, paths.AGENT, paths.LIST, paths.START])
+    content = IndexModel([paths.SESSION_ID, paths.SHA256, paths.NUMBER])
+    return {SEGMENTS: [position, expiry], PAYLOADS: [content, expiry]}
 
 
 class RelatedDocuments:
@@ -69,24 +70,24 @@ class RelatedDocuments:
         session_id, incarnation, ttl_s = head.session_id, head.incarnation, head.ttl_s
         assert ttl_s is not None
         moment = now() + timedelta(seconds=LIFETIMES * ttl_s)
-        identity = {"session_id": session_id, "incarnation": incarnation}
+        related = belonging_to(session_id, incarnation)
         suffixes = _ALL if head.has_storage else _ALL_BUT_STORAGE
-        await self._set_expiry(suffixes, identity, moment)
+        await self._set_expiry(suffixes, related, moment)
         # After the children: a crash in between only means that this is done again.
-        session: Document = {"_id": session_id, paths.INCARNATION: incarnation}
+        session = identity(session_id, incarnation)
         if not head.has_storage:
             session[paths.HAS_STORAGE] = {"$ne": True}
         found = await self._store.update(session_id, session, {"$set": {paths.RELATED_EXPIRE_AT: moment}})
         if not found and not head.has_storage:
             return await self.postpone(head.but(has_storage=True))  # Another manager has stored values meanwhile.
         # A child that somebody began to write before that, and of which the session may not say so any more.
-        await self._set_expiry(suffixes, {**identity, "expires_at": {"$lt": moment}}, moment)
+        await self._set_expiry(suffixes, {**related, paths.EXPIRES_AT: {"$lt": moment}}, moment)
         return head.but(related_expire_at=moment)
 
     async def _set_expiry(self, suffixes: Iterable[str], query: Document, moment: datetime) -> None:
         for suffix in suffixes:
             target = self.collection(suffix)
-            update = {"$set": {"expires_at": moment}}
+            update = {"$set": {paths.EXPIRES_AT: moment}}
             await target.update_many(query, update)
 
     async def delete(self, session_id: str) -> dict[str, int]:
@@ -98,15 +99,15 @@ class RelatedDocuments:
         deleted: dict[str, int] = {}
         for suffix in _ALL:
             target = self.collection(suffix)
-            pipeline = [{"$match": {"session_id": session_id}}, {"$group": {"_id": "$incarnation"}}]
+            pipeline = [{"$match": {paths.SESSION_ID: session_id}}, {"$group": {"_id": f"${paths.INCARNATION}"}}]
             found = await target.aggregate(pipeline)
             # Read after the incarnations: one that appears later belongs to a session that appeared later, too.
-            present = await self._store.find_one({"_id": session_id}, {"incarnation": 1})
-            living = None if present is None else present.get("incarnation")
+            present = await self._store.find_one({"_id": session_id}, {paths.INCARNATION: 1})
+            living = None if present is None else present.get(paths.INCARNATION)
             gone = sorted(entry["_id"] for entry in found if entry["_id"] != living)
             count = 0
             if gone:
-                query = {"session_id": session_id, "incarnation": {"$in": gone}}
+                query = {paths.SESSION_ID: session_id, paths.INCARNATION: {"$in": gone}}
                 result = await target.delete_many(query)
                 count = int(result.deleted_count)
             deleted[suffix.removeprefix("_")] = count

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS
-from ..schema.archives import FEEDBACKS, Archive, at, messages_pipeline
+from ..schema.archives import FEEDBACKS, Archive, SealedList, at, messages_pipeline
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.names import check_agent_id, check_session_id, encode_name
@@ -286,8 +286,7 @@ class AsyncMongoDBSessionRepository:
                 guard={
                     paths.agent(key, paths.NEXT_MESSAGE_ID): totals.next_message_id,
                     paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
-                    paths.agent(key, paths.ARCHIVED_COUNT): totals.archive.count or None,
-                    paths.agent(key, paths.ARCHIVE_ID): totals.archive.id,
+                    **SealedList.of_agent(key).unsealed_since(totals.archive),
                 },
             )
             if isinstance(await self._apply(session_id, Update(session=removal)), Applied):
@@ -310,7 +309,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        agent = await self._agents.find(session_id, agent_id, ["agent_data"])
+        agent = await self._agents.find(session_id, agent_id, [paths.AGENT_DATA])
         return None if agent is None else agent.config()
 
     async def update_agent_config(
@@ -328,7 +327,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
-        given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
+        given = {paths.MODEL: model, paths.SYSTEM_PROMPT: system_prompt, paths.PROMPT_METADATA: prompt_metadata}
         if isinstance(await self._apply(session_id, session_data.config_update(key, **given)), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 
@@ -407,10 +406,12 @@ class AsyncMongoDBSessionRepository:
             await self._head(session_id)
             raise MessageNotFoundError(session_id, agent_id, session_message.message_id)
         fields, _, payloads = encode_session_message(session_message, agent_id)
-        for name in ("created_at", "updated_at"):
+        for name in (paths.CREATED_AT, paths.UPDATED_AT):
             del fields[name]
         number = session_message.message_id
-        change = ChangeMessage(key, NewMessage(number), fields, {paths.WINDOW_CONTENT} | ({"extra"} - fields.keys()))
+        change = ChangeMessage(
+            key, NewMessage(number), fields, {paths.WINDOW_CONTENT} | ({paths.EXTRA} - fields.keys())
+        )
         change.payloads = payloads
         if (await self._head(session_id)).has_payloads:
             _keep(change, await self._agents.references(session_id, agent_id, number))
@@ -512,7 +513,7 @@ class AsyncMongoDBSessionRepository:
         report: dict[str, list[dict[str, Any]]] = {}
         mended = 0
         for config in await self.list_agents(session_id):
-            agent_id = config["agent_id"]
+            agent_id = config[paths.AGENT_ID]
             broken, changes = repair_agent(await self.list_messages(session_id, agent_id))
             if broken:
                 report[agent_id] = broken
@@ -533,11 +534,12 @@ class AsyncMongoDBSessionRepository:
         key = _graph_key(multi_agent_id)
         with suppress(SessionNotFoundError):
             document = await self._store.find(
-                check_session_id(session_id), {"incarnation": 1, "has_payloads": 1, f"multi_agents.{key}": 1}
+                check_session_id(session_id),
+                {paths.INCARNATION: 1, paths.HAS_PAYLOADS: 1, paths.multi_agent(key): 1},
             )
-            if (state := (document.get("multi_agents") or {}).get(key)) is not None:
-                if document.get("has_payloads"):
-                    payloads = await self._payloads.fetch(session_id, document["incarnation"], names_in(state))
+            if (state := (document.get(paths.MULTI_AGENTS) or {}).get(key)) is not None:
+                if document.get(paths.HAS_PAYLOADS):
+                    payloads = await self._payloads.fetch(session_id, document[paths.INCARNATION], names_in(state))
                     state = restored_graph(state, payloads, multi_agent_id)
                 return cast("dict[str, Any]", values.decode(state))
         return None
@@ -608,7 +610,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, "incarnation": 1}
+        projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, paths.INCARNATION: 1}
         document = await self._store.find(check_session_id(session_id), projection)
         archive = Archive.read(at(document, FEEDBACKS.archive))
         sealed = await self._segments.items(document, FEEDBACKS, archive, 0, archive.count)
@@ -620,8 +622,8 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        document = await self._store.find(check_session_id(session_id), {"session_viewer_password": 1})
-        return cast("str | None", document.get("session_viewer_password"))
+        document = await self._store.find(check_session_id(session_id), {paths.VIEWER_PASSWORD: 1})
+        return cast("str | None", document.get(paths.VIEWER_PASSWORD))
 
     async def get_application_name(self, session_id: str) -> str | None:
         """Return the application that created the session.
@@ -629,8 +631,8 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        document = await self._store.find(check_session_id(session_id), {"application_name": 1})
-        return cast("str | None", document.get("application_name"))
+        document = await self._store.find(check_session_id(session_id), {paths.APPLICATION_NAME: 1})
+        return cast("str | None", document.get(paths.APPLICATION_NAME))
 
     async def get_metrics_summary(self, session_id: str, agent_id: str | None = None) -> dict[str, Any]:
         """Return totals over the whole session, or one agent of it; what no model reported is None, not 0.
@@ -747,7 +749,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: Neither a date nor a time span.
             ValueError: A date without a time zone.
         """
-        query = {"updated_at": {"$lt": listing.cutoff(older_than)}}
+        query = {paths.UPDATED_AT: {"$lt": listing.cutoff(older_than)}}
         if dry_run:
             return await self._store.collection.count_documents(query)
         deleted = 0
@@ -836,7 +838,7 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
     for name in STATE_FIELDS:
         where = f"agent {session_agent.agent_id!r} {name}"
         encoded = values.encode(getattr(session_agent, name), where=where, foreign=True)
-        fields[f"agent_data.{name}"], found = offload_state(encoded)
+        fields[paths.agent_data(name)], found = offload_state(encoded)
         payloads |= found
     return fields, payloads
 
@@ -844,9 +846,9 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
 def _keep(change: ChangeMessage, references: Mapping[str, frozenset[str]]) -> None:
     """Let a change of a message list what the fields that it leaves alone refer to, and release the rest."""
     left_alone = references.keys() - change.fields.keys() - change.removed
-    names = set(change.fields.get("payloads", ())).union(*(references[field] for field in left_alone))
+    names = set(change.fields.get(paths.PAYLOADS, ())).union(*(references[field] for field in left_alone))
     if names:
-        change.fields["payloads"] = sorted(names)
+        change.fields[paths.PAYLOADS] = sorted(names)
     else:
-        change.removed.add("payloads")
+        change.removed.add(paths.PAYLOADS)
     change.released = set().union(*references.values())

@@ -25,6 +25,7 @@ import bson
 
 from ..client import Collection
 from ..errors import SessionStoreError
+from ..schema import paths
 from ..schema.archives import (
     Archive,
     SealedList,
@@ -38,7 +39,7 @@ from ..schema.archives import (
     segments_of,
 )
 from ..schema.messages import now
-from ..schema.sessions import TOKEN_RING, new_token
+from ..schema.sessions import TOKEN_RING, belonging_to, identity, new_token
 from .loaded import StoredSession
 from .related import SEGMENTS, RelatedDocuments
 from .store import SessionStore
@@ -128,7 +129,7 @@ class Segments:
         """
         refusals = 0
         while True:
-            document = await self._store.find_one({"_id": session_id, "incarnation": incarnation})
+            document = await self._store.find_one(identity(session_id, incarnation))
             if document is None:
                 return None
             lists = _weighed(document)
@@ -139,7 +140,7 @@ class Segments:
                 return SealOutcome(live_bytes, finished=True)
             sealed, items, weight = choice
             # What was counted while writing is a little off; each seal counts anew.
-            counted = int(document.get("live_bytes") or 0)
+            counted = int(document.get(paths.LIVE_BYTES) or 0)
             if await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted) is None:
                 # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
                 refusals += 1
@@ -148,10 +149,10 @@ class Segments:
 
     async def _recount(self, document: Document, live_bytes: int) -> None:
         """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""
-        counted = document.get("live_bytes")
+        counted = document.get(paths.LIVE_BYTES)
         if counted is None or abs(counted - live_bytes) > SIDE_BYTES:
-            guard = {"_id": document["_id"], "incarnation": document["incarnation"], "live_bytes": counted}
-            await self._store.update(document["_id"], guard, {"$set": {"live_bytes": live_bytes}})
+            guard = {**_identity(document), paths.LIVE_BYTES: counted}
+            await self._store.update(document["_id"], guard, {"$set": {paths.LIVE_BYTES: live_bytes}})
 
     def _choose(self, lists: Sequence[_Weighed], *, crowded: bool) -> tuple[SealedList, list[Document], int] | None:
         """Return the list with the most to seal, those items and their bytes; None when none is well over its share."""
@@ -190,59 +191,57 @@ class Segments:
             # A commit whose reply was lost may have been followed by another sealer's, which has marked it.
             await self.delete(session_id, [segment["_id"]], committed=False)
             return None
-        sealed = Archive(segment["end"], segment["token"], archive.id, archive.redactions)
+        sealed = Archive(segment[paths.END], segment[paths.TOKEN], archive.id, archive.redactions)
         await self._mark(document, entry, sealed)
         await self._remove(document, entry, sealed)
         return sealed.token
 
     def _new_segment(self, document: Document, entry: SealedList, archive: Archive, ttl_s: float | None) -> Document:
-        token, incarnation = new_token(), document["incarnation"]
+        token, incarnation = new_token(), document[paths.INCARNATION]
         segment: Document = {
             "_id": f"{document['_id']}/{incarnation}/{entry.path}/{archive.count}/{token}",
-            **segments_of(document["_id"], incarnation, entry, archive),
-            "start": archive.count,
-            "token": token,
-            "committed": False,
-            "redactions": archive.redactions,
-            "created_at": now(),
+            **_segments_of(document, entry, archive),
+            paths.START: archive.count,
+            paths.TOKEN: token,
+            paths.COMMITTED: False,
+            paths.REDACTIONS: archive.redactions,
+            paths.CREATED_AT: now(),
         }
         if (expires_at := self._related.expiry(ttl_s)) is not None:
-            segment["expires_at"] = expires_at
+            segment[paths.EXPIRES_AT] = expires_at
         return segment
 
     async def _announce(self, document: Document, segment: Document) -> None:
         """Note in the session that there are segments: redactions and expiry ask for that."""
-        if document.get("has_children"):
+        if document.get(paths.HAS_RELATED):
             return
-        update: Document = {"$set": {"has_children": True}}
-        if "expires_at" in segment:
-            update["$min"] = {"children_expire_at": segment["expires_at"]}
-        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
-        await self._store.update(document["_id"], identity, update)
+        update: Document = {"$set": {paths.HAS_RELATED: True}}
+        if paths.EXPIRES_AT in segment:
+            update["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
+        await self._store.update(document["_id"], _identity(document), update)
 
     async def _insert(self, segment: Document) -> None:
         # An upsert that changes nothing where it exists: the same insert may be sent twice.
-        fields = {key: value for key, value in segment.items() if key not in ("_id", "session_id")}
-        identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
+        fields = {key: value for key, value in segment.items() if key not in ("_id", paths.SESSION_ID)}
+        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
         await self.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True)
 
     async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
-        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
-        return await self._archive(identity, entry) == archive
+        return await self._archive(_identity(document), entry) == archive
 
-    async def _archive(self, identity: Document, entry: SealedList) -> Archive | None:
+    async def _archive(self, session: Document, entry: SealedList) -> Archive | None:
         """Return what is sealed of a list by now, None when the session is gone."""
-        fields = dict.fromkeys((f"{entry.archive}.{name}" for name in ("archived_count", "archive", "redactions")), 1)
-        found = await self._store.find_one(identity, fields)
+        fields = dict.fromkeys(map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS)), 1)
+        found = await self._store.find_one(session, fields)
         return None if found is None else Archive.read(at(found, entry.archive))
 
     async def _fill(self, segment: Document, items: list[Document]) -> bool:
         """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
-        segment |= {"items": items, "end": segment["start"] + len(items)}
-        if segment["agent"] is not None:
-            segment |= {"first_id": items[0]["message_id"], "last_id": items[-1]["message_id"]}
-        names = {"items", "end", "first_id", "last_id"} & segment.keys()
-        identity = {"_id": segment["_id"], "session_id": segment["session_id"]}
+        segment |= {paths.ITEMS: items, paths.END: segment[paths.START] + len(items)}
+        if segment[paths.AGENT] is not None:
+            segment |= {paths.FIRST_ID: items[0][paths.MESSAGE_ID], paths.LAST_ID: items[-1][paths.MESSAGE_ID]}
+        names = {paths.ITEMS, paths.END, paths.FIRST_ID, paths.LAST_ID} & segment.keys()
+        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
         update = {"$set": {name: segment[name] for name in names}}
         filled = await self.segments.update_one(identity, update)
         return bool(filled.matched_count)
@@ -250,29 +249,29 @@ class Segments:
     async def _commit(
         self, document: Document, entry: SealedList, archive: Archive, segment: Document, correction: int
     ) -> bool:
-        count, token = segment["end"], segment["token"]
-        identity = {"_id": document["_id"], "incarnation": document["incarnation"]}
-        guard: Document = {
-            **identity,
-            f"{entry.archive}.archived_count": archive.count or None,
-            f"{entry.archive}.archive.id": archive.id,
+        count, token = segment[paths.END], segment[paths.TOKEN]
+        guard: Document = {**_identity(document), **entry.unsealed_since(archive)}
+        sets = {
+            entry.noted(paths.ARCHIVED_COUNT): count,
+            entry.noted(paths.ARCHIVE_TOKEN): token,
+            paths.HAS_RELATED: True,
         }
-        sets = {f"{entry.archive}.archived_count": count, f"{entry.archive}.archive.token": token, "has_children": True}
-        changes: Document = {"$set": sets, "$inc": {"live_bytes": correction}}
-        if "expires_at" in segment:
-            changes["$min"] = {"children_expire_at": segment["expires_at"]}
+        changes: Document = {"$set": sets, "$inc": {paths.LIVE_BYTES: correction}}
+        if paths.EXPIRES_AT in segment:
+            changes["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
+        redactions = entry.noted(paths.REDACTIONS)
         # Every change of a stored message raises this counter, so none can be undone by an older copy of it. Raising it
         # shuts out any commit that is still to come.
-        guard[f"{entry.archive}.redactions"] = at(document, f"{entry.archive}.redactions")
+        guard[redactions] = at(document, redactions)
         if entry.agent is not None:
-            update: Document = {**changes, "$pull": {entry.path: {"message_id": {"$lte": segment["last_id"]}}}}
+            update: Document = {**changes, "$pull": {entry.path: {paths.MESSAGE_ID: {"$lte": segment[paths.LAST_ID]}}}}
             committed = await self._store.update(document["_id"], guard, update) > 0
         else:
             committed = await self._commit_first(guard, changes, entry, segment, at(document, entry.path))
         # A reply may have been lost: then the document names this segment.
         if committed:
             return True
-        found = await self._archive(identity, entry)
+        found = await self._archive(_identity(document), entry)
         return found is not None and found.token == token
 
     async def _commit_first(
@@ -281,12 +280,12 @@ class Segments:
         """Commit the first items of a list without ids, which only `$slice` can remove: by how many are to stay."""
         length = len(present)
         for _ in range(_COMMIT_ATTEMPTS):
-            kept = length - (segment["end"] - segment["start"])
+            kept = length - (segment[paths.END] - segment[paths.START])
             update = {**changes, "$push": {entry.path: {"$each": [], "$slice": -kept}}}
-            if await self._store.update(segment["session_id"], {**guard, entry.path: {"$size": length}}, update):
+            if await self._store.update(segment[paths.SESSION_ID], {**guard, entry.path: {"$size": length}}, update):
                 return True
             pipeline = [{"$match": guard}, {"$project": {"length": {"$size": f"${entry.path}"}}}]
-            found = await self._aggregate(segment["session_id"], pipeline)
+            found = await self._aggregate(segment[paths.SESSION_ID], pipeline)
             if not found:
                 return False
             # Something was appended meanwhile, which leaves the first items as they are.
@@ -297,20 +296,20 @@ class Segments:
         """Mark the last segment that the document names; before it names the next one."""
         if archive.token is None:
             return
-        query = {**segments_of(document["_id"], document["incarnation"], entry, archive), "token": archive.token}
-        await self.segments.update_one(query, {"$set": {"committed": True}})
+        query = {**_segments_of(document, entry, archive), paths.TOKEN: archive.token}
+        await self.segments.update_one(query, {"$set": {paths.COMMITTED: True}})
 
     async def _remove(self, document: Document, entry: SealedList, archive: Archive) -> None:
         """Remove segments that no writer can commit any more: they may hold what was redacted since."""
-        query = {**segments_of(document["_id"], document["incarnation"], entry, archive), **refused(archive)}
+        query = {**_segments_of(document, entry, archive), **refused(archive)}
         await self.segments.delete_many(query)
 
     async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
         """Remove copies of an agent's messages that no writer can commit any more: after one of them was redacted."""
-        entry, identity = SealedList.of_agent(key), {"_id": session_id, "incarnation": incarnation}
-        archive = await self._archive(identity, entry)
+        entry, session = SealedList.of_agent(key), identity(session_id, incarnation)
+        archive = await self._archive(session, entry)
         if archive is not None:
-            await self._remove(identity, entry, archive)
+            await self._remove(session, entry, archive)
 
     # -- reading
 
@@ -331,17 +330,17 @@ class Segments:
         if start >= stop:
             return []
         query = {
-            **segments_of(document["_id"], document["incarnation"], entry, archive),
+            **_segments_of(document, entry, archive),
             **committed(archive),
-            "start": {"$lt": stop},
-            "end": {"$gt": start},
+            paths.START: {"$lt": stop},
+            paths.END: {"$gt": start},
         }
-        wanted = ["items"] if fields is None else [f"items.{name}" for name in fields]
-        segments = await self._find(query, dict.fromkeys(("start", *wanted), 1), sort=[("start", 1)])
+        wanted = [paths.ITEMS] if fields is None else [f"{paths.ITEMS}.{name}" for name in fields]
+        segments = await self._find(query, dict.fromkeys((paths.START, *wanted), 1), sort=[(paths.START, 1)])
         found = [
             item
             for segment in segments
-            for position, item in enumerate(segment["items"], segment["start"])
+            for position, item in enumerate(segment[paths.ITEMS], segment[paths.START])
             if start <= position < stop
         ]
         if len(found) != stop - start:
@@ -357,26 +356,27 @@ class Segments:
             return
         conditions = [
             {
-                "agent": key,
-                "first_id": {"$lte": last},
-                "last_id": {"$gte": first},
+                paths.AGENT: key,
+                paths.FIRST_ID: {"$lte": last},
+                paths.LAST_ID: {"$gte": first},
                 **committed(Archive.read(agent.raw)),
             }
             for key, (agent, needed) in wanted.items()
             for first, last in needed
         ]
-        query = {"session_id": session.session_id, "incarnation": session.head.incarnation, "list": "messages"}
-        projection = dict.fromkeys(("agent", "start", "end", "first_id", "last_id", "items"), 1)
-        found = await self._find({**query, "$or": conditions}, projection, sort=[("start", 1)])
+        query = {**belonging_to(session.session_id, session.head.incarnation), paths.LIST: paths.MESSAGES}
+        projection = dict.fromkeys((paths.AGENT, paths.START, paths.END, paths.FIRST_ID, paths.LAST_ID, paths.ITEMS), 1)
+        found = await self._find({**query, "$or": conditions}, projection, sort=[(paths.START, 1)])
         for key, (agent, needed) in wanted.items():
             count = Archive.read(agent.raw).count
             held: list[Document] = []
             for first, last in needed:
-                segments = [s for s in found if s["agent"] == key and s["first_id"] <= last and s["last_id"] >= first]
+                mine = (s for s in found if s[paths.AGENT] == key)
+                segments = [s for s in mine if s[paths.FIRST_ID] <= last and s[paths.LAST_ID] >= first]
                 if not is_contiguous(segments, first, last, count):
                     raise MissingSegmentsError(session.session_id)
-                held += (item for s in segments for item in s["items"] if first <= item["message_id"] <= last)
-            agent.raw["messages"] = sorted(held, key=_number) + list(agent.raw.get("messages") or [])
+                held += (item for s in segments for item in s[paths.ITEMS] if first <= item[paths.MESSAGE_ID] <= last)
+            agent.raw[paths.MESSAGES] = sorted(held, key=_number) + list(agent.raw.get(paths.MESSAGES) or [])
 
     async def find_message(
         self, document: Document, entry: SealedList, archive: Archive, message_id: int
@@ -385,8 +385,8 @@ class Segments:
         if archive.token is None:
             return None
         query = holding(document, entry, archive, message_id)
-        segments = await self._find(query, {"items": {"$elemMatch": {"message_id": message_id}}}, limit=1)
-        items = segments[0].get("items") if segments else None
+        segments = await self._find(query, {paths.ITEMS: {"$elemMatch": {paths.MESSAGE_ID: message_id}}}, limit=1)
+        items = segments[0].get(paths.ITEMS) if segments else None
         return items[0] if items else None
 
     async def change_message(self, session_id: str, change: ChangeMessage, token: str | None = None) -> Outcome:
@@ -398,33 +398,32 @@ class Segments:
             SessionNotFoundError: No such session.
         """
         entry, token = SealedList.of_agent(change.key), token or new_token()
-        fields = ("incarnation", f"{entry.archive}.archived_count", f"{entry.archive}.archive")
-        document = await self._store.find(session_id, dict.fromkeys(fields, 1))
+        seen = (paths.INCARNATION, entry.noted(paths.ARCHIVED_COUNT), entry.noted(paths.ARCHIVE))
+        document = await self._store.find(session_id, dict.fromkeys(seen, 1))
         archive = Archive.read(at(document, entry.archive))
         if archive.token is None:
             return "missing"
-        item: Document = {"message_id": change.message.message_id}
-        if "content" in change.fields and "redact_message" not in change.fields:
-            item["redact_message"] = {"$exists": False}
+        item: Document = {paths.MESSAGE_ID: change.message.message_id}
+        if "content" in change.fields and paths.REDACT_MESSAGE not in change.fields:
+            item[paths.REDACT_MESSAGE] = {"$exists": False}
         query = holding(document, entry, archive, change.message.message_id)
-        update: Document = {
-            "$set": {f"items.$.{name}": value for name, value in {**change.fields, "updated_at": now()}.items()}
-        }
+        fields = {**change.fields, paths.UPDATED_AT: now()}
+        update: Document = {"$set": {paths.matched(paths.ITEMS, name): value for name, value in fields.items()}}
         if change.removed:
-            update["$unset"] = {f"items.$.{name}": "" for name in change.removed}
+            update["$unset"] = {paths.matched(paths.ITEMS, name): "" for name in change.removed}
         # Last: the mock forgets what `$` stands for after a push.
-        update["$push"] = {"applied": {"$each": [token], "$slice": -TOKEN_RING}}
+        update["$push"] = {paths.APPLIED: {"$each": [token], "$slice": -TOKEN_RING}}
 
-        guard = {"applied": {"$ne": token}, "items": {"$elemMatch": item}}
+        guard = {paths.APPLIED: {"$ne": token}, paths.ITEMS: {"$elemMatch": item}}
         changed = (await self.segments.update_one({**query, **guard}, update)).matched_count
         if "content" in change.fields:
             await self._remove(document, entry, archive)
         if changed:
             return "changed"
-        segments = await self._find(query, {"applied": 1}, limit=1)
+        segments = await self._find(query, {paths.APPLIED: 1}, limit=1)
         if not segments:
             return "missing"
-        return "changed" if token in segments[0].get("applied", ()) else "redacted"
+        return "changed" if token in segments[0].get(paths.APPLIED, ()) else "redacted"
 
     async def _find(self, query: Document, projection: Document, **options: Any) -> list[Document]:
         return await self.segments.find(query, projection, **options, bounded=False)
@@ -441,9 +440,17 @@ class Segments:
 
     async def delete(self, session_id: str, ids: Sequence[str], *, committed: bool) -> int:
         """Delete segments by id, those that are still marked as committed or not as they were; return how many."""
-        query = {"session_id": session_id, "_id": {"$in": list(ids)}, "committed": committed}
+        query = {paths.SESSION_ID: session_id, "_id": {"$in": list(ids)}, paths.COMMITTED: committed}
         result = await self.segments.delete_many(query)
         return int(result.deleted_count)
+
+
+def _identity(document: Document) -> Document:
+    return identity(document["_id"], document[paths.INCARNATION])
+
+
+def _segments_of(document: Document, entry: SealedList, archive: Archive) -> Document:
+    return segments_of(document["_id"], document[paths.INCARNATION], entry, archive)
 
 
 def _weighed(document: Document) -> list[_Weighed]:
@@ -454,7 +461,7 @@ def _weighed(document: Document) -> list[_Weighed]:
 
 def _is_sealable(item: object, entry: SealedList) -> bool:
     """Tell whether an item is what belongs into its list; an older tool's may be anything."""
-    return isinstance(item, Mapping) and (entry.agent is None or isinstance(item.get("message_id"), int))
+    return isinstance(item, Mapping) and (entry.agent is None or isinstance(item.get(paths.MESSAGE_ID), int))
 
 
 def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) -> list[Document]:
@@ -468,4 +475,4 @@ def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) 
 
 
 def _number(item: Document) -> int:
-    return int(item["message_id"])
+    return int(item[paths.MESSAGE_ID])

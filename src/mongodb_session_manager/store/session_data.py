@@ -103,7 +103,7 @@ def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return `{"metadata": {...}}` out of a stored document."""
     metadata = document.get(paths.METADATA)
     fields = metadata if isinstance(metadata, Mapping) else {}
-    return {"metadata": {key: values.decode(value) for key, value in fields.items()}}
+    return {paths.METADATA: {key: values.decode(value) for key, value in fields.items()}}
 
 
 def title_update(title: str) -> Update:
@@ -118,7 +118,7 @@ def title_update(title: str) -> Update:
     line = cut_title(title)
     if line is None:
         raise ValueError("invalid title: it must have a character that is not a blank")
-    fields = {paths.TITLE: values.encode(line, where="title")}
+    fields = {paths.TITLE: values.encode(line, where=paths.TITLE)}
     # It is no message's any more, so that a redaction leaves it alone.
     return Update(session=SetFields(fields=fields, removed=[paths.TITLE_OF]))
 
@@ -136,7 +136,7 @@ def feedback_addition(feedback: Mapping[str, Any]) -> Update:
     encoded = values.encode(dict(feedback), where="feedback", native_dates=True)
     return Update(
         session=SetFields(
-            pushes={paths.FEEDBACKS: [{**encoded, "created_at": bson_date(now())}]},
+            pushes={paths.FEEDBACKS: [{**encoded, paths.CREATED_AT: bson_date(now())}]},
             increments={paths.SUMMARY_FEEDBACKS: 1, paths.summary_ratings(rating_of(feedback)): 1},
         )
     )
@@ -144,7 +144,7 @@ def feedback_addition(feedback: Mapping[str, Any]) -> Update:
 
 def feedbacks_of(stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return stored feedbacks as they were given, with `created_at`."""
-    return [values.decode(dated(feedback, "created_at")) for feedback in stored]
+    return [values.decode(dated(feedback, paths.CREATED_AT)) for feedback in stored]
 
 
 def config_update(
@@ -161,7 +161,7 @@ def config_update(
     Raises:
         TypeError: A value cannot be stored.
     """
-    given = dict(zip((*CONFIG_FIELDS, "prompt_metadata"), (model, system_prompt, prompt_metadata), strict=True))
+    given = dict(zip((*CONFIG_FIELDS, paths.PROMPT_METADATA), (model, system_prompt, prompt_metadata), strict=True))
     return _config_update(key, {name: value for name, value in given.items() if value is not None})
 
 
@@ -172,9 +172,9 @@ def prompt_metadata_update(key: str, prompt_metadata: object) -> Update:
         TypeError: The value cannot be stored.
     """
     if prompt_metadata is not None:
-        return _config_update(key, {"prompt_metadata": prompt_metadata})
+        return _config_update(key, {paths.PROMPT_METADATA: prompt_metadata})
     update = _config_update(key, {})
-    update.session.removed.append(paths.agent(key, paths.agent_data("prompt_metadata")))
+    update.session.removed.append(paths.agent(key, paths.agent_data(paths.PROMPT_METADATA)))
     return update
 
 
@@ -184,4 +184,4 @@ def _config_update(key: str, given: Mapping[str, object]) -> Update:
 
     fields = {path(name): values.encode(value, where=name) for name, value in given.items()}
     fields[path(paths.UPDATED_AT)] = iso_date(now())
-    return Update(session=SetFields(fields=fields, guard={path("agent_id"): {"$exists": True}}))
+    return Update(session=SetFields(fields=fields, guard={path(paths.AGENT_ID): {"$exists": True}}))

@@ -13,8 +13,9 @@ from pymongo.errors import DuplicateKeyError
 
 from ..client import ClientHandle, Collection
 from ..errors import SessionNotFoundError
+from ..schema import paths
 from ..schema.messages import now
-from ..schema.sessions import load_projection, new_session, version_of
+from ..schema.sessions import identity, load_projection, new_session, version_of
 from .fullness import within_document
 from .loaded import StoredSession
 from .updates import Document
@@ -89,7 +90,7 @@ class SessionStore:
                 await self.collection.insert_one(document)
         except DuplicateKeyError:
             # It may be this very document: inserted by an attempt whose reply was lost.
-            own = {"_id": document["_id"], "incarnation": document["incarnation"]}
+            own = identity(document["_id"], document[paths.INCARNATION])
             return await self.find_one(own, {"_id": 1}) is not None
         return True
 
