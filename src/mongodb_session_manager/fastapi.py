@@ -30,6 +30,7 @@ from . import errors
 from .client import MongoDBClient, is_transient
 from .extras import needs
 from .factory import AsyncMongoDBSessionManagerFactory
+from .schema.numbers import check_seconds
 from .session import AsyncMongoDBSessionManager
 from .store import AsyncMongoDBSessionRepository
 from .store.lease import Turn
@@ -89,8 +90,8 @@ class Sessions:
         """
         self._address = (connection_string, database_name, collection_name, client)
         self._options = options
-        self._wait_s = wait_s
-        self._lease_s = lease_s
+        self._wait_s = None if wait_s is None else check_seconds("wait_s", wait_s, endless=True)
+        self._lease_s = check_seconds("lease_s", lease_s, zero=False)
         self._factory: AsyncMongoDBSessionManagerFactory | None = None
         self._repository: AsyncMongoDBSessionRepository | None = None
 

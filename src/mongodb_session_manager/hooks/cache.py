@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, cast
 
+from ..schema.numbers import check_seconds, check_whole_number
 from .watching import any_face, watched
 
 _STRIPES = 1024
@@ -46,11 +47,13 @@ class CachedMetadata:
             max_sessions: Sessions that are kept; the one that was not asked for longest makes room.
 
         Raises:
+            TypeError: One of them is no number.
             ValueError: One of them is not greater than 0.
         """
-        if not ttl_seconds > 0:
+        if isinstance(ttl_seconds, int | float) and not ttl_seconds > 0:
             raise ValueError(f"invalid ttl_seconds: it must be greater than 0, got {ttl_seconds!r}")
-        if not max_sessions > 0:
+        check_seconds("ttl_seconds", ttl_seconds, endless=True)
+        if check_whole_number("max_sessions", max_sessions) < 1:
             raise ValueError(f"invalid max_sessions: it must be greater than 0, got {max_sessions!r}")
         self._ttl_s = ttl_seconds
         self._max_sessions = max_sessions

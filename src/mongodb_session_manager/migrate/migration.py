@@ -18,6 +18,7 @@ from ..schema import values
 from ..schema.forks import Course
 from ..schema.messages import now
 from ..schema.names import check_session_id, encode_name
+from ..schema.numbers import check_whole_number
 from ..schema.payloads import offload_state
 from ..schema.sessions import new_session
 from ..store import AsyncMongoDBSessionRepository
@@ -118,7 +119,7 @@ async def migrate(
         PyMongoError: The target cannot be reached; repeat it.
         ValueError: Source and target are one collection, or a concurrency below 1.
     """
-    if concurrency < 1:
+    if check_whole_number("concurrency", concurrency) < 1:
         raise ValueError(f"invalid concurrency {concurrency!r}: it must be at least 1")
     source.check_apart_from(target._namespace)
     migration = _Migration(source, target, MigrationReport(dry_run), progress)

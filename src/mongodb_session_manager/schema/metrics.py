@@ -13,6 +13,7 @@ from strands.types.content import Message
 
 from . import paths
 from .names import decode_name, encode_name
+from .numbers import is_measure
 
 _USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 _TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
@@ -21,16 +22,17 @@ _TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
 def message_metrics(metrics: EventLoopMetrics, message: Message) -> dict[str, Any]:
     """Return `event_loop_metrics` for an assistant message; empty when there is nothing to report.
 
+    What a model or a provider reports and is neither a count nor a time is left out: it is not known.
     Times are in the units of Strands: `latencyMs` and `timeToFirstByteMs` milliseconds, durations seconds.
     """
     result: dict[str, Any] = {}
-    latency: dict[str, Any] = {k: v for k, v in metrics.accumulated_metrics.items() if v}
+    latency: dict[str, Any] = {k: v for k, v in metrics.accumulated_metrics.items() if v and is_measure(v)}
     own: Mapping[str, Any] = (message.get("metadata") or {}).get("metrics") or {}
-    if own.get("timeToFirstByteMs"):  # 0 stands for unknown
-        latency["timeToFirstByteMs"] = own["timeToFirstByteMs"]
+    if (first := own.get("timeToFirstByteMs")) and is_measure(first):  # 0 stands for unknown
+        latency["timeToFirstByteMs"] = first
     if latency:
         result["accumulated_metrics"] = latency
-    usage = {k: v for k, v in metrics.accumulated_usage.items() if isinstance(v, int | float)}
+    usage = {k: v for k, v in metrics.accumulated_usage.items() if is_measure(v)}
     if any(usage.values()):
         result["accumulated_usage"] = usage
     if metrics.cycle_durations:
@@ -72,16 +74,16 @@ class UsageMeter:
 def _counters(metrics: EventLoopMetrics) -> Iterator[tuple[str, float]]:
     usage: Mapping[str, Any] = metrics.accumulated_usage
     for name in _USAGE:
-        if usage.get(name):
-            yield paths.usage(name), usage[name]
-    if metrics.accumulated_metrics.get("latencyMs"):
-        yield paths.usage("latencyMs"), metrics.accumulated_metrics["latencyMs"]
+        if (count := usage.get(name)) and is_measure(count):
+            yield paths.usage(name), count
+    if (latency := metrics.accumulated_metrics.get("latencyMs")) and is_measure(latency):
+        yield paths.usage("latencyMs"), latency
     if metrics.cycle_count:
         yield paths.usage("modelCalls"), metrics.cycle_count
     for name, tool in metrics.tool_metrics.items():
-        for count in _TOOL_COUNTS:
-            if getattr(tool, count):
-                yield paths.usage(f"tools.{encode_name(name)}.{count}"), getattr(tool, count)
+        for what in _TOOL_COUNTS:
+            if getattr(tool, what):
+                yield paths.usage(f"tools.{encode_name(name)}.{what}"), getattr(tool, what)
 
 
 def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:

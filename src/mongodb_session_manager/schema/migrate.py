@@ -20,6 +20,7 @@ from .agents import STATE_FIELDS, StoredAgent, new_archive, split_agents
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
+from .numbers import is_measure
 from .sessions import RATINGS, SCHEMA_VERSION, new_password, new_summary, rating_of, ttl_of
 from .titles import title_of
 
@@ -274,18 +275,14 @@ def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
     )
     named = {**usage, "latencyMs": latency.get("latencyMs"), "modelCalls": cycles.get("cycle_count")}
     for name, count in named.items():
-        if _is_number(count):
+        if is_measure(count):
             yield (name,), count
     for tool, counts in _section(metrics, "tool_usage").items():
         for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
-            if _is_number(counts.get(name)):
+            if is_measure(counts.get(name)):
                 yield ("tools", encode_name(decode_name(tool)), name), counts[name]
 
 
 def _section(metrics: object, name: str) -> Mapping[str, Any]:
     section = metrics.get(name) if isinstance(metrics, Mapping) else None
     return section if isinstance(section, Mapping) else {}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

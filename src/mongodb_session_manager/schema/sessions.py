@@ -16,6 +16,7 @@ from ..errors import SessionStoreError
 from . import paths
 from .metadata import COUNTER
 from .names import encode_name
+from .numbers import LONGEST_S
 
 SCHEMA_VERSION = 2
 """Version of the form that sessions are stored in. 1 lacked titles, errors, and counts of ratings and errors."""
@@ -32,7 +33,7 @@ RATINGS = ("up", "down", "other")
 KEY_RING = 200
 """How many idempotency keys a document remembers."""
 
-LONGEST_TTL_S = 1_000 * 366 * 86_400
+LONGEST_TTL_S = LONGEST_S
 """Most seconds that a session may live. What is added to a date has to give a date; what belongs to a session expires
 two lifetimes ahead."""
 

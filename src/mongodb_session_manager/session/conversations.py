@@ -11,6 +11,7 @@ from strands.types.content import Message
 from ..errors import SessionStoreError
 from ..schema.messages import now
 from ..schema.names import check_agent_id
+from ..schema.numbers import check_count
 from .lifetime import SessionLifetime
 from .pending import PendingAgent
 from .tracker import AgentTracker
@@ -131,18 +132,12 @@ class Conversations:
         """Give the usage of a model that reports none, for the next final capture.
 
         Raises:
-            ValueError: A negative count.
+            TypeError: A count is no integer.
+            ValueError: A negative count, or one beyond 2**53.
         """
         self._lifetime.check_not_closed()
-        if input_tokens < 0 or output_tokens < 0:
-            raise ValueError(
-                f"invalid token counts: they must not be negative, got {input_tokens!r} and {output_tokens!r}"
-            )
-        self._token_counts = {
-            "inputTokens": input_tokens,
-            "outputTokens": output_tokens,
-            "totalTokens": input_tokens + output_tokens,
-        }
+        given, answered = check_count("input_tokens", input_tokens), check_count("output_tokens", output_tokens)
+        self._token_counts = {"inputTokens": given, "outputTokens": answered, "totalTokens": given + answered}
 
     def restore_again(self, stored_agents: Container[str], changed_graphs: set[str]) -> None:
         """Let everything live hold what was just loaded anew; the lock of the changes is held.

@@ -23,8 +23,9 @@ from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..schema.names import check_agent_id, check_session_id
-from ..schema.sessions import LONGEST_TTL_S
+from ..schema.numbers import check_seconds
 from ..storage import MongoDBStorage
+from ..storage.ages import seconds
 from ..store import AsyncMongoDBSessionRepository
 from ..store.executor import UpdateExecutor
 from ..store.indexes import check_expiry, index_specs
@@ -116,7 +117,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         if flush_on not in ("message", "invocation"):
             raise ValueError(f"invalid flush_on: it must be 'message' or 'invocation', got {flush_on!r}")
-        ttl_s = _seconds(ttl)
+        ttl_s = seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))
         if options:
@@ -225,7 +226,9 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Raises:
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
+            ValueError: `drain_s` is no length of time.
         """
+        check_seconds("drain_s", drain_s, endless=True)
         if self._lifetime.phase == "open":
             self._conversations.capture_all()
         await self._lifetime.close(drain_s)
@@ -373,7 +376,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         """Give the usage of a model that reports none; it is counted into the next synced assistant message.
 
         Raises:
-            ValueError: A negative count.
+            TypeError: A count is no integer.
+            ValueError: A negative count, or one beyond 2**53.
         """
         self._conversations.set_token_counts(input_tokens, output_tokens)
 
@@ -472,17 +476,6 @@ def _check_spelling(options: Iterable[str]) -> None:
     for name in options:
         if meant := get_close_matches(name, own, n=1, cutoff=0.85):
             raise TypeError(f"unknown argument {name!r}; did you mean {meant[0]!r}?")
-
-
-def _seconds(ttl: timedelta | float | None) -> float | None:
-    if ttl is None:
-        return None
-    if isinstance(ttl, bool) or not isinstance(ttl, timedelta | int | float):
-        raise TypeError(f"invalid ttl: it must be a timedelta or a number of seconds, not {type(ttl).__name__}")
-    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else float(ttl)
-    if not 0 < seconds <= LONGEST_TTL_S:
-        raise ValueError(f"invalid ttl: it must be more than 0 seconds and at most 1,000 years, got {ttl!r}")
-    return seconds
 
 
 def _handle(connection_string: str | None, client: object, options: dict[str, Any]) -> ClientHandle:

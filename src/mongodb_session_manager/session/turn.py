@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError
 from ..schema import paths
 from ..schema.names import check_idempotency_key
+from ..schema.numbers import check_seconds
 from ..store.lease import Lease, Turn
 from ..store.updates import Update
 from .conversations import Conversations
@@ -184,9 +185,8 @@ class Turns:
 
 
 def _check(wait_s: float | None, lease_s: float, idempotency_key: str | None) -> None:
-    if wait_s is not None and not wait_s >= 0:
-        raise ValueError(f"invalid wait_s: it must be 0 or more seconds, or None, got {wait_s!r}")
-    if not 0 < lease_s < float("inf"):
-        raise ValueError(f"invalid lease_s: it must be more than 0 seconds, got {lease_s!r}")
+    if wait_s is not None:
+        check_seconds("wait_s", wait_s, endless=True)
+    check_seconds("lease_s", lease_s, zero=False)
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)

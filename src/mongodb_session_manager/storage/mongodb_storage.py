@@ -15,6 +15,7 @@ from ..client import ClientHandle, MongoDBClient
 from ..client.index_building import build_once, settle
 from ..errors import StorageConflictError
 from ..runtime import portal
+from ..schema.numbers import check_seconds
 from . import search
 from .ages import moment, seconds
 from .contract import NAMESPACED, StorageError, StorageSearchResult
@@ -77,8 +78,9 @@ class MongoDBStorage:
         """
         handle = ClientHandle(connection_string, client=client, options=kwargs)
         ttl_s = seconds(ttl)
+        deadline_s = check_seconds("write_deadline_s", write_deadline_s, endless=True)
         self._set_up(
-            handle, database_name, collection_name, Unowned(ttl_s), searchable=searchable, deadline_s=write_deadline_s
+            handle, database_name, collection_name, Unowned(ttl_s), searchable=searchable, deadline_s=deadline_s
         )
         self._ttl_s = ttl_s
         self._owns_handle = True

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ..schema.numbers import check_whole_number
 from .ages import moment
 from .contract import Storage, is_namespaced
 
@@ -94,7 +95,7 @@ class Snapshots:
             ValueError: A date without a time zone, or `keep` is negative.
         """
         cutoff = moment(older_than)
-        if keep < 0:
+        if check_whole_number("keep", keep) < 0:
             raise ValueError(f"invalid keep: it must not be negative, got {keep!r}")
         agents: dict[tuple[str, str], builtins.list[SnapshotRecord]] = {}
         for record in await self.list(session_id, agent_id):

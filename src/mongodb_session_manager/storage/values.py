@@ -21,6 +21,7 @@ from ..client import ClientHandle
 from ..errors import StorageConflictError
 from ..schema import paths
 from ..schema.messages import now
+from ..schema.numbers import INT64_MAX
 from ..schema.sessions import new_token
 from .chunks import CHUNK_BYTES, SWEEP_AFTER, Document, Generation
 from .keys import key_range
@@ -135,7 +136,7 @@ class Values:
             return None
         query: Document = {**identity, paths.WRITES: {"$ne": token}}
         if if_version is not None:
-            query[paths.VERSION] = if_version
+            query[paths.VERSION] = min(if_version, INT64_MAX)  # No value gets so far, and MongoDB holds no more.
         update: Document = {
             "$set": head,
             "$unset": {name: "" for name in _OPTIONAL if name not in head},

@@ -15,6 +15,7 @@ from ..client import ClientHandle, Collection
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
+from ..schema.numbers import check_seconds
 from ..schema.sessions import identity, load_projection, new_session, version_of
 from .fullness import within_document
 from .loaded import StoredSession
@@ -31,7 +32,7 @@ class SessionStore:
         self.handle = handle
         self.database_name = database_name
         self.collection_name = collection_name
-        self.write_deadline_s = write_deadline_s
+        self.write_deadline_s = check_seconds("write_deadline_s", write_deadline_s, endless=True)
         self._collection: Collection | None = None
 
     @property

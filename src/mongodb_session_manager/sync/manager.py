@@ -427,7 +427,8 @@ class MongoDBSessionManager(RepositorySessionManager):
         """Give the usage of a model that reports none; it is counted into the next synced assistant message.
 
         Raises:
-            ValueError: A negative count.
+            TypeError: A count is no integer.
+            ValueError: A negative count, or one beyond 2**53.
         """
         self._async.set_token_counts(input_tokens, output_tokens)
 
