@@ -73,6 +73,29 @@ async def test_filters_come_and_go_with_the_right_control(page: Page, samples: s
     await _expect_query(page)
 
 
+async def test_a_field_of_numbers_takes_the_text_among_them(page: Page, samples: str) -> None:
+    await page.goto(samples)
+    await page.get_by_label("Add a filter").select_option("score")
+    score = page.get_by_label("score", exact=True)
+    await expect(score).to_have_attribute("placeholder", 'Number, or "text"')
+
+    long = "1983516295378495150"
+    for typed, sent in (
+        ("4.5", 4.5),
+        ("unknown", "unknown"),
+        ('"4"', "4"),
+        (long, long),
+    ):
+        await score.fill(typed)
+        await _expect_query(page, filters=_text(score=sent))
+    await score.fill("-")
+    await _expect_query(page)
+    await score.fill('"4"')
+    await _expect_query(page, filters=_text(score="4"))
+    await page.reload()
+    await expect(page.get_by_label("score", exact=True)).to_have_value('"4"')
+
+
 async def test_an_address_brings_the_search_back(page: Page, samples: str) -> None:
     filters = json.dumps({"priority": "high", "vip": True})
     await page.goto(f"{samples}?q=support&filters={filters}&from=2020-01-01&to=2999-12-31")

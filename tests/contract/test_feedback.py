@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,41 @@ async def test_feedback_is_listed_in_order_of_submission_and_dated(driver: Drive
     assert dates == sorted(dates)
     assert before <= dates[0] <= dates[-1] <= datetime.now(UTC)
     assert (await driver.stored())["summary"]["feedbacks"] == 5
+
+
+async def test_a_feedback_with_a_key_is_stored_once_by_whoever_is_asked(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.add_feedback({"rating": "up"}, idempotency_key="k")
+        await asyncio.gather(
+            *(driver.repository().add_feedback("s-1", {"rating": "up"}, idempotency_key="k") for _ in range(5)),
+            manager.add_feedback({"rating": "up"}, idempotency_key="k"),
+        )
+        # A process that starts later, and after many other writes.
+        for number in range(120):
+            await manager.update_metadata({"n": number})
+    async with driver.manager() as later:
+        await later.add_feedback({"rating": "up"}, idempotency_key="k")
+        await later.add_feedback({"rating": "down"}, idempotency_key="other")
+        await later.add_feedback({"rating": "down"})
+        assert [feedback["rating"] for feedback in await later.get_feedbacks()] == ["up", "down", "down"]
+    stored = await driver.stored()
+    assert stored["summary"]["ratings"] == {"up": 1, "down": 2, "other": 0}
+
+
+async def test_the_key_of_a_feedback_is_no_key_of_a_turn(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.add_feedback({"rating": "up"}, idempotency_key="k")
+    document = await driver.stored()
+    assert "k" not in document["idempotency_keys"]
+    assert all("idempotency_key" not in feedback for feedback in document["feedbacks"])
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, 5, {"$gt": ""}, "\ud800"])
+async def test_a_key_of_a_feedback_that_is_none(driver: Driver, key: Any) -> None:
+    async with driver.manager() as manager:
+        with pytest.raises(ValueError, match="idempotency_key"):
+            await manager.add_feedback({"rating": "up"}, idempotency_key=key)
+        assert await manager.get_feedbacks() == []
 
 
 async def test_the_date_is_the_librarys_not_the_callers(driver: Driver) -> None:

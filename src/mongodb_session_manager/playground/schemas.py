@@ -69,7 +69,7 @@ class FeedbackRequest(Input):
     """What the user thinks of a reply, or of the conversation.
 
     Attributes:
-        key: Chosen by the sender: requests with the same one store one feedback. It is not stored.
+        key: Chosen by the sender: requests with the same one store one feedback, also by several processes.
     """
 
     rating: Literal["up", "down"]

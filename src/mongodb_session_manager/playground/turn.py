@@ -120,12 +120,12 @@ class Turn:
         if not self._started.cancelled() and isinstance(error := self._started.exception(), LeaseUnavailableError):
             raise error
 
-    async def add_feedback(self, feedback: dict[str, Any]) -> bool:
+    async def add_feedback(self, feedback: dict[str, Any], key: str | None) -> bool:
         """Store a feedback within the turn, which alone may write to its session; False when it has ended."""
         if self._manager is None:
             return False
         try:
-            await self._manager.add_feedback(feedback)
+            await self._manager.add_feedback(feedback, idempotency_key=key)
         except SessionClosedError:
             return False
         return True

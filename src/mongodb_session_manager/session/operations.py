@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from strands.types.session import Session
@@ -145,8 +147,13 @@ class SessionOperations:
         """
         return create_metadata_tool(self, fields, protected)
 
-    async def add_feedback(self, feedback: dict[str, Any]) -> Any:
+    async def add_feedback(self, feedback: dict[str, Any], *, idempotency_key: str | None = None) -> Any:
         """Add a feedback, such as `{"rating": "up", "comment": "..."}`; `created_at` is added.
+
+        Args:
+            feedback: What is stored.
+            idempotency_key: Names the request, the same for each of its retries; at most 256 characters. A session
+                remembers the last 200 keys, and stores nothing for a key that it remembers.
 
         Returns:
             None, or what the outermost hook returns.
@@ -154,19 +161,21 @@ class SessionOperations:
         Raises:
             SessionNotFoundError: The session was deleted.
             TypeError: Not a dict, or a value cannot be stored.
+            ValueError: The key is empty or too long.
         """
         return await hooks.apply(
             self._feedback_hooks,
-            self._add_feedback,
+            partial(self._add_feedback, idempotency_key=idempotency_key),
             "add",
             self.session_id,
             session_manager=self,
             feedback=feedback,
         )
 
-    async def _add_feedback(self, feedback: dict[str, Any]) -> None:
+    async def _add_feedback(self, feedback: dict[str, Any], *, idempotency_key: str | None = None) -> None:
         self._lifetime.check_open()
-        await self._submit(session_data.feedback_addition(feedback))
+        with suppress(RefusedUpdateError):  # by a session that remembers the key
+            await self._submit(session_data.feedback_addition(feedback, idempotency_key))
 
     async def get_feedbacks(self) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.

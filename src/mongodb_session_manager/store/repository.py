@@ -596,13 +596,24 @@ class AsyncMongoDBSessionRepository:
         if (update := session_data.metadata_deletion(metadata_keys)) is not None:
             await self._apply(session_id, update)
 
-    async def add_feedback(self, session_id: str, feedback: dict[str, Any]) -> None:
+    async def add_feedback(
+        self, session_id: str, feedback: dict[str, Any], *, idempotency_key: str | None = None
+    ) -> None:
         """Add a feedback; `created_at` is added.
+
+        Args:
+            session_id: The session.
+            feedback: What is stored.
+            idempotency_key: Names the request, the same for each of its retries; at most 256 characters. A session
+                remembers the last 200 keys, and stores nothing for a key that it remembers.
 
         Raises:
             SessionNotFoundError: No such session.
+            TypeError: Not a dict, or a value cannot be stored.
+            ValueError: The key is empty or too long.
         """
-        await self._apply(session_id, session_data.feedback_addition(feedback))
+        # A conflict is the key that the session remembers.
+        await self._apply(session_id, session_data.feedback_addition(feedback, idempotency_key))
 
     async def get_feedbacks(self, session_id: str) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.

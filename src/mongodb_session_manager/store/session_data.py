@@ -15,8 +15,8 @@ from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
 from ..schema.metadata import COUNTER, MetadataUpdate
-from ..schema.names import check_metadata_keys
-from ..schema.sessions import rating_of
+from ..schema.names import check_idempotency_key, check_metadata_keys
+from ..schema.sessions import KEY_RING, rating_of
 from ..schema.titles import cut_title
 from .store import SessionStore
 from .updates import SetFields, Update
@@ -123,23 +123,35 @@ def title_update(title: str) -> Update:
     return Update(session=SetFields(fields=fields, removed=[paths.TITLE_OF]))
 
 
-def feedback_addition(feedback: Mapping[str, Any]) -> Update:
+def feedback_addition(feedback: Mapping[str, Any], key: str | None = None) -> Update:
     """Return the update that adds a feedback, dated now.
+
+    Args:
+        feedback: What the caller gives.
+        key: Names the request: the update refuses a session that remembers it, and is remembered along with it.
 
     Raises:
         TypeError: Not a dict, or a value cannot be stored.
+        ValueError: The key is empty or longer than 256 characters.
     """
     if not isinstance(feedback, Mapping):
         raise TypeError(
             f"invalid feedback: it must be a dict, such as {{'rating': 'up'}}, not {type(feedback).__name__}"
         )
     encoded = values.encode(dict(feedback), where="feedback", native_dates=True)
-    return Update(
+    update = Update(
         session=SetFields(
             pushes={paths.FEEDBACKS: [{**encoded, paths.CREATED_AT: bson_date(now())}]},
             increments={paths.SUMMARY_FEEDBACKS: 1, paths.summary_ratings(rating_of(feedback)): 1},
         )
     )
+    if key is not None:
+        # An object, so that it is never taken for the key of a turn.
+        remembered = {"feedback": check_idempotency_key(key)}
+        update.session.guard = {paths.IDEMPOTENCY_KEYS: {"$ne": remembered}}
+        update.session.pushes[paths.IDEMPOTENCY_KEYS] = [remembered]
+        update.session.keep[paths.IDEMPOTENCY_KEYS] = KEY_RING
+    return update
 
 
 def feedbacks_of(stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from pymongo.collection import Collection
@@ -350,8 +351,13 @@ class MongoDBSessionManager(RepositorySessionManager):
         """
         return create_blocking_metadata_tool(self, fields, protected)
 
-    def add_feedback(self, feedback: dict[str, Any]) -> Any:
+    def add_feedback(self, feedback: dict[str, Any], *, idempotency_key: str | None = None) -> Any:
         """Add a feedback, such as `{"rating": "up", "comment": "..."}`; `created_at` is added.
+
+        Args:
+            feedback: What is stored.
+            idempotency_key: Names the request, the same for each of its retries; at most 256 characters. A session
+                remembers the last 200 keys, and stores nothing for a key that it remembers.
 
         Returns:
             None, or what the outermost hook returns.
@@ -359,9 +365,15 @@ class MongoDBSessionManager(RepositorySessionManager):
         Raises:
             SessionNotFoundError: The session was deleted.
             TypeError: Not a dict, or a value cannot be stored.
+            ValueError: The key is empty or too long.
         """
         manager = self._async
-        return self._hooked(manager._feedback_hooks, manager._add_feedback, "add", feedback=feedback)
+        return self._hooked(
+            manager._feedback_hooks,
+            partial(manager._add_feedback, idempotency_key=idempotency_key),
+            "add",
+            feedback=feedback,
+        )
 
     def get_feedbacks(self) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission.

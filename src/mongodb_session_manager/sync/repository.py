@@ -231,9 +231,9 @@ class MongoDBSessionRepository(SessionRepository):
         """Delete some metadata fields."""
         portal.call(self._async.delete_metadata, session_id, metadata_keys)
 
-    def add_feedback(self, session_id: str, feedback: dict[str, Any]) -> None:
-        """Add a feedback; `created_at` is added."""
-        portal.call(self._async.add_feedback, session_id, feedback)
+    def add_feedback(self, session_id: str, feedback: dict[str, Any], *, idempotency_key: str | None = None) -> None:
+        """Add a feedback; `created_at` is added. With a key that the session remembers, nothing."""
+        portal.call(self._async.add_feedback, session_id, feedback, idempotency_key=idempotency_key)
 
     def get_feedbacks(self, session_id: str) -> list[dict[str, Any]]:
         """Return the feedbacks in order of submission."""

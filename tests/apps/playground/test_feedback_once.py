@@ -30,6 +30,19 @@ async def test_requests_with_one_key_store_one_feedback(sessions: Sessions) -> N
     assert "key" not in later.json()
 
 
+async def test_a_key_is_known_to_a_playground_that_starts_later(sessions: Sessions) -> None:
+    url, body = "/api/sessions/s-1/feedback", {"rating": "up", "key": "k-1"}
+    for again in (False, True):
+        async with playground(sessions) as app:
+            if not again:
+                await app.chat("s-1", "Hello")
+            assert (await app.client.post(url, json=body)).status_code == 201
+
+    stored = sessions.raw.find_one({"_id": "s-1"})
+    assert stored is not None
+    assert len(stored["feedbacks"]) == 1
+
+
 async def test_what_failed_can_be_tried_again_and_keys_are_bounded() -> None:
     once = Once(most_keys=2)
     runs: list[int] = []

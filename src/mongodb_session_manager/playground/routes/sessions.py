@@ -128,8 +128,8 @@ async def add_feedback(session_id: SessionIdPath, body: FeedbackRequest, service
 
     async def store() -> None:
         turn = services.turns.running_in(session_id)
-        if turn is None or not await turn.add_feedback(feedback):
-            await services.repository.add_feedback(session_id, feedback)
+        if turn is None or not await turn.add_feedback(feedback, body.key):
+            await services.repository.add_feedback(session_id, feedback, idempotency_key=body.key)
 
     try:
         if body.key is None:

@@ -62,8 +62,8 @@ function control({ type, values }, current, id, on) {
     select.value = current === "" ? "" : JSON.stringify(current);
     return select;
   }
-  const input = plainInput(type, current, { id, placeholder: ["number", "date"].includes(type) ? null : "Exact value" });
-  input.addEventListener("input", () => on.change(read(type, input), false));
+  const input = type === "number" ? numberInput(current, id) : plainInput(type, current, { id, placeholder: type === "date" ? null : "Exact value" });
+  input.addEventListener("input", () => on.change(type === "number" ? numberOrText(input.value.trim()) : read(type, input), false));
   return input;
 }
 
@@ -78,6 +78,21 @@ function rangeControls({ field, type }, current, id, on) {
   };
   for (const [, input] of limits) input.addEventListener("input", changed);
   return [el("div.filter-range", {}, limits.map(([, input]) => input))];
+}
+
+// A browser's number field takes no text, and one value among the numbers may be one.
+function numberInput(current, id) {
+  const value = typeof current === "string" && typeof numberOrText(current) === "number" ? JSON.stringify(current) : current;
+  return el("input.input", { type: "text", inputmode: "decimal", autocomplete: "off", id, value, placeholder: 'Number, or "text"' });
+}
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/** What was typed where numbers are: a number, a text, or in quotes a text that looks like a number. */
+function numberOrText(typed) {
+  if (NUMBER.test(typed)) return exact(typed);
+  if (/^[+-]?\.?$/.test(typed)) return ""; // the beginning of a number
+  return typed.length > 2 && /^".*"$/.test(typed) ? typed.slice(1, -1) : typed;
 }
 
 function plainInput(type, value, props) {
