@@ -17,6 +17,7 @@ async def chat(
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -39,6 +40,7 @@ with needs("fastapi"):
     from fastapi import Header
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.websockets import WebSocket, WebSocketState
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -160,7 +162,9 @@ class Sessions:
         | MongoDB does not answer                            | 503 with `Retry-After`     |
         | MongoDB refuses (rights, a full disk)              | 500, and a line in the log |
 
-        The body is FastAPI's own, `{"detail": "..."}`. Handlers of your own for the same classes come first:
+        The body is FastAPI's own, `{"detail": "..."}`. A WebSocket that was not accepted yet is refused with the same
+        answer; one that was is closed with the text as its reason, and with code 1008 (the session, a name), 1009 (too
+        large), 1013 (MongoDB does not answer) or 1011. Handlers of your own for the same classes come first:
         `exception_handlers={**sessions.exception_handlers, SessionNotFoundError: mine}`.
         """
         kinds: list[int | type[Exception]] = [*_STATUS, PyMongoError, DocumentTooLarge, EventLoopException]
@@ -401,11 +405,36 @@ for _name in ("MetadataTooLargeError", "SessionFullError"):
         _STATUS[getattr(errors, _name)] = 413
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def _answer(connection: Request | WebSocket, error: Exception) -> Response:
     """Answer for an error, or raise it again where nothing can be said about it."""
     found = _known(error)
     if found is None:
         raise error
+    answer = _response(found)
+    if isinstance(connection, WebSocket):
+        # The framework has no use for an answer here, and would leave the client waiting.
+        await _refuse(connection, answer)
+    return answer
+
+
+_CLOSE_CODES = {413: 1009, 500: 1011, 503: 1013}
+_POLICY = 1008
+_REASON_BYTES = 123
+"""Bytes of a reason in a WebSocket's close frame."""
+
+
+async def _refuse(socket: WebSocket, answer: Response) -> None:
+    if WebSocketState.DISCONNECTED in (socket.application_state, socket.client_state):
+        return
+    accepted = socket.application_state is WebSocketState.CONNECTED
+    if not accepted and "websocket.http.response" in socket.scope.get("extensions", {}):
+        await socket.send_denial_response(answer)
+        return
+    reason = json.loads(bytes(answer.body))["detail"].encode()[:_REASON_BYTES].decode(errors="ignore")
+    await socket.close(_CLOSE_CODES.get(answer.status_code, _POLICY), reason)
+
+
+def _response(found: Exception) -> Response:
     if isinstance(found, DocumentTooLarge):
         return _said(413, "what was to be stored is larger than a MongoDB document may be")
     if not isinstance(found, PyMongoError):
