@@ -13,7 +13,9 @@ UNAUTHORIZED = 13
 
 def hosts_of(connection_string: str) -> str:
     """Return the hosts that a connection string names, for people; without anything secret."""
-    scheme, _, rest = connection_string.partition("://")
+    scheme, separator, rest = connection_string.partition("://")
+    if not separator:  # The driver takes a plain host, too.
+        rest = connection_string
     authority = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
     return f"{authority} (DNS seed list)" if scheme == "mongodb+srv" else authority or "the server"
 

@@ -186,7 +186,7 @@ class InvalidNameError(ValueError):
 
     def __init__(self, kind: str, name: object, rule: str) -> None:
         """Name the value and the rule it breaks."""
-        super().__init__(f"{kind} {_shown(name)} is not allowed: {rule}")
+        super().__init__(f"invalid {kind}: {rule}, got {_shown(name)}")
         self.kind = kind
         self.name = name
         self.rule = rule

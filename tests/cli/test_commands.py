@@ -78,6 +78,58 @@ def test_without_a_connection_string_it_says_how_to_give_one(run: Run, command: 
     assert "MONGODB_CONNECTION_STRING" in ended.err
 
 
+SECRETS = ("hunter2", "ter2", "p@ss", "ss/w")
+WRONG_URIS = {
+    "slash": "mongodb://ada:p@ss/w:%@127.0.0.1:1/",
+    "colon": "mongodb://ada:hun:ter2@127.0.0.1:1/",
+    "percent": "mongodb://ada:hunter2%@127.0.0.1:1/",
+    "no host": "mongodb://",
+    "no such port": "mongodb://ada:hunter2@127.0.0.1:99999/",
+    "letters for a port": "mongodb://ada:hunter2@127.0.0.1:port/",
+    "another scheme": "postgres://ada:hunter2@127.0.0.1:1/",
+    "file": "mongodb://ada:hunter2@127.0.0.1:1/?tlsCAFile=/nowhere/ca.pem",
+}
+
+
+@pytest.mark.parametrize("command", READING, ids="-".join)
+@pytest.mark.parametrize("uri", WRONG_URIS.values(), ids=WRONG_URIS)
+def test_a_malformed_connection_string_is_one_line_that_names_the_setting(
+    run: Run, command: list[str], uri: str
+) -> None:
+    ended = run(*command, MONGODB_CONNECTION_STRING=uri)
+    as_json = run(*command, "--json", MONGODB_CONNECTION_STRING=uri)
+    if command == ["doctor"]:  # Here it is a finding.
+        [finding] = as_json.json["findings"]
+        assert (ended.code, as_json.code) == (4, 4)
+        assert finding["said"].startswith("--connection-string, or MONGODB_CONNECTION_STRING: ")
+        assert not any(secret in ended.out + as_json.out for secret in SECRETS)
+        return
+
+    assert ended.code == as_json.code == 2
+    assert ended.out == as_json.out == ""
+    [line] = ended.err.splitlines()
+    assert line.startswith("error: --connection-string, or MONGODB_CONNECTION_STRING: ")
+    assert json.loads(as_json.err)["error"]["message"] in line
+    assert not any(secret in line for secret in SECRETS)
+
+
+def test_an_option_that_the_driver_ignores_is_told_in_one_line(run: Run, sessions: Sessions) -> None:
+    joint = "&" if "?" in sessions.uri else "?"
+
+    ended = run("sessions", "list", MONGODB_CONNECTION_STRING=f"{sessions.uri}{joint}maxPolSize=3")
+
+    assert ended.code == 0
+    [warning] = [line for line in ended.err.splitlines() if "ption" in line]
+    assert warning.startswith("warning: --connection-string, or MONGODB_CONNECTION_STRING: ")
+
+
+def test_a_plain_host_is_named_when_it_does_not_answer(run: Run) -> None:
+    ended = run("doctor", "--timeout", "0.1", MONGODB_CONNECTION_STRING="127.0.0.1:1")
+
+    assert ended.code == 4
+    assert "127.0.0.1:1" in ended.out + ended.err
+
+
 def test_flags_win_over_the_environment_and_that_over_a_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_NAME=from_file\n")
 

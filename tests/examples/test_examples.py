@@ -100,7 +100,7 @@ def test_metadata_is_updated_field_by_field(examples: Examples) -> None:
         "priority": "high",
         "assigned_to": "Lin",
     }
-    assert "metadata key '$where' is not allowed" in said
+    assert "invalid metadata key: no part of it may start with '$', got '$where'" in said
     assert "agent:     Your name is Ada." in said
 
 

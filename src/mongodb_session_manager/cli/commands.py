@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from ..advice import AUTHENTICATION_CODES, advice
 from ..client import ClientHandle
+from ..client.options import check_connection_string, safe_error
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
 from ..flags import flag_parameters, read_settings, with_parameters
 from ..store import AsyncMongoDBSessionRepository
@@ -66,16 +68,38 @@ class Context:
         """The connection string.
 
         Raises:
-            typer.Exit: There is none; 2.
+            typer.Exit: There is none, or none that can be understood; 2.
         """
-        given = self.target.connection_string
-        if given is None or not given.get_secret_value():
-            self.out.failed(
+        if (problem := self.uri_problem()) is not None:
+            self.out.failed(problem)
+            raise typer.Exit(USAGE)
+        return self.given
+
+    def uri_problem(self) -> str | None:
+        """Return what is wrong with the connection string, None when it can be used. Sends nothing."""
+        if not self.given:
+            return (
                 "no MongoDB server: give --connection-string mongodb://..., or set MONGODB_CONNECTION_STRING in the "
                 "environment or in a file .env"
             )
-            raise typer.Exit(USAGE)
-        return given.get_secret_value()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                check_connection_string(self.given)
+            except (PyMongoError, ValueError, TypeError, OSError) as error:
+                return f"{_URI}: {error}"
+        if told:
+            said = "; ".join(dict.fromkeys(str(warning.message) for warning in told))
+            self.out.warn(f"{_URI}: {safe_error(ValueError(said), self.given, {})}")
+            # The driver would repeat it in lines of its own for each client.
+            warnings.filterwarnings("ignore", category=UserWarning, module="pymongo")
+        return None
+
+    @property
+    def given(self) -> str:
+        """The connection string as it was given, empty when there is none."""
+        given = self.target.connection_string
+        return "" if given is None else given.get_secret_value()
 
     @property
     def place(self) -> str:
@@ -99,6 +123,8 @@ class Context:
         ) as repository:
             yield repository
 
+
+_URI = "--connection-string, or MONGODB_CONNECTION_STRING"
 
 Command = Callable[..., Coroutine[Any, Any, None]]
 
@@ -154,7 +180,11 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
         # Whatever read the output has seen enough; Python would complain again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
-    except (SessionNotFoundError, AgentNotFoundError, MessageNotFoundError) as error:
+    except SessionNotFoundError as error:
+        # The library's own text advises programs.
+        out.failed(f"no such session in {context.place}: {error.session_id!r}", kind=type(error).__name__)
+        raise typer.Exit(NOT_FOUND) from None
+    except (AgentNotFoundError, MessageNotFoundError) as error:
         out.failed(str(error), kind=type(error).__name__)
         raise typer.Exit(NOT_FOUND) from None
     except PyMongoError as error:
@@ -184,8 +214,12 @@ _SPAN = re.compile(r"(\d+)\s*(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def moment(text: str) -> datetime:
+def moment(text: str, flag: str) -> datetime:
     """Return a moment that a user named: how long ago (`30d`, `12h`), or a date (`2026-01-31`, UTC).
+
+    Args:
+        text: What the user gave.
+        flag: With which flag, for the error.
 
     Raises:
         typer.BadParameter: Neither.
@@ -194,11 +228,12 @@ def moment(text: str) -> datetime:
         try:
             return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
         except OverflowError:
-            raise typer.BadParameter(f"{text!r} is too long ago") from None
+            raise typer.BadParameter(f"{text!r} is too long ago", param_hint=flag) from None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a time span such as 30d, 12h or 90m, nor a date such as 2026-01-31"
+            f"{text!r} is neither a time span such as 30d, 12h or 90m, nor a date such as 2026-01-31",
+            param_hint=flag,
         ) from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -30,13 +30,10 @@ async def doctor(
     Exit code 1 when there is a problem, 4 when MongoDB cannot be used at all.
     """
     out = context.out
-    try:
-        handle = context.handle(
-            serverSelectionTimeoutMS=round(timeout_s * 1000), connectTimeoutMS=round(timeout_s * 1000)
-        )
-    except (PyMongoError, ValueError) as error:
-        _report(context, [Finding("connection", "problem", str(error), "correct the connection string")])
-        raise typer.Exit(UNREACHABLE) from None
+    if context.given and (problem := context.uri_problem()) is not None:
+        _report(context, [Finding("connection", "problem", problem, "correct the connection string")])
+        raise typer.Exit(UNREACHABLE)
+    handle = context.handle(serverSelectionTimeoutMS=round(timeout_s * 1000), connectTimeoutMS=round(timeout_s * 1000))
     try:
         target = context.target
         patient = Patient(

@@ -32,6 +32,7 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         """Print as JSON, or for people."""
         self.as_json = as_json
+        self._warned: set[str] = set()
         self._console = Console(highlight=False)
         self._errors = Console(stderr=True, highlight=False)
 
@@ -98,6 +99,12 @@ class Output:
         """Say something that is not part of the result."""
         if not self.as_json:
             self._errors.print(Text(text, style="dim"), soft_wrap=not self._errors.is_terminal)
+
+    def warn(self, text: str) -> None:
+        """Say once that something has no effect or is doubtful."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.note(f"warning: {shown(text)}")
 
     def failed(self, message: str, **details: Any) -> None:
         """Say why the command failed."""

@@ -53,7 +53,7 @@ async def list_(
                 metadata=wanted or None,
                 agent_id=agent,
                 application_name=application,
-                created_from=None if since is None else moment(since),
+                created_from=None if since is None else moment(since, "--since"),
             )
             found += page["sessions"]
             cursor = page["next_cursor"]
@@ -84,7 +84,7 @@ async def list_(
 def _pair(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{text!r} is not field=value")
+        raise typer.BadParameter(f"{text!r} is not field=value", param_hint="--metadata")
     try:
         return field, json.loads(value)
     except ValueError:
@@ -234,7 +234,7 @@ async def delete(
         context.out.failed("name the sessions to delete, or give --older-than; one of the two")
         raise typer.Exit(USAGE)
     if older_than is not None:
-        await _delete_older(context, moment(older_than), dry_run=dry_run, yes=yes)
+        await _delete_older(context, moment(older_than, "--older-than"), dry_run=dry_run, yes=yes)
     else:
         await _delete_named(context, list(dict.fromkeys(session_ids or ())), dry_run=dry_run, yes=yes)
 
@@ -275,7 +275,9 @@ async def _delete_older(context: Context, before: datetime, *, dry_run: bool, ye
         count = await repository.delete_sessions(older_than=before, dry_run=True)
         what = f"{_sessions(count)} of {context.place} without activity since {shown(cutoff(before))}"
         deleted = 0
-        if dry_run or not count:
+        if not count:
+            out.line(f"nothing to delete: {what}")
+        elif dry_run:
             out.line(f"would delete {what}")
         else:
             out.confirm(f"Delete {what}?", yes=yes)

@@ -184,7 +184,7 @@ async def sweep(
 ) -> None:
     """Remove segments and payloads that no session uses. Says first how many there are, and asks."""
     out = context.out
-    before = moment(older_than)
+    before = moment(older_than, "--older-than")
     async with context.repository() as repository:
         with out.progress("looking through segments and payloads"):
             found = await repository.sweep_orphans(older_than=before, dry_run=True)

@@ -60,15 +60,18 @@ def check_connection_string(connection_string: str) -> None:
     raise failure
 
 
+_NOT_ENCODED = (
+    "invalid connection string: special characters in user name and password (such as @ : / ? # %) must be "
+    "percent-encoded, as urllib.parse.quote_plus does; an @ after the first / says that one is not"
+)
+
+
 def _check_encoded(connection_string: str) -> None:
     # The driver takes "p@ss/w" in `mongodb://user:p@ss/w@host` for the password "p", the host "ss" and the database
     # "w@host", and would look for that host, with a part of the password in its errors.
     path = connection_string.partition("://")[2].partition("?")[0].partition("/")[2]
     if "@" in path:
-        raise InvalidURI(
-            "invalid connection string: special characters in user name and password (such as @ : / ? # %) must be "
-            "percent-encoded, as urllib.parse.quote_plus does; an @ after the first / says that one is not"
-        )
+        raise InvalidURI(_NOT_ENCODED)
 
 
 def connection_string_options(connection_string: str) -> dict[str, str]:
@@ -103,6 +106,8 @@ def comparable(value: object) -> Hashable:
 
 def safe_error(error: Exception, connection_string: str, options: Mapping[str, Any]) -> Exception:
     """Return the driver's error about a connection string or options, without what it may quote of the credentials."""
+    if str(error) == _NOT_ENCODED:  # It quotes nothing, though its words may hold a short password's letters.
+        return error
     secrets = _secrets(connection_string, options)
     texts = list(_texts(error))
     if not any(secret in text for secret in secrets for text in texts):

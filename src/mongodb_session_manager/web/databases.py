@@ -72,5 +72,5 @@ def check_connection_string(connection_string: str | None) -> None:
     if connection_string:
         try:
             check_options(connection_string)
-        except (PyMongoError, TypeError) as error:
+        except (PyMongoError, TypeError, OSError) as error:
             raise ValueError(str(error)) from None
