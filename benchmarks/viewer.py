@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +49,10 @@ DEEP = 500
 TEXTS = ("E27 bulb of 61 W", "shade never")
 """What is in no session; of the second one its beginning is everywhere."""
 
+BROWSERS = 50
+ANNOUNCED = f"a new session, told to {BROWSERS} browsers"
+
+_ANNOUNCEMENTS = 20
 _BATCH = 1_000
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TEXT = "The lamp takes an E27 bulb of at most 60 W, or any LED that fits its socket and its shade. " * 6
@@ -267,6 +271,33 @@ def scan(client: httpx.Client, text: str) -> TextScan:
         params["cursor"] = page["next_cursor"]
 
 
+async def announced(url: str, uri: str, database: str) -> Times:
+    """Return how long the last of all browsers that look at the list waits for a new session."""
+    times = Times()
+
+    async def told(lines: AsyncIterator[str], session_id: str) -> None:
+        async for line in lines:
+            if line.startswith("data:") and session_id in line:
+                return
+
+    async with AsyncExitStack() as stack:
+        limits = httpx.Limits(max_connections=None)
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60, limits=limits))
+        streams = []
+        for _ in range(BROWSERS):
+            answer = await stack.enter_async_context(client.stream("GET", "/api/v1/sessions/events"))
+            streams.append(answer.raise_for_status().aiter_lines())
+        await asyncio.gather(*(told(lines, '"mode"') for lines in streams))
+        with pymongo.MongoClient[dict[str, Any]](uri) as mongo:
+            for number in range(_ANNOUNCEMENTS):
+                document = session(number) | {"_id": f"announced-{number}", "created_at": datetime.now(UTC)}
+                started = time.perf_counter()
+                await asyncio.to_thread(mongo[database][COLLECTION].insert_one, document)
+                await asyncio.gather(*(told(lines, document["_id"]) for lines in streams))
+                times.seconds.append(time.perf_counter() - started)
+    return times
+
+
 def aims(times: Mapping[str, Times], memory: list[float], scans: Mapping[str, TextScan]) -> list[Aim]:
     """Return what should hold."""
     found = [
@@ -278,6 +309,7 @@ def aims(times: Mapping[str, Times], memory: list[float], scans: Mapping[str, Te
     found += [
         Aim(f"{name}, p95", taken.ms(0.95), 2000, unit=" ms") for name, taken in times.items() if "totals" in name
     ]
+    found.append(Aim(f"{ANNOUNCED}, p95", times[ANNOUNCED].ms(0.95), 2000, unit=" ms"))
     for text, scanned in scans.items():
         fast = Aim(f"looking through sessions for {text!r}", scanned.mb_per_s, 40, unit=" MB/s", at_least=True)
         found += [fast, Aim(f"longest call for {text!r}", scanned.longest_s, 3.2, unit=" s")]
@@ -333,6 +365,7 @@ def run(uri: str, sessions: int, requests: int) -> tuple[dict[str, Times], list[
         print(f"{sessions} sessions stored in {time.perf_counter() - started:.0f} s\n")
         with viewer(uri, database) as (client, process):
             times, memory = measure(client, process, requests)
+            times[ANNOUNCED] = asyncio.run(announced(str(client.base_url), uri, database))
             return times, memory, {text: scan(client, text) for text in TEXTS}
     finally:
         with pymongo.MongoClient[dict[str, Any]](uri) as client_:
