@@ -92,10 +92,10 @@ async def test_every_panel_shows_what_is_stored(page: Page, sessions: Sessions, 
     values = panel.locator("section").first.locator("dd")
     await expect(values).to_have_count(len(stored["metadata"]))
     await expect(values.filter(has_text=re.compile("^high$"))).to_have_count(1)
-    facts = panel.locator("section").nth(1)
+    own = panel.locator("section").nth(1)
     for value in (stored["_id"], stored["application_name"]):
-        await expect(facts).to_contain_text(value)
-    await expect(facts).to_contain_text(f"Messages{stored['summary']['messages']}")
+        await expect(own).to_contain_text(value)
+    await expect(own).to_contain_text(f"Messages{stored['summary']['messages']}")
     await page.get_by_role("tab", name="Usage").click()
     usage = stored["agents"][AGENT_ID]["usage"]
     await expect(page.locator(".stat").nth(0)).to_have_text(f"Input tokens{usage['inputTokens']}")
