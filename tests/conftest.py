@@ -21,5 +21,6 @@ pytest_plugins = [
     "tests.fixtures.mongo",
     "tests.fixtures.sessions",
     "tests.fixtures.skips",
+    "tests.fixtures.tracing",
     "tests.fixtures.waiting",
 ]

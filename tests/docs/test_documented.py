@@ -30,7 +30,7 @@ def _documented(package: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("package", ["", ".embedded", ".fastapi", ".hooks", ".storage", ".testing"])
+@pytest.mark.parametrize("package", ["", ".embedded", ".fastapi", ".hooks", ".otel", ".storage", ".testing"])
 def test_every_exported_name_has_an_entry_in_the_reference(package: str) -> None:
     module = importlib.import_module(f"mongodb_session_manager{package}")
 

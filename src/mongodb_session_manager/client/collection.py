@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pymongo import IndexModel
 from pymongo.results import DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
+from .. import tracing
 from ..errors import WrongLoopError
 from .retry import Retry
 
@@ -58,6 +59,8 @@ class Collection:
 
     async def _once(self, command: str, send: Callable[[Any], Awaitable[T]]) -> T:
         """Send a command, named as the method is, with the driver's complaint about another event loop translated."""
+        if tracing.active is not None:
+            tracing.active.count_command()
         try:
             result = await send(self._driver())
         except RuntimeError as error:

@@ -3,12 +3,12 @@
 A message is stored flat, beside what the library adds to it::
 
     {message_id, role, content, tracking_id?, metadata?, created_at, updated_at,
-     redact_message?, window_content?, event_loop_metrics?, guardrail_event?, extra?, payloads?, legacy?}
+     redact_message?, window_content?, event_loop_metrics?, guardrail_event?, trace_id?, extra?, payloads?, legacy?}
 
 `window_content` is what the agent holds now where that differs from what was said (a truncated tool result, a
-repaired pair); `extra` holds keys of the message itself that would collide with the names above; `payloads` names the
-large bytes that are stored outside the document; `legacy` is what an older tool kept under a name that means something
-else today.
+repaired pair); `trace_id` names the trace of the turn that an answer belongs to; `extra` holds keys of the message
+itself that would collide with the names above; `payloads` names the large bytes that are stored outside the document;
+`legacy` is what an older tool kept under a name that means something else today.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _STORED_WITH_BYTES = 64
 _FLAT_METRICS = frozenset({"latency_ms", "input_tokens", "output_tokens"})
 _STRANDS_KEYS = ("role", "content", "tracking_id", "metadata")
 _TOOL_BLOCKS = frozenset({"toolUse", "toolResult"})
-_OUTSIDE_NESTED = (*_STRANDS_KEYS, paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.LEGACY)
-_OUTSIDE_FLAT = (paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.LEGACY)
+_OUTSIDE_NESTED = (*_STRANDS_KEYS, paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.TRACE_ID, paths.LEGACY)
+_OUTSIDE_FLAT = (paths.EXTRA, paths.WINDOW_CONTENT, paths.PAYLOADS, paths.TRACE_ID, paths.LEGACY)
 
 
 def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[str, Any], int, dict[str, bytes]]:

@@ -86,6 +86,7 @@ REDACT_MESSAGE = "redact_message"
 WINDOW_CONTENT = "window_content"
 EVENT_LOOP_METRICS = "event_loop_metrics"
 GUARDRAIL_EVENT = "guardrail_event"
+TRACE_ID = "trace_id"
 EXTRA = "extra"
 PAYLOADS = "payloads"
 

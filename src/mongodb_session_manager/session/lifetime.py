@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import runtime
+from .. import runtime, tracing
 from ..errors import SessionClosedError, SessionNotOpenError
 from ..runtime.home import Home
 from ..schema import paths
@@ -74,6 +74,11 @@ class SessionLifetime:
         return "closed" if self._closed else "open" if self.was_opened else "not open"
 
     @property
+    def address(self) -> tuple[str, str, str]:
+        """The session's id, and the database and collection that it is in."""
+        return self.session_id, self.store.database_name, self.store.collection_name
+
+    @property
     def was_opened(self) -> bool:
         """Whether it was opened, even if it was closed again."""
         return self._opened is not None
@@ -137,12 +142,22 @@ class SessionLifetime:
         Raises:
             PyMongoError: The server cannot be reached.
         """
+        if tracing.active is None:
+            return await self._open(agents)
+        with tracing.active.span("open_session", *self.address) as span:
+            return await self._open(agents, span)
+
+    async def _open(self, agents: Sequence[str] | None, span: tracing.Span | None = None) -> bool:
         while True:
             stored, is_new = await self.store.load_or_create(
                 self.session_id, agents, application_name=self._application_name, ttl_s=self._ttl_s
             )
             if await self.complete(stored):
                 break
+        if span is not None:
+            span.note(tracing.IS_NEW, is_new)
+            span.note(tracing.MESSAGES, sum(len(agent.raw_messages) for agent in stored.agents.values()))
+            span.note(tracing.SIZE, stored.head.live_bytes)
         if self._opened is not None:
             return False
         changes = PendingChanges(stored)

@@ -237,6 +237,17 @@ class SessionOperations:
         await self.flush()
         return await self._repository.get_message_count(self.session_id, agent_id)
 
+    async def get_trace_id(self, agent_id: str, message_id: int) -> str | None:
+        """Return the id of the trace that a message of the assistant came from; None for one that was not traced.
+
+        Raises:
+            MessageNotFoundError: The agent has no such message.
+            SessionNotFoundError: The session was deleted.
+            TypeError: The number of the message is no integer.
+        """
+        await self.flush()
+        return await self._repository.get_trace_id(self.session_id, agent_id, message_id)
+
     async def get_metrics_summary(self, agent_id: str | None = None) -> dict[str, Any]:
         """Return totals over the whole session, across restarts, or of one agent; unknown is None, not 0.
 

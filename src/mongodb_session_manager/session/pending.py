@@ -19,6 +19,7 @@ from typing import Any
 
 import bson
 
+from .. import tracing
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import GUARDRAIL_EVENTS
@@ -64,6 +65,7 @@ class Batch:
         state: How far it has come.
         is_abandoned: Its submitter was cancelled and does not wait for it.
         error: Why it was given up.
+        origin: Where in a trace it was asked for.
     """
 
     updates: list[Update]
@@ -74,6 +76,7 @@ class Batch:
     was_sent: bool = False
     state: BatchState = BatchState.QUEUED
     error: Exception | None = None
+    origin: object = None
 
     @property
     def is_done(self) -> bool:
@@ -84,6 +87,21 @@ class Batch:
     def left(self) -> Sequence[Update]:
         """The updates that are not known to be applied."""
         return self.updates[self.position :]
+
+    @property
+    def work(self) -> tracing.Work:
+        """What sending it is called in a trace."""
+        return "flush_session" if self.is_kept else "update_session"
+
+    def describe(self, span: tracing.Span) -> None:
+        """Tell a span what is to be sent."""
+        left = self.left
+        span.note(tracing.UPDATES, len(left))
+        agents = {changes.agent_id for update in left for changes in update.agents}
+        if len(agents) == 1:
+            span.note(tracing.AGENT_ID, *agents)
+        span.note(tracing.MESSAGES, sum(len(changes.messages) for update in left for changes in update.agents))
+        span.note(tracing.SIZE, sum(update.size for update in left))
 
     def advance(self) -> None:
         """Go on to the next update: this one is applied."""
@@ -416,9 +434,11 @@ class PendingChanges:
             raised: dict[str, float] = {f"{GUARDRAIL_EVENTS.archive}.{paths.REDACTIONS}": 1}
             self._amendments.append(Update(session=SetFields(fields=changed, guard=guard, increments=raised)))
 
-    def add_error(self, agent_id: str, error: BaseException, moment: datetime) -> None:
+    def add_error(self, agent_id: str, error: BaseException, moment: datetime, trace_id: str | None = None) -> None:
         """Queue the trace of a turn that failed: the error's class, never its text."""
         entry = {"timestamp": moment, "agent_id": values.encode(agent_id), "error": type(error).__name__}
+        if trace_id is not None:
+            entry[paths.TRACE_ID] = trace_id
         self._session.pushes.setdefault(paths.ERRORS, []).append(entry)
         self._session.keep[paths.ERRORS] = ERROR_RING
         increments = self._session.increments

@@ -18,6 +18,7 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent
 
+from .. import tracing
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, StoredAgent, digest
 from ..schema.messages import (
@@ -108,6 +109,8 @@ class AgentTracker:
         record = self._record_of(message, agent)
         if message["role"] == "assistant":
             self.pending.latest_assistant = record
+            if tracing.active is not None and (trace_id := tracing.active.trace_id(agent)) is not None:
+                self.pending.change(record, {paths.TRACE_ID: trace_id})
         elif not has_tool_result(message):
             self.pending.latest_assistant = None
         return record

@@ -15,6 +15,7 @@ from functools import partial
 
 from pymongo.errors import PyMongoError
 
+from .. import tracing
 from ..client import is_transient
 from ..errors import SessionNotFoundError, SessionStoreError, WrongLoopError
 from ..runtime.home import Home, Job, awaitable
@@ -126,8 +127,13 @@ class SessionWriter:
         if any(batch.is_kept for batch in self._queue):
             return self._changes.is_dirty
         if (batch := self._changes.freeze()) is not None:
-            self._queue.append(batch)
+            self._enqueue(batch)
         return False
+
+    def _enqueue(self, batch: Batch) -> None:
+        if tracing.active is not None:
+            batch.origin = tracing.active.here()
+        self._queue.append(batch)
 
     def queue_whole(self, key: str) -> None:
         """Queue all that changed as one batch that stores an idempotency key along with it."""
@@ -137,7 +143,7 @@ class SessionWriter:
             last = next((update for update in reversed(batch.updates) if update.agents), batch.updates[-1])
             last.key = key
             self.defers = False
-            self._queue.append(batch)
+            self._enqueue(batch)
 
     def flush_soon(self) -> None:
         """Start a flush without waiting: on the running loop where that owns the queue, else on the library's."""
@@ -163,7 +169,7 @@ class SessionWriter:
         """
         batch = Batch([update], is_kept=False)
         with self._changes.lock:
-            self._queue.append(batch)
+            self._enqueue(batch)
         try:
             await self._until_done(batch)
         except asyncio.CancelledError:
@@ -230,6 +236,28 @@ class SessionWriter:
     # -- one batch
 
     async def _send_batch(self, batch: Batch, epoch: int) -> None:
+        if tracing.active is None:
+            await self._send_updates(batch, epoch)
+        else:
+            await self._send_traced(tracing.active, batch, epoch)
+
+    async def _send_traced(self, tracer: tracing.Tracing, batch: Batch, epoch: int) -> None:
+        superseded: _SupersededError | None = None
+        store, work = self._executor.store, batch.work
+        address = self.head.session_id, store.database_name, store.collection_name
+        with tracer.span(work, *address, origin=batch.origin) as span:
+            batch.describe(span)
+            try:
+                await self._send_updates(batch, epoch)
+            except _SupersededError as error:
+                superseded = error
+                span.note(tracing.SUPERSEDED, True)
+            if batch.error is not None:
+                span.fail(batch.error)
+        if superseded is not None:
+            raise superseded
+
+    async def _send_updates(self, batch: Batch, epoch: int) -> None:
         while not batch.is_done:
             try:
                 await self._send_update(batch, epoch)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import tracing
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
@@ -237,7 +238,15 @@ class UpdateExecutor:
 
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:
         """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
-        outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+        if tracing.active is None:
+            outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+        else:
+            address = head.session_id, self.store.database_name, self.store.collection_name
+            with tracing.active.span("seal_session", *address) as span:
+                outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+                if outcome is not None:
+                    span.note(tracing.MESSAGES, outcome.messages)
+                    span.note(tracing.SIZE, outcome.sealed_bytes)
         if outcome is None:
             return head, None
         return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome

@@ -480,6 +480,25 @@ class AsyncMongoDBSessionRepository:
         """
         return await self._agents.count_messages(session_id, agent_id)
 
+    async def get_trace_id(self, session_id: str, agent_id: str, message_id: int) -> str | None:
+        """Return the id of the trace that a message of the assistant came from; None for one that was not traced.
+
+        Returns:
+            32 hexadecimal digits. It is stored where `otel.instrument()` was called and the trace was sampled.
+
+        Raises:
+            MessageNotFoundError: The agent has no such message.
+            SessionNotFoundError: No such session.
+            TypeError: The number of the message is no integer.
+        """
+        number = check_whole_number("message_id", message_id)
+        message = await self._agents.message(session_id, agent_id, number) if is_message_number(number) else None
+        if message is None:
+            await self._head(session_id)
+            raise MessageNotFoundError(session_id, agent_id, number)
+        trace_id = message.get(paths.TRACE_ID)
+        return trace_id if isinstance(trace_id, str) else None
+
     async def messages_pipeline(self, session_id: str, agent_id: str | None = None) -> list[dict[str, Any]]:
         """Return an aggregation pipeline over `collection` that gives all messages of a session, for analytics.
 

@@ -81,10 +81,14 @@ class SealOutcome:
     Attributes:
         live_bytes: About how many bytes the lists still take.
         finished: Nothing more is to be sealed; else others changed the lists too often meanwhile.
+        messages: How many messages were sealed.
+        sealed_bytes: How many bytes were, those of feedbacks and guardrail events among them.
     """
 
     live_bytes: int
     finished: bool
+    messages: int = 0
+    sealed_bytes: int = 0
 
 
 _Weighed = tuple[SealedList, list[Document], list[int]]
@@ -127,7 +131,7 @@ class Segments:
         Returns:
             What it came to, None when the session is gone.
         """
-        refusals = 0
+        refusals = messages = sealed_bytes = 0
         while True:
             document = await self._store.find_one(identity(session_id, incarnation))
             if document is None:
@@ -137,7 +141,7 @@ class Segments:
             choice = self._choose(lists, crowded=live_bytes > CROWDED_BYTES // 2)
             if choice is None:
                 await self._recount(document, live_bytes)
-                return SealOutcome(live_bytes, finished=True)
+                return SealOutcome(live_bytes, True, messages, sealed_bytes)
             sealed, items, weight = choice
             # What was counted while writing is a little off; each seal counts anew.
             counted = int(document.get(paths.LIVE_BYTES) or 0)
@@ -145,7 +149,10 @@ class Segments:
                 # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
                 refusals += 1
                 if refusals == _SEAL_ATTEMPTS:
-                    return SealOutcome(live_bytes, finished=False)
+                    return SealOutcome(live_bytes, False, messages, sealed_bytes)
+                continue
+            messages += len(items) if sealed.agent is not None else 0
+            sealed_bytes += weight
 
     async def _recount(self, document: Document, live_bytes: int) -> None:
         """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""

@@ -435,6 +435,10 @@ class MongoDBSessionManager(RepositorySessionManager):
         """Return how many messages an agent has; 0 for an unknown agent."""
         return portal.call(self._async.get_message_count, agent_id)
 
+    def get_trace_id(self, agent_id: str, message_id: int) -> str | None:
+        """Return the id of the trace that a message of the assistant came from; None for one that was not traced."""
+        return portal.call(self._async.get_trace_id, agent_id, message_id)
+
     def set_token_counts(self, input_tokens: int, output_tokens: int) -> None:
         """Give the usage of a model that reports none; it is counted into the next synced assistant message.
 

@@ -195,6 +195,10 @@ class MongoDBSessionRepository(SessionRepository):
         """Return how many messages an agent has; 0 for an unknown agent."""
         return portal.call(self._async.get_message_count, session_id, agent_id)
 
+    def get_trace_id(self, session_id: str, agent_id: str, message_id: int) -> str | None:
+        """Return the id of the trace that a message of the assistant came from; None for one that was not traced."""
+        return portal.call(self._async.get_trace_id, session_id, agent_id, message_id)
+
     def messages_pipeline(self, session_id: str, agent_id: str | None = None) -> list[dict[str, Any]]:
         """Return an aggregation pipeline over `collection` that gives all messages of a session, for analytics."""
         return portal.call(self._async.messages_pipeline, session_id, agent_id)
