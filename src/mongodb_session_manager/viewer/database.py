@@ -60,7 +60,7 @@ class Database:
         )
         self.search = SessionSearch(collection, segments)
         self.reader = SessionReader(store, Segments(store))
-        self.timeline = TimelineReader(self.reader)
+        self.timeline = TimelineReader(self.reader, settings.traces)
         self.places = PlaceFinder(self.reader)
         self.finder = SessionFinder(collection, segments)
         self.changes = ChangeHub(collection)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CorruptMessageError
-from ..schema import values
+from ..schema import paths, values
 from ..schema.agents import StoredAgent
 from ..schema.messages import read_date
 from ..web.plain import Plain, number_or_none, storable_text, text_or_none
@@ -16,6 +16,7 @@ from .block_schemas import UnknownBlock
 from .blocks import BlockReader
 from .reading import ItemList
 from .schemas import ErrorItem, FeedbackItem, GuardrailItem, GuardrailNote, MessageItem, MessageMetrics
+from .traces import Traces, trace_id_of
 
 Item = MessageItem | FeedbackItem | GuardrailItem | ErrorItem
 
@@ -34,9 +35,10 @@ _MOST_POLICIES = 100
 class ItemReader:
     """Reads items of one session."""
 
-    def __init__(self, session_id: str, *, whole: bool = False) -> None:
+    def __init__(self, session_id: str, traces: Traces, *, whole: bool = False) -> None:
         """Read for a session; `whole` leaves nothing out because of its size."""
         self._session_id = session_id
+        self._traces = traces
         self._whole = whole
 
     def items(self, entry: ItemList, stored: Sequence[Any], start: int) -> list[Item]:
@@ -78,6 +80,7 @@ class ItemReader:
             return session_url(self._session_id, "image", agent_id=agent.agent_id, message_id=number, place=place)
 
         event = message.get("guardrail_event")
+        trace_id = trace_id_of(message.get(paths.TRACE_ID))
         return MessageItem(
             timestamp=read_date(message.get("created_at")) if _is_dated(raw) else None,
             agent_id=storable_text(agent.agent_id),
@@ -87,6 +90,8 @@ class ItemReader:
             redacted=redaction is not None,
             guardrail=_note(event) if isinstance(event, Mapping) else None,
             metrics=_message_metrics(message),
+            trace_id=trace_id,
+            trace_url=self._traces.address(trace_id),
             cut=plain.cut,
         )
 
@@ -151,10 +156,13 @@ class ItemReader:
     def _error(self, item: object) -> ErrorItem:
         given = item if isinstance(item, Mapping) else {}
         name = text_or_none(given.get("error"))
+        trace_id = trace_id_of(given.get(paths.TRACE_ID))
         return ErrorItem(
             timestamp=read_date(given.get("timestamp")),
             agent_id=text_or_none(values.decode(given.get("agent_id"))),
             error=(name or "unknown")[:200],
+            trace_id=trace_id,
+            trace_url=self._traces.address(trace_id),
             problem=None if name else "it does not say which error",
         )
 

@@ -48,7 +48,8 @@ class MessageItem(Answer):
     """A message of an agent.
 
     Of a redacted one only the replacement is shown. `problem` says what is odd about it; `cut` that a part of it was
-    left out because of its size, which `GET .../message` gives.
+    left out because of its size, which `GET .../message` gives. `trace_id` is that of its turn, `trace_url` where the
+    trace is to be seen, if the viewer was told.
     """
 
     type: Literal["message"] = "message"
@@ -60,6 +61,8 @@ class MessageItem(Answer):
     redacted: bool = False
     guardrail: GuardrailNote | None = None
     metrics: MessageMetrics | None = None
+    trace_id: str | None = None
+    trace_url: str | None = None
     cut: bool = False
     problem: str | None = None
 
@@ -89,12 +92,14 @@ class GuardrailItem(Answer):
 
 
 class ErrorItem(Answer):
-    """A turn that failed: the class of its error, never its text."""
+    """A turn that failed: the class of its error, never its text; its trace as with messages."""
 
     type: Literal["error"] = "error"
     timestamp: Moment | None
     agent_id: str | None
     error: str
+    trace_id: str | None = None
+    trace_url: str | None = None
     problem: str | None = None
 
 

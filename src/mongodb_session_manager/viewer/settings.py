@@ -13,6 +13,7 @@ from pydantic_settings.sources import PydanticBaseSettingsSource
 
 from ..web import check_binding, parse_hosts, parse_origins
 from .prices import Prices
+from .traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class ViewerSettings(BaseSettings):
         model_prices_str: What models cost per million tokens, a JSON object such as
             `{"model-id": {"input": 3.0, "output": 15.0, "cache_read": 0.3, "cache_write": 3.75}}`; none for no cost.
         price_currency: In which currency that is.
+        trace_url: Where traces are to be seen, with `{trace_id}` in it; none shows their ids alone.
         log_level: What is logged.
     """
 
@@ -99,6 +101,7 @@ class ViewerSettings(BaseSettings):
     enum_max_values: int = Field(default=50, ge=1)
     model_prices_str: str = ""
     price_currency: str = Field(default="USD", min_length=1, max_length=8)
+    trace_url: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
@@ -125,6 +128,12 @@ class ViewerSettings(BaseSettings):
     @classmethod
     def _are_prices(cls, value: str) -> str:
         Prices.parse(value)
+        return value
+
+    @field_validator("trace_url")
+    @classmethod
+    def _leads_to_traces(cls, value: str) -> str:
+        Traces.parse(value)
         return value
 
     @field_validator("allowed_origins_str")
@@ -192,6 +201,11 @@ class ViewerSettings(BaseSettings):
     def prices(self) -> Prices:
         """What models cost."""
         return Prices.parse(self.model_prices_str, self.price_currency)
+
+    @property
+    def traces(self) -> Traces:
+        """Where traces are to be seen."""
+        return Traces.parse(self.trace_url)
 
     def client_options(self) -> dict[str, int]:
         """Return the MongoDB client options that were set; the others are left to the connection string."""

@@ -22,6 +22,7 @@ from ..web import invalid
 from .items import ItemReader
 from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
 from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem
+from .traces import Traces
 
 PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of sealed items that a page reads at once; one item may be more."""
@@ -114,9 +115,10 @@ def end_of(head: StoredHead) -> Position:
 class TimelineReader:
     """Reads timelines of sessions."""
 
-    def __init__(self, reader: SessionReader) -> None:
-        """Read with `reader`; no I/O."""
+    def __init__(self, reader: SessionReader, traces: Traces) -> None:
+        """Read with `reader`; no I/O. `traces` says where the traces of answers are to be seen."""
         self._reader = reader
+        self._traces = traces
 
     async def page(self, session_id: str, position: Position, limit: int, *, whole: bool = False) -> Page:
         """Return a page. Only what it shows is read, and the dates of as many items of each list.
@@ -156,7 +158,7 @@ class TimelineReader:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
-            items = ItemReader(session_id, whole=True).items(entry, found.get(entry.key, []), part[0])
+            items = ItemReader(session_id, self._traces, whole=True).items(entry, found.get(entry.key, []), part[0])
             return next((m for m in items if isinstance(m, MessageItem) and m.message_id == message_id), None)
         return None
 
@@ -165,7 +167,7 @@ class TimelineReader:
         order = await self._affordable(head, await self._order(head, position, limit))
         ranges = _ranges(order)
         found = await self._reader.stretch(head, ranges, None)
-        reader = ItemReader(session_id, whole=whole)
+        reader = ItemReader(session_id, self._traces, whole=whole)
         shown: dict[tuple[str, int], Item] = {}
         places: dict[str, int] = {}
         for entry in head.lists:

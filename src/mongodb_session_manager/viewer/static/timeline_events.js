@@ -6,6 +6,7 @@ import { icon } from "../shared/icons.js";
 import { jsonTree } from "../shared/json_tree.js";
 import { disclosure } from "../shared/messages.js";
 import { timeElement } from "../shared/time.js";
+import { traceLink } from "./trace_link.js";
 
 const known = (value) => value !== null && value !== undefined;
 
@@ -44,6 +45,7 @@ export function guardrail(item) {
 export function failure(item) {
   return event("event-danger", "alert", `Turn failed: ${oneLine(item.error, 100)}`, item.timestamp, [
     item.agent_id ? userText(item.agent_id, "p.event-text.user-text") : null,
+    traceLink(item),
   ]);
 }
 

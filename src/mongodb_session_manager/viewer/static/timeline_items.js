@@ -6,6 +6,7 @@ import { icon } from "../shared/icons.js";
 import { messageView, metaLine } from "../shared/messages.js";
 import { parts } from "./message_parts.js";
 import { failure, feedback, guardrail, unknownItem } from "./timeline_events.js";
+import { traceLink } from "./trace_link.js";
 
 const isResult = (block) => block.type === "tool_result";
 const known = (value) => value !== null && value !== undefined;
@@ -68,7 +69,7 @@ function message(item, context) {
     timestamp: item.timestamp,
     marks: [...marks(item), linkButton(item, context)],
     body,
-    meta: item.metrics ? costs(item.metrics) : null,
+    meta: facts(item),
   });
   view.dataset.anchor = messageAnchor(item.agent_id, item.message_id);
   view.classList.toggle("message-merged", isMerged);
@@ -107,6 +108,16 @@ function policyText(policies) {
 
 function wholeButton(item, context) {
   return el("button.btn.btn-sm", { type: "button", text: "Show the whole message", on: { click: () => context.onWhole(item) } });
+}
+
+/** What is known of an answer beside its text. */
+function facts(item) {
+  const line = item.metrics ? costs(item.metrics) : null;
+  const trace = traceLink(item);
+  if (!trace) return line;
+  const whole = line ?? metaLine([]);
+  whole.append(trace);
+  return whole;
 }
 
 function costs(metrics) {
