@@ -221,6 +221,35 @@ async def test_two_sessions_stand_side_by_side(page: Page, sessions: Sessions, s
     assert _query(page) == {"session_id": "s-002"}
 
 
+async def test_each_of_two_sessions_keeps_the_message_that_is_linked_to(
+    open_page: OpenPage, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    for number in range(2):
+        texts = [
+            message("user" if place % 2 == 0 else "assistant", f"Text {place} of {number}") for place in range(300)
+        ]
+        sessions.raw.insert_one(session(f"s-{number}", agents={"a": texts}))
+    page = await open_page(permissions=["clipboard-read", "clipboard-write"])
+    await page.goto(f"{start_viewer()}?session_id=s-0&with=s-1&message=a:120&with_message=a:250")
+    sides = [page.get_by_role("region", name=f"s-{number}") for number in range(2)]
+
+    await expect(sides[0].get_by_text("Text 120 of 0", exact=True)).to_be_in_viewport()
+    await expect(sides[1].get_by_text("Text 250 of 1", exact=True)).to_be_in_viewport()
+    await sides[1].get_by_role("button", name="Copy a link to message 252").press("Enter")
+    await expect(page.locator(".toasts")).to_contain_text("Link copied")
+    assert _query(page) == {"session_id": "s-0", "with": "s-1", "message": "a:120", "with_message": "a:252"}
+    assert await page.evaluate("navigator.clipboard.readText()") == page.url
+    await sides[0].get_by_role("button", name="Copy a link to message 121").press("Enter")
+    await expect(page.locator(".toasts")).to_contain_text("Link copied")
+    await page.wait_for_url("**message=a%3A121&with_message=a%3A252")
+    await page.reload()
+    await expect(sides[0].get_by_text("Text 121 of 0", exact=True)).to_be_in_viewport()
+    await expect(sides[1].get_by_text("Text 252 of 1", exact=True)).to_be_in_viewport()
+    await page.get_by_role("button", name="Close s-0").click()
+    await expect(page.get_by_text("Text 252 of 1", exact=True)).to_be_in_viewport()
+    assert _query(page) == {"session_id": "s-1", "message": "a:252"}
+
+
 async def test_totals_add_up_what_the_filters_leave(page: Page, sessions: Sessions, start_viewer: StartViewer) -> None:
     documents = [talked(number) for number in range(5)]
     documents[1]["summary"]["errors"] = 3

@@ -238,6 +238,12 @@ async def test_an_integer_beyond_53_bits_is_sent_as_it_was_typed(page: Page, sam
     await page.reload()
 
     await page.get_by_label("Add a filter").select_option("order")
-    await page.get_by_label("order", exact=True).first.fill("1983516295378495150")
+    box = page.get_by_label("order", exact=True).first
+    async with page.expect_request(lambda request: "/search" in request.url and "filters" in request.url) as asked:
+        await box.fill("1983516295378495150")
 
+    sent = parse_qs(urlsplit((await asked.value).url).query)["filters"][0]
+    assert str(json.loads(sent)["order"]) == "1983516295378495150"
     await page.wait_for_url(lambda url: "1983516295378495150" in url)
+    await page.reload()
+    await expect(box).to_have_value("1983516295378495150")

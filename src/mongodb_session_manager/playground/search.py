@@ -10,8 +10,8 @@ from typing import Any
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 
 from ..store.related import SEGMENTS
-from ..viewer.orders import Order
-from ..viewer.text_search import TextSearch
+from ..web.orders import Order
+from ..web.text_search import TextSearch
 
 _FIELDS = {"created_at": 1, "updated_at": 1, "summary.messages": 1}
 

@@ -12,9 +12,9 @@ from ..errors import SessionNotFoundError
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
+from ..web.stored_texts import Document, agents, found_messages, literally
+from ..web.text_search import archive_of
 from .schemas import FoundMessage, FoundMessages
-from .stored_texts import Document, agents, found_messages, literally
-from .text_search import archive_of
 
 MOST = 1_000
 """Messages that one answer names."""

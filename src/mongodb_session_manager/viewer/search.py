@@ -13,15 +13,15 @@ from pymongo.errors import ExecutionTimeout
 from ..schema.messages import read_date
 from ..store.listing import SUMMARY_PROJECTION
 from ..web import ApiError, invalid
+from ..web.orders import Order, Place
+from ..web.text_search import TextSearch
 from ..web.unicode_forms import any_form
 from .conditions import OlderDocuments, Rating, failed, rated, with_agent
 from .filters import parse_moment
 from .heads import session_card
-from .orders import Order, Place
 from .search_schemas import FoundCard, Hit, SearchPage, SessionCard, TextPage
 from .spans import Spans
 from .summaries import Summaries
-from .text_search import TextSearch
 
 PAGE_MS = 5_000
 """Milliseconds that the database may take for a page."""

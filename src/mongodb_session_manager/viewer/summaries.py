@@ -11,7 +11,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from .stored_texts import Document, agents, array, first_said, rating_counts
+from ..web.stored_texts import Document, agents, array, first_said, rating_counts
 
 _LIMIT_MS = 1_500
 _TITLE_CHARACTERS = 400

@@ -12,8 +12,8 @@ from pymongo.errors import ExecutionTimeout, OperationFailure
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, number_or_none, storable_text
+from ..web.stored_texts import Document, agents, rating_counts
 from .prices import Prices
-from .stored_texts import Document, agents, rating_counts
 from .totals_schemas import ModelTotals, Sums, TotalsPage, TotalsPoint
 
 LIMIT_MS = 5_000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mongodb_session_manager.viewer import text_search
+from mongodb_session_manager.web import text_search
 from tests.apps.viewer.conftest import SEARCH, Viewer
 from tests.apps.viewer.stored import START, message, session
 from tests.fixtures.faults import fail_point

@@ -1,7 +1,7 @@
 // What a reply is made of: text, tool calls with their results, reasoning.
 
 import { el } from "../shared/dom.js";
-import { disclosure, fileChip, imageThumb, redactedBubble, textBubble, typedBubble } from "../shared/messages.js";
+import { fileChip, imageThumb, reasoningView, redactedBubble, textBubble, typedBubble } from "../shared/messages.js";
 import { toolCard } from "../shared/tool_card.js";
 import { textView } from "../shared/values.js";
 
@@ -26,11 +26,7 @@ export function blockView(block, redacted = false) {
     case "text":
       return redacted ? redactedBubble(block.text) : textBubble(block.text);
     case "reasoning":
-      return disclosure({
-        art: "bolt",
-        title: "Reasoning",
-        body: () => [el("div.plain-text.muted", { dir: "auto", text: block.text })],
-      });
+      return reasoningView(block.text ?? null);
     case "image":
     case "document":
       return fileView(block);

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from ...web import invalid
+from ...web.orders import Order, Sort
 from ..conditions import Rating
 from ..filters import parse_filters
-from ..orders import Order, Sort
 from ..search import MOST_SKIPPED, SearchRequest
 from ..search_schemas import MetadataFields, SearchPage, TextPage
 from .dependencies import Db, NeedsAll, Settings, errors

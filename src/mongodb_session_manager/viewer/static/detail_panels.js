@@ -1,9 +1,10 @@
 // The right-hand side: a session, two of them side by side, the totals of a search, or what to do.
 
 import { el, fill } from "../shared/dom.js";
-import { stateView } from "../shared/feedback.js";
+import { copyText, stateView } from "../shared/feedback.js";
 import { SessionDetail } from "./session_detail.js";
 import { TotalsView } from "./totals_view.js";
+import { comparisonLink, sessionLink } from "./urls.js";
 
 export class DetailPanels {
   /**
@@ -11,7 +12,8 @@ export class DetailPanels {
    * @param {import("./api_client.js").APIClient} api
    * @param {object} on
    * @param {() => void} on.close
-   * @param {(sessionId: string) => void} on.closeOther leave only this session
+   * @param {(sessionId: string, message: object|null) => void} on.closeOther leave only this session, at this message
+   * @param {(places: {message: object|null, withMessage: object|null}) => void} on.place of two sessions, the messages that are linked to
    * @param {(tab: string) => void} on.tab
    * @param {(change: object) => void} on.narrow
    */
@@ -36,28 +38,42 @@ export class DetailPanels {
   }
 
   /** @param {import("./urls.js").PageState} state */
-  open({ sessionId, withId, tab, message, text }) {
+  open({ sessionId, withId, tab, message, withMessage, text }) {
     this.#end();
     const ids = withId ? [sessionId, withId] : [sessionId];
     const roots = withId ? ids.map((id) => el("section.panel.compared", { "aria-label": id, tabindex: -1 })) : [this.root];
     if (withId) fill(this.root, el("div.comparison", {}, roots));
+    const places = [message, withMessage];
     this.details = ids.map((id, index) => {
-      const other = ids[1 - index];
-      const close = withId ? () => this.on.closeOther(other) : this.on.close;
-      return new SessionDetail(roots[index], this.api, { close, tab: withId ? () => {} : this.on.tab, compared: Boolean(withId) });
+      const on = withId ? this.#compared(ids, places, index) : { close: this.on.close, tab: this.on.tab, link: (place) => copyText(sessionLink(id, place), "Link") };
+      return new SessionDetail(roots[index], this.api, on);
     });
-    this.details.forEach((detail, index) => detail.open(ids[index], tab, index === 0 ? message : null, withId ? "" : text));
+    this.details.forEach((detail, index) => detail.open(ids[index], tab, places[index], withId ? "" : text));
+  }
+
+  /** What one of two sessions asks for; each has a message of its own that the address names. */
+  #compared(ids, places, index) {
+    return {
+      compared: true,
+      close: () => this.on.closeOther(ids[1 - index], places[1 - index]),
+      tab: () => {},
+      link: (place) => {
+        places[index] = place;
+        const [message, withMessage] = places;
+        this.on.place({ message, withMessage });
+        copyText(comparisonLink({ sessionId: ids[0], withId: ids[1], message, withMessage }), "Link");
+      },
+    };
   }
 
   selectTab(name) {
     if (this.details.length === 1) this.details[0].selectTab(name);
   }
 
-  /** Find in the open session. */
+  /** Find in the open session; of two in the one where the focus is. */
   find() {
-    this.details[0]?.find();
+    (this.details.find((detail) => detail.root.contains(document.activeElement)) ?? this.details[0])?.find();
   }
-
   /** Unfold or fold everything. */
   toggleAll() {
     for (const detail of this.details) detail.toggleAll();

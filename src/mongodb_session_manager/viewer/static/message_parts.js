@@ -2,7 +2,7 @@
 
 import { el } from "../shared/dom.js";
 import { number, oneLine } from "../shared/format.js";
-import { disclosure, fileChip, imageThumb, redactedBubble, textBubble, toolResult, typedBubble } from "../shared/messages.js";
+import { disclosure, fileChip, imageThumb, reasoningView, redactedBubble, textBubble, toolResult, typedBubble } from "../shared/messages.js";
 import { toolCard } from "../shared/tool_card.js";
 import { textView, valueView } from "../shared/values.js";
 
@@ -27,14 +27,7 @@ const PARTS = {
     return item.role === "user" ? typedBubble(block.text) : textBubble(block.text);
   },
   guard_content: (block) => textBubble(block.text),
-  reasoning: (block) =>
-    disclosure({
-      art: "thought",
-      title: "Reasoning",
-      summary: block.hidden ? "encrypted by the provider" : oneLine(block.text, 100),
-      kind: "reasoning",
-      body: () => [block.hidden ? el("p.faint", { text: "The provider gave this in encrypted form only." }) : textBubble(block.text)],
-    }),
+  reasoning: (block) => reasoningView(block.hidden ? null : block.text),
   image: (block) =>
     (block.url && imageThumb(block.url.replace(/^\//, ""), `Image, ${block.format}`)) ||
     fileChip({ name: block.source ?? "Image", format: block.format, size: block.size ?? undefined }),

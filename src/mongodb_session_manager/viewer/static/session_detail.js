@@ -1,7 +1,7 @@
 // One session: its head, and tabs for the conversation, usage, metadata and agents; kept current by a live stream.
 
 import { el, fill } from "../shared/dom.js";
-import { copyText, notice, stateView } from "../shared/feedback.js";
+import { notice, stateView } from "../shared/feedback.js";
 import { compact } from "../shared/format.js";
 import { isAbort } from "../shared/http.js";
 import { icon } from "../shared/icons.js";
@@ -11,7 +11,6 @@ import { showAgents, showMetadata } from "./facts_tabs.js";
 import { FindBar } from "./find_bar.js";
 import { Tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
-import { sessionLink } from "./urls.js";
 import { UsageTab } from "./usage_tab.js";
 
 const TABS = [
@@ -28,6 +27,7 @@ export class SessionDetail {
    * @param {object} on
    * @param {() => void} on.close
    * @param {(tab: string) => void} on.tab
+   * @param {(message: {agentId: string, messageId: number}) => void} on.link asks for a link to a message
    * @param {boolean} [on.compared] stands beside another one
    */
   constructor(root, api, on) {
@@ -140,7 +140,7 @@ export class SessionDetail {
       {
         latest: () => this.#restart({ order: "desc" }),
         around: (message) => this.#restart({ message }),
-        link: (item) => copyText(sessionLink(this.sessionId, { agentId: item.agent_id, messageId: item.message_id }), "Link"),
+        link: (item) => this.on.link({ agentId: item.agent_id, messageId: item.message_id }),
       },
     );
     this.findBar = new FindBar(

@@ -14,7 +14,7 @@ import { shortcuts, showShortcuts } from "./shortcuts.js";
 import { TextLook } from "./text_look.js";
 import { EVERYTHING, SEARCHED, isNarrowed, readState, writeState } from "./urls.js";
 
-const CLOSED = { sessionId: null, withId: null, message: null, tab: "conversation" };
+const CLOSED = { sessionId: null, withId: null, message: null, withMessage: null, tab: "conversation" };
 
 export class SessionViewer {
   constructor() {
@@ -41,7 +41,8 @@ export class SessionViewer {
     });
     this.detail = new DetailPanels(byId("detail"), this.api, {
       close: () => this.#close(),
-      closeOther: (sessionId) => this.#go({ ...opened(sessionId) }),
+      closeOther: (sessionId, message) => this.#go(opened(sessionId, message)),
+      place: (places) => this.#note(places),
       tab: (tab) => this.#go({ tab }, { replace: true }),
       narrow: (change) => this.#go({ ...CLOSED, totals: true, ...change, page: 1 }),
     });
@@ -93,7 +94,7 @@ export class SessionViewer {
       return;
     }
     this.layout.classList.toggle("single", access.access === "session");
-    if (access.access === "session") Object.assign(this.state, { sessionId: access.session_id, withId: null, totals: false });
+    if (access.access === "session") Object.assign(this.state, { sessionId: access.session_id, withId: null, withMessage: null, totals: false });
     else this.#loadFields();
     this.#show({ search: access.access === "all", open: true });
   }
@@ -144,11 +145,17 @@ export class SessionViewer {
     this.#apply(next);
   }
 
+  /** Keep a change of what is open in the address; it is shown already. */
+  #note(change) {
+    this.state = { ...this.state, ...change };
+    history.replaceState(null, "", writeState(this.state));
+  }
+
   #apply(next) {
     const before = this.state;
     this.state = next;
     const searched = (state) => JSON.stringify(SEARCHED.map((name) => state[name]));
-    const opened = (state) => JSON.stringify([state.sessionId, state.withId, state.message, state.totals]);
+    const opened = (state) => JSON.stringify([state.sessionId, state.withId, state.message, state.withMessage, state.totals]);
     const narrowed = searched(before) !== searched(next);
     if (narrowed) this.cursors.clear();
     if (this.access?.access === "session" && next.sessionId !== this.access.session_id) {

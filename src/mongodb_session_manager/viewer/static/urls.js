@@ -33,6 +33,7 @@ const PAGE_SIZES = [20, 50, 100];
  * @property {string|null} withId the session beside it
  * @property {string} tab
  * @property {{agentId: string, messageId: number}|null} message the message to open at
+ * @property {{agentId: string, messageId: number}|null} withMessage the same of the session beside it
  * @property {boolean} totals show what the sessions come to
  */
 
@@ -64,6 +65,7 @@ export function readState(search) {
     withId: (params.get("session_id") && params.get("with")) || null,
     tab: oneOf(params.get("tab"), TABS, TABS[0]),
     message: readMessage(params.get("message")),
+    withMessage: params.get("with") ? readMessage(params.get("with_message")) : null,
     totals: params.get("view") === "totals",
   };
 }
@@ -111,6 +113,7 @@ export function writeState(state) {
   if (state.sessionId && state.withId) params.set("with", state.withId);
   if (state.sessionId && state.tab !== TABS[0]) params.set("tab", state.tab);
   if (state.sessionId && state.message) params.set("message", writeMessage(state.message));
+  if (state.sessionId && state.withId && state.withMessage) params.set("with_message", writeMessage(state.withMessage));
   const text = params.toString();
   return text ? `?${text}` : "./";
 }
@@ -125,4 +128,10 @@ export function isNarrowed(state) {
 export function sessionLink(sessionId, message = null) {
   const place = message ? { message: writeMessage(message) } : {};
   return new URL(`?${new URLSearchParams({ session_id: sessionId, ...place })}`, document.baseURI).href;
+}
+
+/** The address that opens two sessions side by side, each at its message. @param {PageState} state */
+export function comparisonLink({ sessionId, withId, message, withMessage }) {
+  const state = { ...EVERYTHING, sort: SORTS[0], page: 1, limit: 0, tab: TABS[0], sessionId, withId, message, withMessage };
+  return new URL(writeState(state), document.baseURI).href;
 }

@@ -22,7 +22,7 @@ const AUTHORS = new Map([
  * @param {string} message.role "user", "assistant" or anything else that was stored
  * @param {string} [message.author] shown name; else one for the role
  * @param {string} [message.timestamp] ISO moment
- * @param {Node[]} [message.body] what it says: `textBubble`, `toolCall`, ...
+ * @param {Node[]} [message.body] what it says: `textBubble`, `toolCard`, ...
  * @param {Node[]} [message.marks] badges beside the name
  * @param {Node} [message.meta] a line below: `metaLine`
  * @returns {HTMLElement} an <article>; its `.message-body` takes further parts
@@ -122,22 +122,14 @@ export function summariseResult(content) {
   return oneLine(parts.join(" "), 100);
 }
 
-/**
- * A tool call, folded.
- *
- * @param {{name: string, input: unknown, id?: string}} call
- */
-export function toolCall({ name, input, id }) {
+/** What a model thought before it answered, folded; null where the provider gave it encrypted. @param {string|null} text */
+export function reasoningView(text) {
   return disclosure({
-    art: "tool",
-    kind: "tool",
-    title: name,
-    summary: summariseInput(input),
-    body: () => [
-      el("div.disclosure-label", { text: "Arguments" }),
-      jsonTree(input, { open: 2 }),
-      id ? el("div.faint.mono.user-text", { text: id }) : null,
-    ].filter(Boolean),
+    art: "thought",
+    title: "Reasoning",
+    summary: text === null ? "encrypted by the provider" : oneLine(text, 100),
+    kind: "reasoning",
+    body: () => [text === null ? el("p.faint", { text: "The provider gave this in encrypted form only." }) : textBubble(text)],
   });
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..web.unicode_forms import any_form
+from .unicode_forms import any_form
 
 Document = dict[str, Any]
 

@@ -13,7 +13,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
-from ..web import invalid
+from .errors import invalid
 
 Sort = Literal["created", "updated", "messages", "tokens"]
 
