@@ -13,17 +13,19 @@ CODE := $(wildcard src tests examples benchmarks .ci/*.py)
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
-# Processes that share the tests of `make test`: much of their time is waiting. Each has servers of its own and begins
+# Processes that share the tests of `make test`: one more than cores, since much of their time is waiting. Each has servers of its own and begins
 # with its part of the files in order; one that is done takes half of what another has left, so that they end together.
 # 0 runs them in one process, as a debugger needs, and a given server, whose fail points all share.
-WORKERS ?= $(if $(MONGODB_TEST_URI),0,2)
+WORKERS ?= $(if $(MONGODB_TEST_URI),0,$(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1))))
+
+QUICK := not slow and not browser and not clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo viewer playground test test-browser test-clients test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
+.PHONY: help install demo viewer playground test test-thorough test-browser test-clients test-all test-versions lint lint-files types format docs screenshots vendored bench bench-growth \
 	bench-hooks bench-viewer bench-peers bench-import bench-storage dist clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## set up .venv with the package and everything that developing it needs
 
@@ -36,8 +38,11 @@ viewer: $(RUNTIME) ## the Session Viewer, with sample conversations unless MONGO
 playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
 	$(BIN)/python -m mongodb_session_manager.playground
 
-test: $(STAMP) ## the tests, but the slow ones and those of the pages; a skipped test is a failure
-	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients"
+test: $(STAMP) ## every behaviour, within three minutes; a skipped test is a failure
+	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not thorough and $(QUICK)"
+
+test-thorough: $(STAMP) ## what `make test` leaves out: more drivers and cases, kills and cancellations anywhere, races
+	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "thorough and $(QUICK)"
 
 test-browser: $(STAMP) ## the tests of the pages, in Chromium
 	$(BIN)/python -m pytest --no-skips -m "browser and not slow"

@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fixtures.mongo",
     "tests.fixtures.sessions",
     "tests.fixtures.skips",
+    "tests.fixtures.tiers",
     "tests.fixtures.tracing",
     "tests.fixtures.waiting",
 ]

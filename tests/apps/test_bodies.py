@@ -89,6 +89,7 @@ async def test_a_body_that_does_not_arrive_ends_the_request(
             assert answer.status == 408, line
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", APPS)
 @pytest.mark.parametrize("shape", ["keys", "long keys", "list", "deep", "number"])
 async def test_an_error_does_not_grow_with_the_body(sessions: Sessions, name: App, shape: str) -> None:

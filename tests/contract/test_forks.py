@@ -78,6 +78,7 @@ async def test_a_fork_and_its_session_go_on_apart(driver: Driver) -> None:
     assert (await driver.stored("s-2"))["agents"][AGENT_ID]["next_message_id"] == 10
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", range(8))
 async def test_a_fork_may_end_with_any_message(driver: Driver, number: int) -> None:
     await a_conversation(driver)

@@ -74,6 +74,7 @@ async def test_bytes_come_back_equal(storage: Any, data: bytes) -> None:
     assert (await storage.stat("key")).size == len(data)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("old", "new"),
     [(b"old", b"new"), (b"old", LARGE), (LARGE, b"new"), (LARGE, LARGE[::-1]), (b"old", b"")],
@@ -130,6 +131,7 @@ async def test_keys_are_normalised_alike_everywhere(storage: Any) -> None:
     assert await storage.version("/a/b/c") == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("key", BAD_KEYS, ids=lambda key: repr(key)[:20])
 async def test_a_key_that_is_not_allowed_is_refused_everywhere(storage: Any, key: Any) -> None:
     for call in (storage.read, storage.delete, storage.stat, storage.version):
@@ -150,6 +152,7 @@ async def test_a_prefix_that_is_not_allowed_is_refused(storage: Any, prefix: Any
         storage.namespace(prefix)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("key", STRANGE_KEYS, ids=lambda key: repr(key)[:20])
 async def test_any_other_key_is_one(storage: Any, key: str) -> None:
     if "\ud7ff" not in key:

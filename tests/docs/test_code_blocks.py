@@ -26,11 +26,13 @@ def test_every_page_is_looked_at() -> None:
     assert fences == len(BLOCKS) > 50
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_blocks_are_correctly_typed(tmp_path: Path) -> None:
     assert type_errors(BLOCKS, tmp_path) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_mistakes_in_blocks_are_found(tmp_path: Path) -> None:
     mistakes = {

@@ -15,6 +15,8 @@ from moto.sqs.models import sqs_backends
 from tests.fixtures.examples import Examples
 from tests.support.invariants import check_whole
 
+pytestmark = pytest.mark.thorough
+
 REGION = "ap-southeast-2"
 """Nobody else's: moto keeps one state for the whole process."""
 

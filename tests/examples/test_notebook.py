@@ -29,6 +29,7 @@ def printed(cell: Any) -> str:
     return "".join(output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
 
 
+@pytest.mark.thorough
 async def test_the_notebook_runs_from_top_to_bottom(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 

@@ -146,6 +146,7 @@ def forget(sessions: Sessions) -> None:
         sessions.raw.database[name].delete_many({})
 
 
+@pytest.mark.thorough
 async def test_a_process_that_is_not_killed_leaves_nothing_over(sessions: Sessions) -> None:
     """What the other tests compare with: the work ends, and each kind of work does what it is there for."""
     for name, at_least in (
@@ -162,6 +163,7 @@ async def test_a_process_that_is_not_killed_leaves_nothing_over(sessions: Sessio
         forget(sessions)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["turns", "seal", "redact", "offload", "delete"])
 async def test_a_session_goes_on_after_a_kill(sessions: Sessions, name: str, when: crash_process.When) -> None:

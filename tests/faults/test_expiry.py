@@ -158,6 +158,7 @@ async def test_children_are_there_as_long_as_their_session_and_go_after_it(expir
     await eventually(lambda: expiring.children() == [], "the end of its children")
 
 
+@pytest.mark.thorough
 async def test_a_session_that_is_written_to_keeps_its_children_for_many_lifetimes(expiring: Expiring) -> None:
     """Whoever writes to it: the manager that sealed, one that knows of no segment, or a repository."""
     ids = ["own", "unknowing", "repository"]

@@ -199,6 +199,7 @@ async def check_a_life(server: Server, commands: list[str], fault: Mapping[str, 
     assert set(server.recorder.names) == set(COMMANDS)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode", ["replica set"])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_in_each_step_goes_unnoticed(server: Server, fault: Mapping[str, Any], mode: str) -> None:
@@ -218,6 +219,7 @@ async def test_a_failure_of_each_command_goes_unnoticed(
 # -- failures that last
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode", [*MODES[:1], *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_failure_that_lasts_is_reported_and_the_next_flush_completes(

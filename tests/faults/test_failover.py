@@ -181,6 +181,7 @@ async def test_no_turn_fails_and_nothing_is_lost_when_primaries_are_killed(
     assert probe.held_up == []
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("retry_writes", [True, False])
 async def test_with_a_short_deadline_what_is_unacknowledged_is_reported_and_stored_once_later(
@@ -261,6 +262,7 @@ async def test_opening_and_reading_wait_for_the_new_primary(
     assert probe.held_up == []
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("patience")
 async def test_closing_reports_what_could_not_be_written(server: EmbeddedMongo) -> None:
     factory = new_factory(server)

@@ -90,6 +90,7 @@ def check_fork(database: Database[Document], name: str) -> None:
     assert numbers_of(stored_messages(database, AGENT_ID, name)) == list(range(COUNTS[name]))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_fork_is_whole_or_not_there_after_a_kill(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch, when: crash_process.When

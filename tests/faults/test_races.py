@@ -289,6 +289,7 @@ async def redactions_and_seals(arena: Arena, interleaver: Interleaver) -> None:
         await seal_1()
 
 
+@pytest.mark.thorough
 @few
 @given(orders, losses)
 def test_a_redaction_stays_once_it_is_acknowledged(
@@ -355,6 +356,7 @@ async def deletions_and_seals(arena: Arena, interleaver: Interleaver) -> None:
     assert arena.nowhere("message 1 ")
 
 
+@pytest.mark.thorough
 @few
 @given(orders, losses)
 def test_a_session_that_is_created_again_never_meets_its_predecessor(
@@ -404,6 +406,7 @@ async def agent_deletions_and_seals(arena: Arena, interleaver: Interleaver) -> N
     assert numbers_in(found) == list(range(500, 512))
 
 
+@pytest.mark.thorough
 @few
 @given(orders, losses)
 def test_an_agent_that_is_created_again_never_meets_its_predecessor(
@@ -451,6 +454,7 @@ async def feedbacks_and_seals(arena: Arena, interleaver: Interleaver) -> None:
     assert arena.database[COLLECTION].find_one()["feedbacks_sealed"]["archived_count"] > 12
 
 
+@pytest.mark.thorough
 @few
 @given(orders, losses)
 def test_feedbacks_are_sealed_while_others_arrive(

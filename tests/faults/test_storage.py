@@ -89,6 +89,7 @@ def killed_at(sessions: Sessions, key: str, work: str, kill_at: int, when: When)
     return count
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("work", WORK)
 async def test_killed_anywhere_there_is_the_old_value_or_the_new_one(
@@ -117,6 +118,7 @@ async def test_killed_anywhere_there_is_the_old_value_or_the_new_one(
 # -- many at once
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("size", [100, 5 * CHUNK_BYTES + 7], ids=["small", "chunks"])
 async def test_20_readers_see_whole_values_of_20_writers(
     sessions: Sessions, make_storage: MakeStorage, size: int

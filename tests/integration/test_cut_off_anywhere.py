@@ -76,6 +76,7 @@ async def check_goes_on(sessions: Sessions, kind: str) -> None:
         check_same_messages(agent.messages, resumed.messages, synthetic=made_up)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("flush_on", ["message", "invocation"])
 @pytest.mark.parametrize("kind", ["sliding", "pinned", "summarizing"])
 async def test_a_session_goes_on_after_a_kill_behind_any_command(

@@ -119,6 +119,7 @@ async def test_segments_are_copied_and_the_original_stays_as_it_is(sessions: Ses
     assert numbers_of(stored_messages(database, session_id=FORK)) == list(range(80))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 31, 40, 78, 79])
 async def test_a_cut_may_lie_in_a_segment(sessions: Sessions, number: int) -> None:
     await sealed_session(sessions)
@@ -415,6 +416,7 @@ async def test_a_large_content_that_is_redacted_meanwhile_does_not_go_with_the_f
     assert b"\2" * 1000 in stored
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("at", [1, 3, 5, 8, 12])
 async def test_writers_of_the_original_do_not_tear_the_copy(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch, at: int
@@ -477,6 +479,7 @@ async def test_a_session_that_is_deleted_meanwhile_is_not_forked(
     check_nothing_left_over(sessions.raw.database)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("name", "at"), [("find", 3), ("find", 5), ("insert_one", 1)])
 async def test_a_sweep_or_deletion_meanwhile_never_leaves_half_a_fork(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch, name: str, at: int

@@ -65,6 +65,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("change", CHANGES)
 async def test_what_has_no_room_is_refused_and_everything_else_goes_on(
     address: dict[str, Any], full: Full, change: str, caplog: pytest.LogCaptureFixture

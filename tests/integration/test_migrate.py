@@ -404,6 +404,7 @@ def killed_and_resumed_twice(kind: str, place: Place, sessions: Sessions, count:
     assert found == count
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["file", "messages"])
 def test_a_migration_that_is_killed_twice_takes_each_session_once(
     kind: str, sessions: Sessions, place_of: Callable[[str], Place]

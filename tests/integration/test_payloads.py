@@ -316,6 +316,7 @@ async def test_text_over_the_limit_is_refused_and_the_session_stays_usable(drive
 # -- state
 
 
+@pytest.mark.matrix
 async def test_a_large_state_comes_back_and_replaces_its_predecessor(driver: Driver) -> None:
     async with driver.manager() as manager:
         agent = make_agent(manager, "one", "two")

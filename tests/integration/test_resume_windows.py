@@ -55,6 +55,7 @@ async def talk(agent: Agent, turns: int, first: int = 0) -> None:
         await streamed(agent, f"question {number}")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("flush_on", ["message", "invocation"])
 @pytest.mark.parametrize(
     "make_manager",

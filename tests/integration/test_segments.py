@@ -188,6 +188,7 @@ def _pushed(command: Document) -> Document:
     return found
 
 
+@pytest.mark.thorough
 async def test_twenty_agents_with_long_tails_share_one_document(sessions: Sessions) -> None:
     async with sessions.manager() as manager:
         agents = [make_agent(manager, agent_id=f"agent-{number}") for number in range(20)]
@@ -445,6 +446,7 @@ async def test_a_broken_pair_in_a_segment_is_mended(
 # -- resuming
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("window", [2, 10, 40, 60, 75, 80, 1000])
 async def test_windows_reach_into_segments(sessions: Sessions, window: int) -> None:
     conversation_manager = SlidingWindowConversationManager(window)
@@ -631,6 +633,7 @@ def standalone() -> Iterator[str]:
         yield server.uri
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["standalone", "mock", "without retryable writes"])
 async def test_sealing_needs_nothing_that_a_plain_server_lacks(
     kind: str, request: pytest.FixtureRequest, database_name: str

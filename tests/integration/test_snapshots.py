@@ -217,6 +217,7 @@ async def test_deleting_a_session_deletes_its_snapshots_and_no_others(make_stora
     assert await storage.list("") == [f"session/{SESSION}-2/scopes/agent/a/snapshots/snapshot_latest.json"]
 
 
+@pytest.mark.thorough
 async def test_a_snapshot_of_30_mb_works(make_storage: MakeStorage) -> None:
     agent = an_agent(make_storage(), "A long text.")
     await agent.invoke_async("x" * 30_000_000)

@@ -76,6 +76,7 @@ async def test_a_second_client_sees_everything_said_from_inside_models_and_tools
     assert in_tool == [said[:2], said[:4]]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("flush_on", ["message", "invocation"])
 async def test_a_kill_right_after_the_invocation_loses_nothing(sessions: Sessions, flush_on: FlushOn) -> None:
     process = await asyncio.create_subprocess_exec(

@@ -81,6 +81,7 @@ async def by_the_repository(sessions: Sessions, manager: Any, agent: Any, count:
         await manager.repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(message, message_id))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("by_hand", [by_the_manager, by_the_repository])
 async def test_messages_appended_by_hand_stay_before_and_after_turns(sessions: Sessions, by_hand: Any) -> None:
     expected = [f"by hand {number}" for number in range(402)]
@@ -190,6 +191,7 @@ def records(mark: str) -> int:
     return sum(mark in str(item.message) for item in found)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("few", "many", "by_hand"),
     [

@@ -30,6 +30,7 @@ def _run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return project.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
 
 
+@pytest.mark.thorough
 def test_nobody_gets_the_plugin_who_did_not_ask_for_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -110,6 +111,7 @@ def test_the_embedded_server_takes_the_projects_options_and_ends_with_the_run(pr
         client.admin.command("ping")
 
 
+@pytest.mark.thorough
 def test_managers_work_under_anyios_plugin(project: pytest.Pytester, mongodb_uri: str) -> None:
     project.makepyfile(
         """
@@ -134,6 +136,7 @@ def test_managers_work_under_anyios_plugin(project: pytest.Pytester, mongodb_uri
     result.stdout.fnmatch_lines(["mongodb: given, *"])
 
 
+@pytest.mark.thorough
 def test_databases_are_dropped_even_those_that_are_written_late(project: pytest.Pytester, mongodb_uri: str) -> None:
     project.makepyfile(
         """
@@ -161,6 +164,7 @@ def test_databases_are_dropped_even_those_that_are_written_late(project: pytest.
         assert used not in client.list_database_names()
 
 
+@pytest.mark.thorough
 def test_an_unreachable_server_ends_the_run_once(project: pytest.Pytester) -> None:
     project.makepyfile("def test_one(mongodb_uri): pass\ndef test_two(mongodb_uri): pass")
 

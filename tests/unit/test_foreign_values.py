@@ -85,6 +85,7 @@ def test_a_value_of_any_depth_comes_back_equal(wrap: Wrap, levels: int) -> None:
     assert alike(decode(stored(value)), value)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
 @pytest.mark.parametrize("levels", range(1, 40))
 def test_no_level_is_used_that_there_is_not(wrap: Wrap, levels: int) -> None:

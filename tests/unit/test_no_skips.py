@@ -23,6 +23,7 @@ def test_a_skipped_test_fails_the_run(run: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*was skipped, which --no-skips does not allow: *no server*"])
 
 
+@pytest.mark.thorough
 def test_a_skipped_module_fails_the_run(run: pytest.Pytester) -> None:
     run.makepyfile("import pytest\npytest.importorskip('no_such_module_anywhere')\ndef test_it(): pass")
 
@@ -32,6 +33,7 @@ def test_a_skipped_module_fails_the_run(run: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*was skipped, which --no-skips does not allow: *no_such_module_anywhere*"])
 
 
+@pytest.mark.thorough
 def test_an_expected_failure_is_no_skip(run: pytest.Pytester) -> None:
     run.makepyfile("import pytest\n@pytest.mark.xfail\ndef test_it(): assert False")
 
@@ -40,6 +42,7 @@ def test_an_expected_failure_is_no_skip(run: pytest.Pytester) -> None:
     result.assert_outcomes(xfailed=1)
 
 
+@pytest.mark.thorough
 def test_a_skip_is_allowed_without_the_option(run: pytest.Pytester) -> None:
     run.makepyfile("import pytest\n@pytest.mark.skip\ndef test_it(): pass")
 

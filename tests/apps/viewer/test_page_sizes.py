@@ -44,6 +44,7 @@ async def test_an_export_reads_a_few_megabytes_at_a_time(heavy: tuple[Viewer, li
     assert max(len(page) for page in pages) * 1.5 <= timeline.PAGE_BYTES / MB + 16
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_pages_are_whole_and_in_order_all_the_same(
     heavy: tuple[Viewer, list[list[int]]], monkeypatch: pytest.MonkeyPatch, order: str
