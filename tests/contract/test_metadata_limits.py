@@ -117,7 +117,8 @@ async def test_a_model_hears_of_a_key_below_a_plain_value_without_the_value(driv
         await manager.update_metadata({"customer": "secret text"})
         answer = await _ask(manager, action="set", metadata={"customer.tier": 1})
 
-    assert answer.startswith("Error managing metadata: metadata key 'customer.tier'")
+    assert answer.startswith("Error managing metadata: invalid metadata key: ")
+    assert "got 'customer.tier'" in answer
     assert "secret" not in answer
 
 
