@@ -115,6 +115,43 @@ async def test_a_turn_of_a_full_session_fails_with_that_and_its_messages_are_sto
         assert len(await manager.repository.list_messages("s-1", agent.agent_id)) >= 1
 
 
+async def test_what_has_no_room_holds_up_nothing_that_has(address: dict[str, Any], full: Full) -> None:
+    async with AsyncMongoDBSessionManager("s-1", **address) as manager:
+        agent = make_agent(manager, "There.")
+        await manager.update_metadata({"large": "x" * 50_000})
+        full.fill(left=6_000)
+
+        with pytest.raises(SessionException):
+            await agent.invoke_async("y" * 10_000)
+        for _ in range(2):
+            with pytest.raises(SessionFullError):
+                await manager.flush()
+        with pytest.raises(SessionFullError):
+            await manager.update_metadata({"more": "x" * 10_000})
+        await manager.update_metadata({"small": 1})
+        await manager.add_feedback({"rating": "up"})
+        assert await manager.get_metadata() == {"metadata": {"large": "x" * 50_000, "small": 1}}
+
+        # Makes room, also for what waits.
+        await manager.delete_metadata(["large"])
+        await manager.flush()
+        assert await manager.get_message_count(agent.agent_id) >= 1
+        await manager.update_metadata({"later": 1})
+
+
+async def test_a_manager_of_a_full_session_closes_and_says_what_was_lost(address: dict[str, Any], full: Full) -> None:
+    manager = AsyncMongoDBSessionManager("s-1", **address)
+    await manager.open()
+    agent = make_agent(manager, "There.")
+    full.fill(left=6_000)
+    with pytest.raises(SessionException):
+        await agent.invoke_async("y" * 10_000)
+
+    with pytest.raises(SessionFullError):
+        await manager.close()
+    await manager.close()
+
+
 async def test_more_than_a_command_may_hold_is_refused_alike(address: dict[str, Any]) -> None:
     async with AsyncMongoDBSessionRepository(**address) as repository:
         await repository.create_session(Session("s-1", SessionType.AGENT))

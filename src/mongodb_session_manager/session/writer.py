@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from .. import tracing
 from ..client import is_transient
-from ..errors import SessionNotFoundError, SessionStoreError, WrongLoopError
+from ..errors import SessionFullError, SessionNotFoundError, SessionStoreError, WrongLoopError
 from ..runtime.home import Home, Job, awaitable
 from ..store.executor import Applied, Conflict, UpdateExecutor
 from ..store.head import SessionHead
@@ -214,13 +214,26 @@ class SessionWriter:
         """Send the queue until it is empty, or a batch fails that is kept."""
         try:
             while (batch := self._next(attempt)) is not None:
-                await self._send_batch(batch, attempt.epoch)
+                try:
+                    await self._send_batch(batch, attempt.epoch)
+                except SessionFullError:
+                    # What has no room holds up nothing that has, such as a deletion that makes room for it.
+                    if not await self._send_submitted(attempt.epoch):
+                        raise
         except _SupersededError:
             return  # Those who wait look again.
         finally:
             with self._changes.lock:
                 if self._attempt is attempt:
                     self._attempt = None
+
+    async def _send_submitted(self, epoch: int) -> bool:
+        """Send the updates of their own that wait behind a batch without room; True when one of them is stored."""
+        with self._changes.lock:
+            waiting = [batch for batch in self._queue if not batch.is_kept and not batch.is_done]
+        for batch in waiting:
+            await self._send_batch(batch, epoch)
+        return any(batch.error is None for batch in waiting)
 
     def _next(self, attempt: _Attempt) -> Batch | None:
         with self._changes.lock:

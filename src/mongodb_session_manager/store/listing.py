@@ -198,6 +198,12 @@ _SHOWN = {
     "metadata_left_out": _if_object(f"${paths.METADATA}", {"$not": [_IS_SMALL]}, False),
 }
 
+_VALUE_IS_SMALL = {"$lte": [{"$bsonSize": {"v": {"$ifNull": [f"${paths.METADATA}", None]}}}, SHOWN_METADATA_BYTES]}
+SHOWN_METADATA = {
+    "$cond": [_VALUE_IS_SMALL, f"${paths.METADATA}", _if_object(f"${paths.METADATA}", _PART, "(too large to show)")]
+}
+"""Expression for what a list shows of metadata, also where another tool left something that is no object."""
+
 
 def cutoff(older_than: datetime | timedelta) -> datetime:
     """Return the moment before which a session counts as older.

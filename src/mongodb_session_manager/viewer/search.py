@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bson.min_key import MinKey
-from pymongo.errors import ExecutionTimeout
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..schema.messages import read_date
-from ..store.listing import SUMMARY_PROJECTION
+from ..store.listing import SHOWN_METADATA, SUMMARY_PROJECTION
+from ..store.older_counts import NO_SUCH_EXPRESSION
 from ..web import ApiError, invalid
 from ..web.orders import Order, Place
 from ..web.text_search import TextSearch
@@ -33,7 +34,8 @@ COUNT_AT_LEAST_MS = 50
 """Milliseconds that it may count for in any case."""
 
 MOST_SKIPPED = 1_000_000
-_SHOWN = {**SUMMARY_PROJECTION, "title": 1, "incarnation": 1}
+_WHOLE = {**SUMMARY_PROJECTION, "title": 1, "incarnation": 1}
+_SHOWN = {**SUMMARY_PROJECTION, "metadata": SHOWN_METADATA, "title": 1, "incarnation": 1}
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class SessionSearch:
         self._collection = collection
         self._spans = Spans(collection)
         self._older = OlderDocuments(collection)
+        self._shown: Mapping[str, Any] = _SHOWN
         self._summaries = Summaries(collection, segments)
         self._texts = TextSearch(collection, segments)
 
@@ -185,14 +188,14 @@ class SessionSearch:
 
     async def cards(self, query: Mapping[str, Any]) -> list[SessionCard]:
         """Return the cards of the sessions that a query finds, in no order; for a few named sessions."""
-        found = await self._collection.find(query, _SHOWN, max_time_ms=PAGE_MS).to_list(None)
+        found = await self._documents(query)
         return [session_card(document) for document in await self._summaries.completed(found)]
 
     async def _found(self, request: SearchRequest, query: dict[str, Any], after: Place | None) -> list[dict[str, Any]]:
         limit, order = request.limit + 1, request.order
         if request.is_by_id_only:
             position = None if after is None else (after.value, after.session_id)
-            found = await self._spans.newest(query, _SHOWN, after=position, limit=limit, limit_ms=PAGE_MS)
+            found = await self._spans.newest(query, self._shown, after=position, limit=limit, limit_ms=PAGE_MS)
             if found is not None:
                 return found
         page = query if after is None else order.after(query, after)
@@ -200,14 +203,24 @@ class SessionSearch:
             # Sorting what a range or another order finds takes keys only, as long as no document is asked for.
             places = await self._places(order, page, limit)
             return await self._read([place["_id"] for place in places])
-        cursor = self._collection.find(page, _SHOWN, sort=order.keys, limit=limit, max_time_ms=PAGE_MS)
-        whole: list[dict[str, Any]] = await cursor.to_list(None)
-        return whole
+        return await self._documents(page, sort=order.keys, limit=limit)
+
+    async def _documents(self, query: Mapping[str, Any], **options: Any) -> list[dict[str, Any]]:
+        """Return what cards are made of; of large metadata only short fields, where the database can tell its size."""
+        try:
+            cursor = self._collection.find(query, self._shown, max_time_ms=PAGE_MS, **options)
+            found: list[dict[str, Any]] = await cursor.to_list(None)
+        except OperationFailure as error:
+            if error.code not in NO_SUCH_EXPRESSION or self._shown is _WHOLE:
+                raise
+            self._shown = _WHOLE
+            return await self._documents(query, **options)
+        return found
 
     async def _read(self, session_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return sessions in that order; one that is gone meanwhile is left out."""
         query = {"_id": {"$in": list(session_ids)}}
-        found = await self._collection.find(query, _SHOWN, max_time_ms=PAGE_MS).to_list(None) if session_ids else []
+        found = await self._documents(query) if session_ids else []
         documents = {document["_id"]: document for document in found}
         return [documents[session_id] for session_id in session_ids if session_id in documents]
 

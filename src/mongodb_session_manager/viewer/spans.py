@@ -15,6 +15,7 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from ..store.listing import NEWEST_FIRST, Position
+from ..store.older_counts import NO_SUCH_EXPRESSION
 
 SPANS = 4
 """Spans that are read at once."""
@@ -78,9 +79,9 @@ class Spans:
         try:
             found = await asyncio.gather(*(cursor.to_list(None) for cursor in cursors))
         except OperationFailure as error:
-            if error.code != _BAD_VALUE:
+            if error.code != _BAD_VALUE and error.code not in NO_SUCH_EXPRESSION:
                 raise
-            self._bounds = ()  # there is no such index, which the next searches need not find out again
+            self._bounds = ()  # there is no such index, or no such expression, which the next searches need not find out again
             return None
         return [document for span in found for document in span][:limit]
 
