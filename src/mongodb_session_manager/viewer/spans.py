@@ -81,7 +81,7 @@ class Spans:
         except OperationFailure as error:
             if error.code != _BAD_VALUE and error.code not in NO_SUCH_EXPRESSION:
                 raise
-            self._bounds = ()  # there is no such index, or no such expression, which the next searches need not find out again
+            self._bounds = ()  # no such index or expression, which the next searches need not find out again
             return None
         return [document for span in found for document in span][:limit]
 
