@@ -15,6 +15,7 @@ from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 from pymongo.errors import InvalidOperation
 
 from ..errors import WrongLoopError
+from ..green_threads import check_threads
 from .any_loop import AnyLoopMotorClient, Workers
 from .collection import Collection
 from .shared import Lease
@@ -65,8 +66,10 @@ class ClientHandle:
         Raises:
             ValueError: Neither a client nor a connection string, or options for a client that exists already.
             TypeError: Another kind of client.
+            RuntimeError: gevent or eventlet has replaced this process's threads.
             pymongo.errors.ConfigurationError: The driver refuses an option or the connection string.
         """
+        check_threads()
         self._lease: Lease | None = None
         self._closed = False
         self._server_version: str | None = None
@@ -231,6 +234,7 @@ class ClientHandle:
     def share(self) -> ClientHandle:
         """Return another handle of the same client, with a lease of its own."""
         self.check_usable()
+        check_threads()
         other = ClientHandle.__new__(ClientHandle)
         other._closed = False
         other._server_version = self._server_version

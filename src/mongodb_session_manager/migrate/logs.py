@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+from ..extras import needs
 from .records import (
     Document,
     Problem,
@@ -176,7 +177,7 @@ class FileSource(_LogSource):
 
 
 class S3Source(_LogSource):
-    """The bucket of an `S3SessionManager`; needs `boto3`, as that one does."""
+    """The bucket of an `S3SessionManager`; needs `boto3`, which the extra `aws` brings, unless it is given a client."""
 
     kind = "s3"
 
@@ -188,10 +189,14 @@ class S3Source(_LogSource):
             prefix: Prefix of its keys.
             client: A boto3 S3 client; made from `options` (`region_name`, `endpoint_url`, ...) without one.
             **options: Passed on to `boto3.client("s3")`.
+
+        Raises:
+            ImportError: boto3 is not installed; it says what to install.
         """
         if client is None:
-            import boto3  # type: ignore[import-untyped]
-            from botocore.config import Config
+            with needs("aws"):
+                import boto3  # type: ignore[import-untyped]
+                from botocore.config import Config
 
             client = boto3.client("s3", **{"config": Config(max_pool_connections=32), **options})
         self._client = client

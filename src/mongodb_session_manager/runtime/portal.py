@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 from pymongo.errors import PyMongoError
 
 from ..advice import brief
+from ..green_threads import check_threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,6 +130,7 @@ def _loop_thread() -> LoopThread:
         return current
     with _process.lock:
         if _process.loop_thread is None:
+            check_threads()
             _stop_at_exit()
             _process.loop_thread = LoopThread()
         return _process.loop_thread

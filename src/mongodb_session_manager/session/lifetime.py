@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +69,7 @@ class SessionLifetime:
         self._shares_client = shares_client
         self._opened: _Opened | None = None
         self._closed = False
+        self._inherited = False
 
     @property
     def phase(self) -> str:
@@ -122,7 +125,12 @@ class SessionLifetime:
     def check_not_closed(self) -> None:
         """Raise `SessionClosedError` when it was closed."""
         if self._closed:
-            raise SessionClosedError(self.session_id)
+            raise SessionClosedError(self.session_id, inherited=self._inherited)
+
+    def inherit(self) -> None:
+        """Leave the session to the process that opened it: in a forked one it is closed, and nothing is written."""
+        if self._opened is not None and not self._closed:
+            self._closed = self._inherited = True
 
     def lease(self) -> Lease | None:
         """Return the lease that is held, None without one or before the session is open."""
@@ -167,6 +175,7 @@ class SessionLifetime:
             SessionWriter(self._executor, changes, stored.head, self.home, ttl_s=self._ttl_s),
             Restorer(stored, changes, is_new=is_new, skip_corrupt_messages=self._skip_corrupt_messages),
         )
+        _open.add(self)
         return True
 
     async def complete(self, stored: StoredSession) -> bool:
@@ -240,3 +249,16 @@ class SessionLifetime:
         self.check_not_closed()
         if self._opened is not None:
             self._opened.writer.discard()
+
+
+_open: weakref.WeakSet[SessionLifetime] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # What is pending would be written by both.
+    for lifetime in list(_open):
+        lifetime.inherit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -46,6 +46,7 @@ class Record(NewMessage):
         tracking_id: Strands' id of the message, which tells a copy of it from others.
         references: The names of the payloads that it refers to, by field.
         is_redacted: Whether a guardrail had its content replaced.
+        dates: When it was created and last changed, as they are stored; None where that is not known.
         named_in: What is pending elsewhere and names the message by its number.
     """
 
@@ -55,6 +56,7 @@ class Record(NewMessage):
     tracking_id: str | None = None
     references: dict[str, frozenset[str]] = field(default_factory=dict)
     is_redacted: bool = False
+    dates: tuple[object, object] = (None, None)
     named_in: list[Document] = field(default_factory=list)
     _content: object = None
     _blocks: tuple[object, ...] = ()
@@ -76,13 +78,21 @@ class Record(NewMessage):
         record = cls(0, document, size, payloads, message, tracking_id=message.get("tracking_id"))
         if payloads:
             record.references = names_by_field(document)
+        record.dates = (moment, moment)
         record.see()
         return record, problem
 
     @classmethod
-    def stored(cls, message_id: int, message: Message, references: Mapping[str, frozenset[str]]) -> Record:
+    def stored(
+        cls,
+        message_id: int,
+        message: Message,
+        references: Mapping[str, frozenset[str]],
+        dates: tuple[object, object] = (None, None),
+    ) -> Record:
         """Return the record of a message that was loaded."""
         record = cls(message_id, message=message, state=RecordState.STORED, tracking_id=message.get("tracking_id"))
+        record.dates = dates
         if references:
             record.references = dict(references)
         record.see()

@@ -106,7 +106,8 @@ class _LoadedRepository(SessionRepository):
         for document in documents:
             message = session_message(document, dated=False)
             references = {} if stored.payloads is None else names_by_field(self._raw[id(document)])
-            record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references)
+            dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
+            record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references, dates)
             record.is_redacted = message.redact_message is not None
             records.append(record)
             found.append(message)

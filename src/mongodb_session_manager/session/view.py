@@ -13,7 +13,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 from ..errors import AgentExistsError, AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionStoreError
 from ..schema import paths
 from ..schema.agents import STATE_FIELDS
-from ..schema.messages import iso_date, session_message, with_tracking_id
+from ..schema.messages import iso_date, now, session_message, with_tracking_id
 from ..schema.names import check_agent_id, check_session_id
 from ..schema.numbers import check_whole_number
 from ..schema.session_messages import encode_session_message
@@ -36,8 +36,7 @@ class SessionView(SessionRepository):
     those that were not built. Everything else is a `SessionStoreError` that names `manager.repository`.
 
     What it returns are copies. Like every repository it leaves live agents alone: what it changes of them in the
-    database stands until they change the same thing. The dates of messages that were stored before are not held in
-    memory, and are empty.
+    database stands until they change the same thing.
     """
 
     def __init__(
@@ -167,6 +166,7 @@ class SessionView(SessionRepository):
             record = Record(number, document, size, payloads, message, tracking_id=message.get("tracking_id"))
             record.origin = Origin.BY_HAND
             record.is_redacted = given.redact_message is not None
+            record.dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
             record.refer(document, set(), payloads)
             if not record.referred:
                 document.pop("payloads", None)
@@ -227,6 +227,8 @@ class SessionView(SessionRepository):
         record.written_content(fields["content"])
         pending.change(record, fields, [paths.WINDOW_CONTENT, *({"extra"} - fields.keys())], payloads)
         record.is_redacted = given.redact_message is not None
+        record.dates = (record.dates[0], now())
+        given.created_at, given.updated_at = map(iso_date, record.dates)
         if given.redact_message is not None:
             given.message = copy.deepcopy(given.redact_message)
         held = {record for agent in self._lifetime.changes.agents.values() for record in agent.records}
@@ -279,14 +281,13 @@ class SessionView(SessionRepository):
 
     def _message_of(self, record: Record) -> SessionMessage:
         given, seen = self._messages.get(record, (None, ()))
-        now = record.seen
-        is_as_given = len(now) == len(seen) and all(map(is_, now, seen))
+        looks = record.seen
+        is_as_given = len(looks) == len(seen) and all(map(is_, looks, seen))
         if given is not None and is_as_given and record.content_looks_as_seen(record.message):
             return copy.deepcopy(given)
         message = copy.deepcopy(record.message)
         redacted = copy.deepcopy(message) if record.is_redacted else None
-        dates = record.document or {}
-        created, updated = (iso_date(dates.get(name)) for name in (paths.CREATED_AT, paths.UPDATED_AT))
+        created, updated = map(iso_date, record.dates)
         return SessionMessage(message, record.message_id, redacted, created, updated)
 
     # -- graphs and swarms
