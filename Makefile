@@ -47,7 +47,7 @@ test-thorough: $(STAMP) ## what `make test` leaves out: more drivers and cases, 
 test-browser: $(STAMP) ## the tests of the pages, in Chromium
 	$(BIN)/python -m pytest --no-skips -m "browser and not slow"
 
-test-clients: $(STAMP) $(CLIENTS) ## the tests with AG-UI's adapter, A2A's server and the harness
+test-clients: $(STAMP) $(CLIENTS) ## the tests with AG-UI's adapter, A2A's server, the harness, Gunicorn, gevent and notebooks
 	$(BIN)/python -m pytest --no-skips -m clients
 
 test-all: $(STAMP) $(CLIENTS) ## all tests; a skipped test is a failure

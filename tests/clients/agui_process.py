@@ -1,6 +1,6 @@
 """A server process of its own for one run of an AG-UI conversation: reads the run's input, prints the events.
 
-Usage: python -m tests.clients.agui_process URI DATABASE COLLECTION SCRIPT < input.json
+Usage: python -m tests.clients.agui_process URI DATABASE COLLECTION SCRIPT open|lazy < input.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.agents import make_agent
 from tests.support.models import calls
 
 
-async def main(uri: str, database: str, collection: str, script: list[Any]) -> None:
+async def main(uri: str, database: str, collection: str, script: list[Any], how: str) -> None:
     replies: list[Any] = [
         calls((reply["tool"], reply["input"])) if isinstance(reply, dict) else reply for reply in script
     ]
@@ -27,7 +27,8 @@ async def main(uri: str, database: str, collection: str, script: list[Any]) -> N
     async with AsyncMongoDBSessionManagerFactory(uri, database, collection, ensure_indexes=False) as factory:
 
         async def provide(run: RunAgentInput) -> AsyncMongoDBSessionManager:
-            opened.append(await factory.create_session_manager(run.thread_id))
+            manager = factory.create_session_manager(run.thread_id, lazy=how == "lazy")
+            opened.append(manager if how == "lazy" else await manager)
             return opened[-1]
 
         agent = make_agent(None, *replies)
@@ -43,4 +44,4 @@ async def main(uri: str, database: str, collection: str, script: list[Any]) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), sys.argv[5]))

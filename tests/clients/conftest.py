@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_PACKAGES = ("a2a", "ag_ui_strands", "strands_harness")
+_PACKAGES = ("a2a", "ag_ui_strands", "gevent", "gunicorn", "nest_asyncio", "strands_harness", "uvicorn_worker")
 
 collect_ignore_glob = [] if all(find_spec(name) for name in _PACKAGES) else ["test_*.py"]
 

@@ -17,7 +17,7 @@ ASK = {
 }
 
 
-async def run(sessions: Sessions, messages: list[Any], *script: Any) -> dict[str, Any]:
+async def run(sessions: Sessions, messages: list[Any], *script: Any, how: str = "open") -> dict[str, Any]:
     given = {
         "threadId": SESSION_ID,
         "runId": f"run-{len(messages)}",
@@ -35,6 +35,7 @@ async def run(sessions: Sessions, messages: list[Any], *script: Any) -> dict[str
         sessions.database_name,
         COLLECTION,
         json.dumps(script),
+        how,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -80,3 +81,13 @@ async def test_a_frontend_tool_is_answered_to_another_process(sessions: Sessions
     third = await run(sessions, [*more, {"id": "m-4", "role": "user", "content": "Thanks!"}], "Welcome.")
     assert len(third["requests"][0]) == 5
     assert sessions.texts()[-2:] == ["Thanks!", "Welcome."]
+
+
+async def test_a_provider_that_cannot_await_has_its_conversations_continued(sessions: Sessions) -> None:
+    asked: Any = {"id": "m-0", "role": "user", "content": "I am Ada."}
+    await run(sessions, [asked], "Hello Ada.", how="lazy")
+    answered = [asked, {"id": "m-1", "role": "assistant", "content": "Hello Ada."}]
+    second = await run(sessions, [*answered, {"id": "m-2", "role": "user", "content": "Who am I?"}], "Ada.", how="lazy")
+
+    assert len(second["requests"][0]) == 3
+    assert sessions.texts() == ["I am Ada.", "Hello Ada.", "Who am I?", "Ada."]

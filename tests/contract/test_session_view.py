@@ -273,3 +273,31 @@ async def test_what_is_not_loaded_names_the_repository(async_driver: Driver) -> 
     with pytest.raises(SessionStoreError, match=r"manager\.repository\.read_agent"):
         narrowed.session_repository.read_agent(SESSION_ID, AGENT_ID)
     await narrowed.close()
+
+
+async def test_messages_have_the_dates_that_are_stored(async_driver: Driver) -> None:
+    async def check(manager: AsyncMongoDBSessionManager) -> None:
+        await manager.flush()
+        shown = view_of(manager).list_messages(SESSION_ID, AGENT_ID)
+        stored = await manager.repository.list_messages(SESSION_ID, AGENT_ID)
+        assert [message.created_at for message in shown] == [message.created_at for message in stored]
+        assert all(message.created_at and message.updated_at for message in shown)
+
+    async with async_driver.manager() as manager:
+        await talked(manager, "a-0")
+        view_of(manager).create_message(
+            SESSION_ID, AGENT_ID, said("by hand", 2, created_at="2024-05-01T10:00:00+00:00")
+        )
+        await check(manager)
+
+    async with async_driver.manager() as manager:
+        await check(manager)  # of an agent that was not built
+        agent = await talked(manager, "a-1")
+        await check(manager)
+        before = view_of(manager).read_message(SESSION_ID, AGENT_ID, 0)
+        view_of(manager).update_message(SESSION_ID, AGENT_ID, said("changed", 0))
+        after = view_of(manager).read_message(SESSION_ID, AGENT_ID, 0)
+        assert after.created_at == before.created_at
+        assert after.updated_at >= before.updated_at
+        await check(manager)
+        assert len(agent.messages) == 5

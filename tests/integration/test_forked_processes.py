@@ -136,5 +136,3 @@ def test_an_open_manager_stays_with_its_process_and_says_so_in_the_other(session
     assert document["agents"]["assistant"]["agent_data"]["state"] == {"pending": True}
     assert document["metadata"] == {}
     assert len(sessions.raw.find_one({"_id": "s-2"})["agents"]["assistant"]["messages"]) == 2  # type: ignore[index]
-
-

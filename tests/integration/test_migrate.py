@@ -25,6 +25,7 @@ from mongodb_session_manager.migrate import (
     MessageDocumentSource,
     OlderDocumentSource,
     Progress,
+    S3Source,
     SnapshotSource,
     Source,
     logs,
@@ -417,3 +418,13 @@ def test_a_migration_that_is_killed_twice_takes_each_session_once(
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_sessions_are_taken_once(kind: str, sessions: Sessions, place_of: Callable[[str], Place]) -> None:
     killed_and_resumed_twice(kind, place_of(kind), sessions, 10_000)
+
+
+def test_a_bucket_without_boto3_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+
+    with pytest.raises(
+        ImportError, match=r"needs boto3, which is not installed; install it with: pip install .*\[aws\]"
+    ):
+        S3Source("bucket")
+    S3Source("bucket", client=object())
