@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 from strands.types.content import Message
 
-from mongodb_session_manager.schema.windows import contains
+from mongodb_session_manager.schema.windows import MOST_RANGES, contains
 from mongodb_session_manager.session.pending import Batch, BatchState, PendingAgent, PendingChanges
 from mongodb_session_manager.session.record import Origin, Record, RecordState
 from mongodb_session_manager.store import updates
@@ -132,6 +132,22 @@ def test_what_another_writer_took_out_stays_out(there: DocumentInMemory) -> None
     second.capture()
     second.flush()
     assert there.document["agents"][KEY]["window"] == [[3, None]]
+
+
+def test_a_window_stays_small_however_often_messages_are_appended_by_hand(there: DocumentInMemory) -> None:
+    writer = Writer(there)
+    for number in range(300):
+        writer.append(f"n{number}.", Origin.BY_HAND)
+        writer.append(f"m{number}.")
+        writer.append(f"a{number}.")
+        del writer.held[:-4]
+        writer.capture()
+        writer.flush()
+    window = there.document["agents"][KEY]["window"]
+    assert len(window) == MOST_RANGES
+    assert all(contains(record.message_id, window) for record in writer.held)
+    latest = range(900 - 3 * (MOST_RANGES - 1), 900, 3)
+    assert all(contains(number, window) for number in latest), "what was appended last is out, too"
 
 
 def test_the_state_of_another_writer_stands_who_made_the_agent_first(there: DocumentInMemory) -> None:

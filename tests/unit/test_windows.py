@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.schema.windows import EVERYTHING, arranged, changed, contains, in_order, ranges
+from mongodb_session_manager.schema.windows import EVERYTHING, arranged, bounded, changed, contains, in_order, ranges
 
 LENGTH = 12
 numbers = st.sets(st.integers(0, LENGTH - 1))
@@ -63,3 +63,20 @@ def test_ranges_are_as_few_as_can_be(out: set[int]) -> None:
     gaps = sum(number - 1 not in out for number in out)
     assert len(window) == gaps + (0 not in out)
     assert all(contains(number, window) is (number not in out) for number in range(LENGTH))
+
+
+@given(numbers, numbers, st.integers(1, 5))
+def test_a_bounded_window_loses_only_the_oldest_that_are_not_held(out: set[int], held: set[int], most: int) -> None:
+    window = changed(EVERYTHING, out, ())
+    found = bounded(window, held, most)
+
+    assert found == window or len(found) < len(window)
+    kept, before = held_by(found), held_by(window)
+    assert set(kept) <= set(before)
+    assert held & set(before) <= set(kept), "what the agent holds is gone"
+    ranges_held = [part for part in window if any(contains(number, [part]) for number in held)]
+    assert len(found) <= max(most, len(ranges_held) + 1)
+    lost = set(before) - set(kept)
+    spare = [part for part in window[:-1] if part not in ranges_held]
+    assert [part for part in spare if part not in found] == spare[: len(window) - len(found)], "not the oldest ones"
+    assert not lost or len(window) > most

@@ -9,6 +9,7 @@ messages.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from . import paths
 Ranges = Sequence[Sequence[int | None]]
 
 EVERYTHING: Ranges = ((0, None),)
+
+MOST_RANGES = 64
+"""How many ranges a window has at most. A window is written whenever it moves, so it must not grow with the conversation:
+a message that code appends by hand in each turn of a sliding window would leave a range of its own for ever."""
 
 
 def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:
@@ -32,6 +37,28 @@ def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | 
     else:
         result.append([next_message_id, None])
     return result
+
+
+def bounded(window: Ranges, held: Collection[int], most: int = MOST_RANGES) -> list[list[int | None]]:
+    """Return a window of so many ranges at most, without the oldest of messages that an agent does not hold.
+
+    Args:
+        window: Ranges; the last one stays.
+        held: Ids that the agent holds, which stay.
+        most: How many ranges are enough. More are left only where the agent itself holds so many.
+    """
+    result = [list(part) for part in window]
+    numbers = sorted(held)
+    spare = [part for part in result[:-1] if not _holds(part, numbers)]
+    for part in sorted(spare, key=lambda part: part[0] or 0)[: max(0, len(result) - most)]:
+        result.remove(part)
+    return _joined((first or 0, last) for first, last in result)
+
+
+def _holds(part: Sequence[int | None], numbers: Sequence[int]) -> bool:
+    first, last = part
+    position = bisect_left(numbers, first or 0)
+    return position < len(numbers) and (last is None or numbers[position] <= last)
 
 
 def contains(message_id: int, window: Ranges) -> bool:

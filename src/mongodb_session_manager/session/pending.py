@@ -142,6 +142,7 @@ class PendingAgent:
         self._put_back: dict[Record, None] = {}
         self._out: set[Record] = set()
         self._order: list[Record] | None = None
+        self._held: list[Record] = []
         self._window_is_dirty = False
         self._window_is_missing = stored is None
         if stored is not None:
@@ -221,6 +222,7 @@ class PendingAgent:
         """
         if len(held) != len(self.records) or self._out or not all(map(is_, held, self.records)):
             self._see_others(held)
+        self._held = list(held)
         order = None if _rises(held) and _is_sorted(self._window) else list(held)
         if head != self._window_head or (order != self._order and self._moves(order)):
             self._window_is_dirty = True
@@ -241,7 +243,7 @@ class PendingAgent:
     def _moves(self, order: list[Record] | None) -> bool:
         """Tell whether the window is another one than the stored one with its messages in this order."""
         taken_out, put_back = list(self._taken_out), list(self._put_back)
-        change = WindowChange(self._stored_window, self._window, taken_out, put_back, order)
+        change = WindowChange(self._stored_window, self._window, taken_out, put_back, order, held=self._held)
         return change.ranges(self.next_id) != [list(part) for part in self._window]
 
     def _take_out(self, record: Record) -> None:
@@ -293,7 +295,7 @@ class PendingAgent:
         if self._window_is_dirty or self._window_is_missing:
             taken_out, put_back = list(self._taken_out), list(self._put_back)
             changes.window = WindowChange(
-                self._stored_window, self._window, taken_out, put_back, self._order, self._window_head
+                self._stored_window, self._window, taken_out, put_back, self._order, self._window_head, self._held
             )
         for path in self._fields.keys() & self._payloads.keys():
             payloads = self._payloads.pop(path)

@@ -17,7 +17,7 @@ from ..schema.messages import iso_date, now
 from ..schema.sessions import KEY_RING, new_token
 from ..schema.titles import title_of
 from ..schema.values import encoded_size
-from ..schema.windows import EVERYTHING, Ranges, changed, in_order
+from ..schema.windows import EVERYTHING, MOST_RANGES, Ranges, bounded, changed, in_order
 
 Document = dict[str, Any]
 
@@ -57,6 +57,7 @@ class WindowChange:
         put_back: Messages that it holds again.
         order: All that it holds, where that is not the order of their numbers.
         head: How many of them stand before what the conversation manager put in.
+        held: All that it holds, in any order.
     """
 
     stored: Ranges | None = None
@@ -65,14 +66,17 @@ class WindowChange:
     put_back: Sequence[NewMessage] = ()
     order: Sequence[NewMessage] | None = None
     head: int = 0
+    held: Sequence[NewMessage] = ()
 
     def ranges(self, next_message_id: int) -> list[list[int | None]]:
         """Return the window as it is to be stored, with the numbers that messages have by now."""
         taken_out = {message.message_id for message in self.taken_out}
         window = changed(self.base, taken_out, {message.message_id for message in self.put_back})
-        if self.order is None:
+        if self.order is not None:
+            window = in_order(window, [message.message_id for message in self.order], next_message_id)
+        if len(window) <= MOST_RANGES:
             return window
-        return in_order(window, [message.message_id for message in self.order], next_message_id)
+        return bounded(window, [message.message_id for message in self.held])
 
 
 @dataclass(slots=True)
