@@ -73,3 +73,32 @@ async def test_an_agent_that_is_built_late_leaves_the_state_of_the_first_alone(s
         late.state.set("mood", "bad")
         await streamed(late, "Well.")
     assert (await resume(sessions)).state.get() == {"mood": "bad"}
+
+
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+@pytest.mark.parametrize("again", [0, 1, 2])
+async def test_an_agent_that_was_deleted_goes_on_as_a_new_one(
+    sessions: Sessions, flush_on: FlushOn, again: int
+) -> None:
+    async with sessions.manager(flush_on=flush_on) as manager:
+        agent = talker(manager, width=4)
+        agent.state.set("mood", "good")
+        for number in range(4):
+            await streamed(agent, f"before {number}")
+        await manager.repository.delete_agent(SESSION_ID, AGENT_ID)
+        assert "before" not in str(sessions.document())
+        async with sessions.manager() as another:
+            talks: Any = talker(another) if again else None
+            for number in range(again):
+                await streamed(talks, f"another {number}")
+
+        await streamed(agent, "after 0")
+        manager.redact_latest_message(a_message("[redacted]"), agent)
+        await streamed(agent, "after 1")
+        stored = sessions.texts()
+        assert stored[2 * again :] == ["after 0", "[redacted]", "after 1", "Yes."]
+        assert "before" not in str(sessions.document()), "what was deleted is back"
+        assert texts((await resume(sessions)).messages)[-2:] == ["after 1", "Yes."]
+
+    assert again or (await resume(sessions)).state.get() == {"mood": "good"}
+    assert sessions.document()["title"] == ("another 0" if again else "after 0")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from strands.agent.conversation_manager import NullConversationManager
 from strands.types.content import Message
 from strands.types.exceptions import ContextWindowOverflowException
 from strands.types.session import SessionMessage
@@ -286,7 +287,12 @@ def sync_unknown(world: World, source: random.Random, session_id: str) -> Action
         return None
     agent_id = "guest"
     said = [world.say(session_id, role, f"{world.word()} of a guest") for role in ("user", "assistant")]
-    agent = make_agent(None, agent_id=agent_id, messages=[a_message(one.role, one.shows or "") for one in said])
+    agent = make_agent(
+        None,
+        agent_id=agent_id,
+        messages=[a_message(one.role, one.shows or "") for one in said],
+        conversation_manager=NullConversationManager(),
+    )
     is_known = agent_id in writer.lives or agent_id in writer.manager._lifetime.session.agents
     tells = f"{writer.name}: sync_agent(an agent {agent_id!r} that was not built with it)"
     if is_known and agent_id in writer.lives:

@@ -69,7 +69,8 @@ class DocumentInMemory:
             messages = agents.get(change.key, {}).get("messages", [])
             found = any(message["message_id"] == change.message.message_id for message in messages)
         windows = {c.key: agents[c.key]["window"] for c in update.agents if "window" in agents.get(c.key, {})}
-        return Conflict(self.head(), numbers, found, windows)
+        archive_ids = {key: agents[key]["archive"]["id"] for key in update.keys if key in agents}
+        return Conflict(self.head(), numbers, found, windows, archive_ids)
 
     def messages(self, key: str) -> list[Document]:
         """Return the stored messages of an agent, none of one that is not stored."""

@@ -35,6 +35,11 @@ def said(text: str, role: str = "user") -> Record:
     return record
 
 
+def conflict(agent: PendingAgent, next_id: int) -> Conflict:
+    assert agent.archive_id is not None
+    return Conflict(HEAD, {KEY: next_id}, False, archive_ids={KEY: agent.archive_id})
+
+
 def numbers_of(update: Any) -> list[int]:
     return [message.message_id for changes in update.agents for message in changes.messages]
 
@@ -98,7 +103,7 @@ def test_messages_are_numbered_anew_behind_those_of_another_writer(frozen: list[
         for number in range(count):
             agent.append(said(f"later {number}"))
 
-    adjusted = changes.rebase(batch, Conflict(HEAD, {KEY: others}, message_found=False))
+    adjusted = changes.rebase(batch, conflict(agent, others))
 
     assert adjusted is bool(others)
     assert numbers_of(batch.updates[0]) == list(range(others, others + frozen[0]))
@@ -115,10 +120,11 @@ def test_an_agent_that_another_writer_made_first_is_appended_to() -> None:
     batch = changes.freeze()
     assert batch is not None
 
-    assert changes.rebase(batch, Conflict(HEAD, {KEY: 4}, message_found=False))
+    assert changes.rebase(batch, conflict(agent, 4))
 
     guard, rendered = batch.updates[0].render()
-    assert guard == {"agents.a.next_message_id": 4, "agents.a.window": None}
+    archive = {"agents.a.archive.id": agent.archive_id}
+    assert guard == {"agents.a.next_message_id": 4, "agents.a.window": None, **archive}
     assert rendered["$push"]["agents.a.messages"]["$each"][0]["message_id"] == 4
 
 
@@ -143,7 +149,7 @@ def test_a_message_that_was_sealed_meanwhile_is_changed_in_its_segment() -> None
     batch = changes.freeze()
     assert batch is not None
 
-    assert changes.rebase(batch, Conflict(HEAD, {KEY: 1}, message_found=False))
+    assert changes.rebase(batch, conflict(agent, 1))
 
     first = batch.updates[0]
     assert first.message is not None
@@ -193,7 +199,7 @@ def test_messages_by_hand_and_of_other_writers_stay_in_the_window() -> None:
     agent.see_window([own[1], last], 0)
     batch = changes.freeze()
     assert batch is not None
-    changes.rebase(batch, Conflict(HEAD, {KEY: 5}, message_found=False))  # Two of another writer came in between.
+    changes.rebase(batch, conflict(agent, 5))  # Two of another writer came in between.
 
     assert batch.updates[0].render()[1]["$set"]["agents.a.window"] == [[1, None]]
 

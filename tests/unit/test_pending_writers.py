@@ -164,6 +164,31 @@ def test_the_state_of_another_writer_stands_who_made_the_agent_first(there: Docu
     assert there.document["agents"][KEY]["agent_data"]["state"] == {"mood": "bad"}
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_who_yields_to_what_was_loaded_writes_behind_it_without_a_conflict(
+    there: DocumentInMemory, is_frozen: bool, is_new: bool
+) -> None:
+    first, second = Writer(there), Writer(there)
+    if not is_new:
+        second.flush()
+        first = Writer(there)
+    first.append("mine 0")
+    if is_frozen:
+        first.freeze()
+        first.append("mine 1")
+    for number in range(3):
+        second.append(f"other {number}")
+    second.flush()
+    first.changes.yield_to(StoredSession.from_document(there.document), first.queue)
+    first.freeze()
+    while first.queue:
+        assert first.send(), "a conflict that could be known before"
+        first.freeze()
+    assert texts(there) == ["other 0", "other 1", "other 2", "mine 0", *(["mine 1"] if is_frozen else [])]
+    assert [message["message_id"] for message in there.messages(KEY)] == list(range(len(texts(there))))
+
+
 # -- one writer
 
 
@@ -302,10 +327,39 @@ def test_an_agent_that_another_writer_deleted_begins_anew_with_what_is_left(ther
     assert texts(there) == ["after"]
     writer.append("later")
     writer.flush()
-    # Their numbers go on: the agent holds messages with the earlier ones, which must not be taken for these.
     assert texts(there) == ["after", "later"]
-    assert [message["message_id"] for message in there.messages(KEY)] == [1, 2]
-    assert there.document["agents"][KEY]["next_message_id"] == 3
+    assert [message["message_id"] for message in there.messages(KEY)] == [0, 1]
+    assert there.document["agents"][KEY]["next_message_id"] == 2
+    assert writer.pending.wants_all, "the new agent lacks the state of the live one"
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 3])
+def test_an_agent_that_another_writer_made_anew_is_no_older_one(there: DocumentInMemory, others: int) -> None:
+    writer = Writer(there)
+    old = [writer.append(f"before {number}") for number in range(2)]
+    writer.flush()
+    del there.document["agents"][KEY]
+    another = Writer(there)
+    for number in range(others):
+        another.append(f"other {number}")
+    another.flush()
+
+    redact(writer.pending, old[0])
+    del writer.held[:1]
+    writer.capture()
+    writer.append("after")
+    writer.flush()
+
+    assert texts(there) == [*(f"other {number}" for number in range(others)), "after"]
+    assert [message["message_id"] for message in there.messages(KEY)] == list(range(others + 1))
+    assert there.document["agents"][KEY]["window"] == [[0, None]]
+    redact(writer.pending, old[1], "nothing")
+    writer.capture()
+    writer.flush()
+    assert "nothing" not in str(there.document)
+    redact(writer.pending, writer.held[-1], "gone")
+    writer.flush()
+    assert texts(there)[-1] == "gone"
 
 
 def test_a_message_that_was_sealed_is_changed_in_its_segment(there: DocumentInMemory) -> None:

@@ -20,8 +20,8 @@ Ranges = Sequence[Sequence[int | None]]
 EVERYTHING: Ranges = ((0, None),)
 
 MOST_RANGES = 64
-"""How many ranges a window has at most. A window is written whenever it moves, so it must not grow with the conversation:
-a message that code appends by hand in each turn of a sliding window would leave a range of its own for ever."""
+"""How many ranges a window has at most. It is written whenever it moves, so it must not grow with the conversation: a
+message that code appends by hand in each turn of a sliding window would leave a range of its own for ever."""
 
 
 def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:

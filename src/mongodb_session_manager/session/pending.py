@@ -21,7 +21,7 @@ import bson
 
 from .. import tracing
 from ..schema import paths, values
-from ..schema.agents import STATE_FIELDS, StoredAgent
+from ..schema.agents import STATE_FIELDS, StoredAgent, new_archive
 from ..schema.archives import GUARDRAIL_EVENTS
 from ..schema.names import encode_name
 from ..schema.payloads import names_in, offload_state
@@ -127,6 +127,9 @@ class PendingAgent:
         self.records: list[Record] = []
         self.latest_assistant: Record | None = None
         self.is_dirty = stored is None
+        self.archive_id: str | None = _archive_id(stored)
+        self.wants_all = False
+        self._has_lost = False
         self._new: list[Record] = []
         self._changes: dict[Record, ChangeMessage] = {}
         self._fields: Document = {}
@@ -210,7 +213,7 @@ class PendingAgent:
     ) -> None:
         """Change fields of a message: in the copy that is still to be sent, and in the document where it may be."""
         change: ChangeMessage | None = None
-        if record.state is not RecordState.PENDING:
+        if record.state in (RecordState.FROZEN, RecordState.STORED):
             change = self._changes.setdefault(record, ChangeMessage(self.key, record))
             self.is_dirty = True
         record.change(change, dict(fields), set(removed), payloads or {})
@@ -220,6 +223,10 @@ class PendingAgent:
 
         What it never held stays in: messages of other writers, and those that were appended by hand.
         """
+        if self._has_lost:
+            head = sum(record.state is not RecordState.GONE for record in held[:head])
+            self._forget(set(held))
+            held = [record for record in held if record.state is not RecordState.GONE]
         if len(held) != len(self.records) or self._out or not all(map(is_, held, self.records)):
             self._see_others(held)
         self._held = list(held)
@@ -233,12 +240,13 @@ class PendingAgent:
     def _see_others(self, held: Sequence[Record]) -> None:
         present = set(held)
         for record in self.records:
-            if record not in present and record.origin is not Origin.BY_HAND and record not in self._out:
+            is_known = record.origin is not Origin.BY_HAND and record.state is not RecordState.GONE
+            if record not in present and is_known and record not in self._out:
                 self._take_out(record)
         for record in held:
             if record in self._out:
                 self._put_in_again(record)
-        self._forget(present)
+        self._forget(present | {record for record in self.records if record.state is RecordState.GONE})
 
     def _moves(self, order: list[Record] | None) -> bool:
         """Tell whether the window is another one than the stored one with its messages in this order."""
@@ -268,14 +276,23 @@ class PendingAgent:
         self.records = [
             record
             for record in self.records
-            if record in present or id(record.message) in held or record.state is not RecordState.STORED
+            if record in present or id(record.message) in held or record.state in _ON_THEIR_WAY
         ]
         self._out.intersection_update(self.records)
 
     # -- writing
 
-    def yield_state(self) -> None:
+    def go_behind(self, stored: StoredAgent, parts: Sequence[AppendMessages]) -> None:
+        """Number what is not stored yet behind what others stored, unless another agent has the id by now."""
+        for part in parts:
+            part.archive_id = self.archive_id
+        if self.archive_id == _archive_id(stored):
+            self.move_to(stored.next_message_id, parts)
+
+    def yield_state(self, stored: StoredAgent) -> None:
         """Drop what is pending of the state and the window, of which others stored newer ones; messages stay."""
+        if not self.exists:
+            self.archive_id = _archive_id(stored)
         self.exists, self._fields, self._payloads = True, {}, {}
         self._window_is_dirty = self._window_is_missing = False
         self.is_dirty = bool(self._new or self._changes or self._increments)
@@ -283,6 +300,8 @@ class PendingAgent:
     def freeze(self) -> tuple[list[ChangeMessage], AppendMessages]:
         """Hand over what is pending."""
         changed, self._changes = list(self._changes.values()), {}
+        for change in changed:
+            change.archive_id = self.archive_id
         changes = AppendMessages(
             self.agent_id,
             self.key,
@@ -291,6 +310,7 @@ class PendingAgent:
             messages=self._new,
             fields=self._fields,
             increments=self._increments,
+            archive_id=self.archive_id,
         )
         if self._window_is_dirty or self._window_is_missing:
             taken_out, put_back = list(self._taken_out), list(self._put_back)
@@ -323,20 +343,58 @@ class PendingAgent:
                 for record in written:
                     kept.pop(record, None)  # type: ignore[call-overload]
 
-    def yield_creation(self, changes: AppendMessages) -> None:
+    def yield_creation(self, changes: AppendMessages, archive_id: str | None) -> None:
         """Append to an agent that another writer created first, whose state stands until this one changes its own."""
         self.exists, changes.create = True, False
+        self.archive_id = changes.archive_id = archive_id
         for path, initial in self._initial.items():
             if path in changes.fields and _fingerprint(changes.fields[path]) == initial:
                 del changes.fields[path]
 
-    def move_to(self, expected: int, changes: AppendMessages, later: Sequence[AppendMessages]) -> None:
-        """Renumber what is not stored yet: another writer took the numbers from `changes.expected` on."""
+    def lose_stored(self, archive_id: str | None, changes: AppendMessages) -> None:
+        """Go on without what was stored of the agent: it was deleted, and another of its id may be there.
+
+        What was deleted stays so. The live agent still holds it, which is no reason to store it again.
+
+        Args:
+            archive_id: What tells the agent that is there now; None where `changes` create it.
+            changes: What is to be stored next.
+        """
+        self._has_lost = True
+        for record in [*self.records, *self._changes, *self._taken_out, *self._put_back, *self._out]:
+            if record.state is RecordState.STORED:
+                record.state = RecordState.GONE
+        self._changes = {record: change for record, change in self._changes.items() if record.state in _ON_THEIR_WAY}
+        for kept in (self._taken_out, self._put_back):
+            for record in [record for record in kept if record.state is RecordState.GONE]:
+                del kept[record]
+        self._out = {record for record in self._out if record.state is not RecordState.GONE}
+        self._window, self._stored_window, self._order = EVERYTHING, None, None
+        if archive_id is None:
+            # A new one has nothing yet of what the live one has: the next capture brings all of it.
+            self.wants_all, self._seen = True, {}
+        self.archive_id = changes.archive_id = archive_id or new_archive()["id"]
+        window = WindowChange(None, EVERYTHING, list(self._taken_out), list(self._put_back), None, 0, self._held)
+        changes.window = window if changes.window is not None or archive_id is None else None
+
+    def move_to(self, expected: int, parts: Sequence[AppendMessages]) -> None:
+        """Renumber what is not stored yet, frozen parts first: another writer took the numbers before `expected`."""
         self.expected = number = expected
-        for part in (changes, *later):
+        for part in parts:
             part.expected = number
             number = _renumber(part.messages, number)
         self.next_id = _renumber(self._new, number)
+
+
+_ON_THEIR_WAY = (RecordState.PENDING, RecordState.FROZEN)
+
+
+def _archive_id(stored: StoredAgent | None) -> str | None:
+    if stored is None:
+        return new_archive()["id"]
+    archive = None if stored.legacy else stored.raw.get(paths.ARCHIVE)
+    found = archive.get("id") if isinstance(archive, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _moves_window(changes: AppendMessages, conflict: Conflict) -> bool:
@@ -420,6 +478,8 @@ class PendingChanges:
 
     def add_guardrail_event(self, record: Record, event: Document) -> None:
         """Queue the session's summary of a guardrail intervention on a message, whose number may still change."""
+        if record.state is RecordState.GONE:
+            return
         record.named_in.append(event)
         self._session.pushes.setdefault(paths.GUARDRAIL_EVENTS, []).append(event)
 
@@ -455,9 +515,14 @@ class PendingChanges:
             session: What is stored now.
             batches: What is frozen already.
         """
+        batches = list(batches)
         for agent_id, agent in self.agents.items():
             if agent_id in session.agents:
-                agent.yield_state()
+                agent.yield_state(session.agents[agent_id])
+                # What was sent may be stored, under the numbers that it has.
+                if not any(batch.was_sent for batch in batches):
+                    parts = [c for b in batches for u in b.left for c in u.agents if c.agent_id == agent_id]
+                    agent.go_behind(session.agents[agent_id], parts)
         stored_graphs = {paths.multi_agent(encode_name(key)) for key in session.multi_agents}
         frozen = [update for batch in batches for update in batch.left]
         for part in (self._session, *(update.session for update in frozen)):
@@ -506,23 +571,32 @@ class PendingChanges:
         update = batch.updates[batch.position]
         adjusted = False
         for changes in update.agents:
-            found = conflict.next_ids.get(changes.key)
+            found, archive_id = conflict.next_ids.get(changes.key), conflict.archive_ids.get(changes.key)
+            is_another = changes.archive_id is not None and archive_id != changes.archive_id
+            later = [c for u in batch.left[1:] for c in u.agents if c.key == changes.key]
             if found is None and not changes.create:
-                changes.create = adjusted = True
-                continue
+                self._begin_anew(changes, later)
+                adjusted = True
             if found is None:
                 continue
             is_numbered = bool(changes.create or changes.messages)
             if changes.create:
-                self.agents[changes.agent_id].yield_creation(changes)
+                self.agents[changes.agent_id].yield_creation(changes, archive_id)
                 adjusted = True
+            elif is_another:
+                self.agents[changes.agent_id].lose_stored(archive_id, changes)
+                adjusted = is_numbered = True
+            for part in later:
+                part.archive_id = changes.archive_id
             if _moves_window(changes, conflict):
                 adjusted = True
             if is_numbered and found != changes.expected:
                 adjusted = True
-                later = [c for u in batch.left[1:] for c in u.agents if c.key == changes.key]
                 self._renumber(changes, found, later)
         change = update.message
+        if change is not None and change.archive_id not in (None, conflict.archive_ids.get(change.key)):
+            update.message, change, adjusted = None, None, True
+            logger.warning("session_id=<%r> | a stored message to be changed is gone", self.session_id)
         if not adjusted and change is not None and not change.sealed and not conflict.message_found:
             update.message = None
             batch.updates.insert(batch.position, Update(message=change))
@@ -533,9 +607,23 @@ class PendingChanges:
             adjusted = True
         return adjusted
 
+    def _begin_anew(self, changes: AppendMessages, later: Sequence[AppendMessages]) -> None:
+        """Store an agent that was deleted as a new one: what it says from now on."""
+        agent = self.agents[changes.agent_id]
+        agent.lose_stored(None, changes)
+        changes.create, agent.exists = True, False
+        for part in later:
+            part.archive_id = changes.archive_id
+        agent.move_to(0, (changes, *later))
+        logger.warning(
+            "session_id=<%r>, agent_id=<%r> | the agent was deleted, storing what it says as a new one's",
+            self.session_id,
+            changes.agent_id,
+        )
+
     def _renumber(self, changes: AppendMessages, found: int, later: Sequence[AppendMessages]) -> None:
         agent = self.agents[changes.agent_id]
-        agent.move_to(found, changes, later)
+        agent.move_to(found, (changes, *later))
         logger.warning(
             "session_id=<%r>, agent_id=<%r>, next_message_id=<%s> | another writer appended, renumbering",
             self.session_id,

@@ -25,6 +25,7 @@ class RecordState(Enum):
     PENDING = auto()
     FROZEN = auto()  # part of a batch that may have been sent
     STORED = auto()
+    GONE = auto()  # its agent was deleted
 
 
 class Origin(Enum):

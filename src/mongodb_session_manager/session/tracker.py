@@ -369,12 +369,14 @@ class AgentTracker:
     def capture_outside(self, agent: LocalAgent) -> None:
         """Note what code changed of the agent outside of its invocations: state and messages."""
         self.append_found(agent)
-        if _states_of(agent) != self._seen_states:
+        if self.pending.wants_all or _states_of(agent) != self._seen_states:
             self._capture_states(agent)
         self._capture_window(agent)
 
     def _capture_states(self, agent: LocalAgent) -> None:
         seen = _states_of(agent)
+        if self.pending.wants_all:
+            self.pending.wants_all, self._captured_states, self._config, self._seen_config = False, None, {}, None
         if seen is None or seen != self._captured_states:
             state = SessionAgent.from_agent(agent)
             for name in STATE_FIELDS:

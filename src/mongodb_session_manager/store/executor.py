@@ -48,12 +48,14 @@ class Conflict:
         next_ids: Next message number by agent key; an agent that is not stored is missing.
         message_found: Whether the message that the update changes is in the document.
         windows: Stored window by agent key, of the agents whose window the update changes.
+        archive_ids: What tells an agent from others of its id, by agent key.
     """
 
     head: SessionHead
     next_ids: Mapping[str, int]
     message_found: bool
     windows: Mapping[str, Ranges] = field(default_factory=dict)
+    archive_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class UpdateExecutor:
@@ -190,6 +192,7 @@ class UpdateExecutor:
         fields = [paths.APPLIED, paths.LEASE, *HEAD_PROJECTION]
         fields += [paths.agent(changes.key, paths.NEXT_MESSAGE_ID) for changes in update.agents]
         fields += [paths.agent(changes.key, paths.WINDOW) for changes in update.agents if changes.window is not None]
+        fields += [paths.agent(key, paths.ARCHIVE_ID) for key in update.keys]
         if update.message is not None:
             fields.append(f"{paths.messages(update.message.key)}.{paths.MESSAGE_ID}")
         identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
@@ -275,4 +278,6 @@ def _conflict(head: SessionHead, update: Update, document: Document) -> Conflict
     stored = {changes.key: agents.get(changes.key) or {} for changes in update.agents}
     numbers = {key: agent[paths.NEXT_MESSAGE_ID] for key, agent in stored.items() if paths.NEXT_MESSAGE_ID in agent}
     windows = {key: agent[paths.WINDOW] for key, agent in stored.items() if paths.WINDOW in agent}
-    return Conflict(head, numbers, found, windows)
+    archives = {key: (agents.get(key) or {}).get(paths.ARCHIVE) or {} for key in update.keys}
+    archive_ids = {key: archive["id"] for key, archive in archives.items() if "id" in archive}
+    return Conflict(head, numbers, found, windows, archive_ids)

@@ -267,26 +267,32 @@ class AsyncMongoDBSessionRepository:
             raise AgentNotFoundError(session_id, agent_id)
 
     async def delete_agent(self, session_id: str, agent_id: str) -> bool:
-        """Delete an agent with its messages; False when the session has none of that id.
+        """Delete an agent with its messages, and the title where it was taken from them; False when there is none.
+
+        A live agent of that id goes on: what it says from then on is stored as a new agent's, with messages from 0 and
+        the state that it has. What was deleted stays so.
 
         Raises:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
-        path, incarnation = paths.agent(key), (await self._head(session_id)).incarnation
-        assert incarnation is not None
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
+            head = await self._head(session_id)
+            incarnation, titled = head.incarnation, head.title_of is not None and head.title_of[0] == key
+            assert incarnation is not None
             payloads = await self._payloads.of_agent(session_id, incarnation, key)
             usage = totals.usage or {}
             counted = {paths.summary_usage(name): -n for name, n in usage.items() if isinstance(n, int | float)}
             removal = SetFields(
-                removed=[path],
+                removed=[paths.agent(key), *((paths.TITLE, paths.TITLE_OF) if titled else ())],
                 increments={paths.SUMMARY_AGENTS: -1, paths.SUMMARY_MESSAGES: -totals.messages, **counted},
                 # Only what was counted: what arrived since would stay in the summary for ever.
                 guard={
                     paths.agent(key, paths.NEXT_MESSAGE_ID): totals.next_message_id,
                     paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
                     **SealedList.of_agent(key).unsealed_since(totals.archive),
+                    # What it said is gone from the title, too; the next thing that a person says gives another one.
+                    f"{paths.TITLE_OF}.agent": key if titled else {"$ne": key},
                 },
             )
             if isinstance(await self._apply(session_id, Update(session=removal)), Applied):

@@ -94,6 +94,7 @@ class AppendMessages:
         window: How the window changes, None when the stored one stands.
         payloads: Large bytes that the fields refer to, by name.
         released: Names of payloads that the fields referred to before.
+        archive_id: What tells the agent from an earlier or later one of its id; None to take whichever is there.
     """
 
     agent_id: str
@@ -106,6 +107,7 @@ class AppendMessages:
     window: WindowChange | None = None
     payloads: dict[str, bytes] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
+    archive_id: str | None = None
 
     @property
     def next_message_id(self) -> int:
@@ -129,6 +131,7 @@ class AppendMessages:
         result, expected = [self], self.next_message_id
         for messages in parts[1:]:
             part = AppendMessages(self.agent_id, self.key, create=False, expected=expected, messages=messages)
+            part.archive_id = self.archive_id
             result.append(part)
             expected = part.next_message_id
         result[-1].window = window
@@ -157,6 +160,8 @@ class AppendMessages:
             for parent in parents:
                 target = target.setdefault(parent, {})
             target[name] = value
+        if self.archive_id is not None:
+            agent[paths.ARCHIVE] = {"id": self.archive_id}
         agent[paths.NEXT_MESSAGE_ID] = self.next_message_id
         agent[paths.MESSAGES] = self._documents()
         agent |= self._window()
@@ -169,6 +174,7 @@ class AppendMessages:
         # Also where nothing is appended: setting a field of an agent that is gone would leave half an agent behind.
         counter = paths.agent(self.key, paths.NEXT_MESSAGE_ID)
         into.guard[counter] = self.expected if self.messages else {"$exists": True}
+        _guard_archive(into, self.key, self.archive_id)
         if self.window is not None:
             # Another writer took other messages out: a window that does not know of them would bring them back.
             stored = self.window.stored
@@ -203,6 +209,7 @@ class ChangeMessage:
         released: Names of payloads that the message referred to before.
         sealed: The message is in a segment, which is changed once the update is applied. In the session document
             nothing changes then: the update proves that the writer may, and tells others that something changed.
+        archive_id: What tells the agent from an earlier or later one of its id; None to take whichever is there.
     """
 
     key: str
@@ -212,6 +219,7 @@ class ChangeMessage:
     payloads: dict[str, bytes] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
     sealed: bool = False
+    archive_id: str | None = None
 
     @property
     def rewrites(self) -> bool:
@@ -220,6 +228,7 @@ class ChangeMessage:
 
     def render(self, into: _Rendering) -> None:
         """Add its part to an update."""
+        _guard_archive(into, self.key, self.archive_id)
         if self.sealed:
             return
         items = paths.messages(self.key)
@@ -283,6 +292,12 @@ class _Rendering:
             self.increments[path] = self.increments.get(path, 0) + amount
 
 
+def _guard_archive(into: _Rendering, key: str, archive_id: str | None) -> None:
+    # An agent may have been deleted, and made anew by another writer: its messages have the same numbers.
+    if archive_id is not None:
+        into.guard[paths.agent(key, paths.ARCHIVE_ID)] = archive_id
+
+
 @dataclass(eq=False, slots=True)
 class Update:
     """One update of a session document, which counts once however often it is sent.
@@ -325,6 +340,12 @@ class Update:
         """The names of all payloads that it may leave without a reference."""
         found = self.session.released.union(*(changes.released for changes in self.agents))
         return found if self.message is None else found | self.message.released
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys of the agents that it changes."""
+        keys = {changes.key for changes in self.agents}
+        return keys if self.message is None else keys | {self.message.key}
 
     @property
     def changes_conversations(self) -> bool:
