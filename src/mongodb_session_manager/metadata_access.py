@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .schema import paths
 from .schema.names import metadata_path
 
 MISSING = object()
@@ -80,7 +81,7 @@ class MetadataAccess:
 def _names(parameter: str, names: Iterable[str]) -> list[str]:
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise TypeError(f"{parameter} takes a list of field names, not {type(names).__name__}")
-    return [metadata_path(name).removeprefix("metadata.") for name in names]
+    return [metadata_path(name).removeprefix(paths.metadata("")) for name in names]
 
 
 def _path(name: str) -> Path:

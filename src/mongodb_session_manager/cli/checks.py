@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from ..advice import AUTHENTICATION_CODES, advice
 from ..client import ClientHandle
 from ..client.options import connection_string_options
+from ..schema import paths
 from ..store.listing import NEWEST_FIRST
 from ..store.related import PAYLOADS, SEGMENTS
 from .index_state import index_states
@@ -308,7 +309,7 @@ async def check_documents(patient: Patient) -> list[Finding]:
     """Look at a sample of the newest documents: large ones, and those that older tools left."""
     found = []
     newest: list[dict[str, Any]] = [{"$sort": dict(NEWEST_FIRST)}, {"$limit": _SAMPLE}]
-    fields = {"size": {"$bsonSize": "$$ROOT"}, "schema_version": 1}
+    fields = {"size": {"$bsonSize": "$$ROOT"}, paths.SCHEMA_VERSION: 1}
     for group in await patient.sample("", [*newest, {"$project": fields}, {"$group": _COUNTS}]):
         if group["large"]:
             do = "seal or delete what fills them: feedbacks, agent state or metadata of such sessions"
@@ -329,7 +330,7 @@ _COUNTS = {
     "_id": None,
     "all": {"$sum": 1},
     "large": {"$sum": {"$cond": [{"$gt": ["$size", LARGE_BYTES]}, 1, 0]}},
-    "older": {"$sum": {"$cond": [{"$eq": [{"$type": "$schema_version"}, "missing"]}, 1, 0]}},
+    "older": {"$sum": {"$cond": [{"$eq": [{"$type": f"${paths.SCHEMA_VERSION}"}, "missing"]}, 1, 0]}},
 }
 
 
@@ -337,7 +338,7 @@ async def check_leftovers(patient: Patient) -> list[Finding]:
     """Look at a sample of the segments and payloads for those of sessions that are gone."""
     found = []
     for suffix, what in ((SEGMENTS, "segments"), (PAYLOADS, "payloads")):
-        children = await patient.sample(suffix, [{"$limit": _SAMPLE}, {"$group": {"_id": "$session_id"}}])
+        children = await patient.sample(suffix, [{"$limit": _SAMPLE}, {"$group": {"_id": f"${paths.SESSION_ID}"}}])
         ids = [child["_id"] for child in children]
         sessions = patient.handle.collection(patient.database, patient.collection)
         there = {session["_id"] for session in await sessions.find({"_id": {"$in": ids}}, {"_id": 1})} if ids else set()

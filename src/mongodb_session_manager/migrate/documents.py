@@ -8,6 +8,7 @@ from typing import Any
 
 from ..client import ClientHandle, Collection, MongoDBClient
 from ..errors import CorruptMessageError
+from ..schema import paths
 from ..schema.agents import STATE_FIELDS, find_agents
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
@@ -63,11 +64,11 @@ class OlderDocumentSource(_CollectionSource):
 
     async def count(self) -> int | None:
         """Return how many sessions there are."""
-        return await self._collection.count_documents({"schema_version": {"$exists": False}})
+        return await self._collection.count_documents({paths.SCHEMA_VERSION: {"$exists": False}})
 
     async def session_ids(self) -> AsyncIterator[str]:
         """Yield the ids of its sessions, each once."""
-        query = {"schema_version": {"$exists": False}}
+        query = {paths.SCHEMA_VERSION: {"$exists": False}}
         async for document in self._collection.iterate(query, {"_id": 1}, sort=[("_id", 1)]):
             yield str(document["_id"])
 
@@ -81,7 +82,7 @@ class OlderDocumentSource(_CollectionSource):
         fields.pop("lease", None)
         upgraded: dict[str, Document] = fields.pop("agents")
         updated_at = newest(document.get("updated_at"), fields["created_at"])
-        session = SourceSession(session_id, fields["created_at"], updated_at, str(fields["session_type"]))
+        session = SourceSession(session_id, fields["created_at"], updated_at, str(fields[paths.SESSION_TYPE]))
         moved: dict[tuple[str, int], int] = {}
         for agent_id, stored in find_agents(document.get("agents"), legacy=True).items():
             raw = upgraded[stored.key]
@@ -96,10 +97,10 @@ class OlderDocumentSource(_CollectionSource):
                 position += 1
             payloads: dict[str, bytes] = {}
             for name in STATE_FIELDS:
-                raw["agent_data"][name], found = offload_state(raw["agent_data"][name])
+                raw[paths.AGENT_DATA][name], found = offload_state(raw[paths.AGENT_DATA][name])
                 payloads |= found
             session.agents.append(SourceAgent(agent_id, raw, payloads, stored.states(), _given(messages)))
-        fields["guardrail_events"] = [_renumbered(event, moved) for event in fields["guardrail_events"]]
+        fields[paths.GUARDRAIL_EVENTS] = [_renumbered(event, moved) for event in fields[paths.GUARDRAIL_EVENTS]]
         session.fields = fields
         return session
 
@@ -153,7 +154,7 @@ class MessageDocumentSource(_CollectionSource):
         try:
             record = _record(meta)
             session.created_at, session.updated_at = newest(record.get("created_at")), newest(record.get("updated_at"))
-            session.session_type = str(record.get("session_type") or "AGENT")
+            session.session_type = str(record.get(paths.SESSION_TYPE) or "AGENT")
         except UnreadableSourceError as error:
             session.problems.append(Problem(session_id, f"its own document: {error}"))
         query = {"pk": pk, "sk": {"$gte": "AGENT#", "$lt": "AGENT$"}}

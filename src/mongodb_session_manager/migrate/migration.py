@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError, WriteError
 
 from ..errors import SessionStoreError
 from ..runtime import portal
-from ..schema import values
+from ..schema import paths, values
 from ..schema.forks import Course
 from ..schema.messages import now
 from ..schema.names import check_session_id, encode_name
@@ -209,7 +209,7 @@ class _Migration:
 
     async def _take(self, session_id: str) -> None:
         check_session_id(session_id)
-        fields = {"migrated_from": 1, "incarnation": 1}
+        fields = {"migrated_from": 1, paths.INCARNATION: 1}
         present = await self._store.find_one({"_id": session_id}, fields)
         session = await self._source.read(session_id)
         session.agents.sort(key=lambda agent: agent.agent_id)
@@ -238,7 +238,7 @@ class _Migration:
             self._fail(session.session_id, "it was taken earlier, and changed in the source since")
             return
         if not origin.get("verified") and not self.report.dry_run:
-            await self._verify(session, reading, present["incarnation"])
+            await self._verify(session, reading, present[paths.INCARNATION])
         self.report.present += 1
 
     async def _store_session(self, session: SourceSession, reading: _Reading) -> bool:
@@ -260,7 +260,7 @@ class _Migration:
         try:
             await self._verify(session, reading, made.incarnation)
         except SessionStoreError:
-            own = {"incarnation": made.incarnation, "revision": {"$exists": False}}
+            own = {paths.INCARNATION: made.incarnation, paths.REVISION: {"$exists": False}}
             if await self._store.delete(session.session_id, own):
                 await made.discard()
             raise
@@ -277,9 +277,9 @@ class _Migration:
             graphs[encode_name(multi_agent_id)] = encoded
         document: Document = {
             **new_session(session.session_id, created_at, application_name=self._target._application_name),
-            "multi_agents": graphs,
+            paths.MULTI_AGENTS: graphs,
             **session.fields,
-            "session_type": session.session_type,
+            paths.SESSION_TYPE: session.session_type,
             "created_at": created_at,
             "updated_at": max(filter(None, (session.updated_at, reading.last_date, created_at))),
             "agents": agents,
@@ -331,7 +331,7 @@ class _Migration:
             raise SessionStoreError(
                 f"session {session_id!r} reads back otherwise than it was taken: {count} messages of {reading.count}"
             )
-        guard = {"_id": session_id, "incarnation": incarnation}
+        guard = {"_id": session_id, paths.INCARNATION: incarnation}
         await self._store.update(session_id, guard, {"$set": {"migrated_from.verified": True}})
 
 
@@ -375,15 +375,15 @@ class _Reading:
                 await made.add_payloads(message.payloads)
                 await made.add_message(message.document)
         self.count += course.count
-        fields = {**agent.fields, "next_message_id": course.next_id}
+        fields = {**agent.fields, paths.NEXT_MESSAGE_ID: course.next_id}
         fields["usage"] = fields.get("usage") or course.usage
         if skipped:
             # It counts from the first message, and some of those it counts are not there.
             agent.states[1] = {**agent.states[1], "removed_message_count": removed - skipped}
-            manager_state = fields["agent_data"]["conversation_manager_state"]
+            manager_state = fields[paths.AGENT_DATA][paths.MANAGER_STATE]
             if "removed_message_count" in manager_state:
                 manager_state = {**manager_state, "removed_message_count": removed - skipped}
-                fields["agent_data"] = {**fields["agent_data"], "conversation_manager_state": manager_state}
+                fields[paths.AGENT_DATA] = {**fields[paths.AGENT_DATA], paths.MANAGER_STATE: manager_state}
         self.digest.add(*agent.states)
         return fields if made is None else {**fields, **await made.end_agent()}
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import CorruptMessageError
-from ..schema import values
+from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS, new_agent
 from ..schema.messages import (
     MESSAGE_LIMIT_BYTES,
@@ -145,7 +145,7 @@ def agent_of(record: Mapping[str, Any], agent_id: str) -> SourceAgent:
     """Return an agent out of Strands' record of it (`SessionAgent` as JSON), without messages yet."""
     agent = new_agent(agent_id, parse_date(record.get("created_at") or now()))
     agent["updated_at"] = parse_date(record.get("updated_at") or now())
-    data = agent["agent_data"]
+    data = agent[paths.AGENT_DATA]
     states: list[Any] = []
     payloads: dict[str, bytes] = {}
     for name in STATE_FIELDS:
@@ -185,8 +185,8 @@ def message_from(flat: Document, position: int, *, encode: bool) -> SourceMessag
         for name in ("content", "metadata", "extra"):
             if name in flat:
                 flat[name] = values.encode(flat[name], where=name)
-        if "redact_message" in flat:
-            flat["redact_message"] = values.encode(flat["redact_message"], where="redact_message")
+        if paths.REDACT_MESSAGE in flat:
+            flat[paths.REDACT_MESSAGE] = values.encode(flat[paths.REDACT_MESSAGE], where=paths.REDACT_MESSAGE)
     flat["message_id"] = position
     digested = Digest.message(session_message(flat, original=True))
     taken = take(flat)

@@ -9,11 +9,12 @@ from typing import Any
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 
+from ..schema import paths
 from ..store.related import SEGMENTS
 from ..web.orders import Order
 from ..web.text_search import TextSearch
 
-_FIELDS = {"created_at": 1, "updated_at": 1, "summary.messages": 1}
+_FIELDS = {"created_at": 1, "updated_at": 1, paths.SUMMARY_MESSAGES: 1}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ async def find_sessions(
     order, collection = Order(), repository.collection
     search = TextSearch(collection, collection.database[f"{collection.name}{SEGMENTS}"])
     after = None if cursor is None else order.place_of(cursor)
-    looked = await search.look(text, {"application_name": {"$eq": application_name}}, order, after, limit)
+    looked = await search.look(text, {paths.APPLICATION_NAME: {"$eq": application_name}}, order, after, limit)
     hits = await search.hits(text, looked.found)
     documents = await collection.find({"_id": {"$in": looked.found}}, _FIELDS).to_list(len(looked.found) or 1)
     by_id = {document["_id"]: document for document in documents}
@@ -67,7 +68,7 @@ def _summary(document: Mapping[str, Any], hit: Mapping[str, Any] | None) -> dict
         "session_id": str(document["_id"]),
         "created_at": _moment(document.get("created_at")),
         "updated_at": _moment(document.get("updated_at")),
-        "messages_count": (document.get("summary") or {}).get("messages"),
+        "messages_count": (document.get(paths.SUMMARY) or {}).get("messages"),
         "excerpt": hit["excerpt"] if said and hit is not None else None,
     }
 

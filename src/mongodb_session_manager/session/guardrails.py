@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from ..schema import paths
+
 GUARDRAIL_STOP_REASONS = frozenset({"guardrail_intervened", "content_filtered"})
 """Stop reasons of models that say that a guardrail or content filter intervened."""
 
@@ -44,21 +46,21 @@ def guardrail_event(
             output and without the personal data that it found in the redacted message.
         redacted: The message as it was, to find its text in the trace. Without it all such finds are left out.
     """
-    event: dict[str, Any] = {"action": action, "timestamp": now}
+    event: dict[str, Any] = {paths.ACTION: action, paths.TIMESTAMP: now}
     if stop_reason is not None:
-        event["stop_reason"] = stop_reason
+        event[paths.STOP_REASON] = stop_reason
     if isinstance(trace, Mapping) and trace:
         policies = summarize_policies(trace)
         if policies:
-            event["policies_triggered"] = policies
-        event["trace"] = _without_original(trace, redacted)
+            event[paths.POLICIES_TRIGGERED] = policies
+        event[paths.TRACE] = _without_original(trace, redacted)
     return event
 
 
 def event_summary(event: Mapping[str, Any], message_id: int, agent_id: str) -> dict[str, Any]:
     """Return the short form of a message's record for the session's list; never the trace."""
-    kept = ("action", "timestamp", "stop_reason", "policies_triggered")
-    return {"message_id": message_id, "agent_id": agent_id} | {key: event[key] for key in kept if key in event}
+    kept = (paths.ACTION, paths.TIMESTAMP, paths.STOP_REASON, paths.POLICIES_TRIGGERED)
+    return {paths.MESSAGE_ID: message_id, paths.AGENT_ID: agent_id} | {key: event[key] for key in kept if key in event}
 
 
 def summarize_policies(trace: Any) -> dict[str, list[str]]:

@@ -485,7 +485,7 @@ class PendingChanges:
 
     def amend_guardrail_event(self, record: Record, event: Document, fields: Document) -> None:
         """Add what was learnt later to the guardrail summary of a message, wherever it is by now."""
-        identity = {key: event[key] for key in (paths.MESSAGE_ID, "agent_id", "timestamp")}
+        identity = {key: event[key] for key in (paths.MESSAGE_ID, paths.AGENT_ID, paths.TIMESTAMP)}
         waits = any(waiting is event for waiting in self._session.pushes.get(paths.GUARDRAIL_EVENTS, ()))
         event.update(fields)
         if not waits:
@@ -498,7 +498,7 @@ class PendingChanges:
 
     def add_error(self, agent_id: str, error: BaseException, moment: datetime, trace_id: str | None = None) -> None:
         """Queue the trace of a turn that failed: the error's class, never its text."""
-        entry = {"timestamp": moment, "agent_id": values.encode(agent_id), "error": type(error).__name__}
+        entry = {paths.TIMESTAMP: moment, paths.AGENT_ID: values.encode(agent_id), paths.ERROR: type(error).__name__}
         if trace_id is not None:
             entry[paths.TRACE_ID] = trace_id
         self._session.pushes.setdefault(paths.ERRORS, []).append(entry)

@@ -186,9 +186,9 @@ class Record(NewMessage):
         referred = self.referred
         self.payloads = {name: data for name, data in {**self.payloads, **payloads}.items() if name in referred}
         if referred:
-            fields["payloads"] = sorted(referred)
+            fields[paths.PAYLOADS] = sorted(referred)
         else:
-            removed.add("payloads")
+            removed.add(paths.PAYLOADS)
 
     def change(
         self, change: ChangeMessage | None, fields: Document, removed: set[str], payloads: Mapping[str, bytes]

@@ -198,11 +198,11 @@ class Restorer(RepositorySessionManager):
         if agent_id in self._changes.agents:
             raise SessionException("The `agent_id` of an agent must be unique in a session.")
         stored = self._loaded.session.agents.get(agent_id)
-        if stored is not None and isinstance(agent, Agent) and not stored.data.get("conversation_manager_state"):
-            stored.data["conversation_manager_state"] = agent.conversation_manager.get_state()
-        if stored is not None and isinstance(agent, Agent) and "state" not in stored.data:
+        if stored is not None and isinstance(agent, Agent) and not stored.data.get(paths.MANAGER_STATE):
+            stored.data[paths.MANAGER_STATE] = agent.conversation_manager.get_state()
+        if stored is not None and isinstance(agent, Agent) and paths.STATE not in stored.data:
             # A fork leaves out a state that belongs to messages which stayed behind; the caller's stands.
-            stored.data["state"] = values.encode(agent.state.get(), where="state")
+            stored.data[paths.STATE] = values.encode(agent.state.get(), where=paths.STATE)
         self._restoring = agent_id
         try:
             self.initialize(cast("LocalAgent", _without_storage(agent)), **kwargs)

@@ -41,7 +41,7 @@ class SessionOwner:
             SessionNotOpenError: It was not opened.
         """
         incarnation = await self._incarnation()
-        return Scope(f"{incarnation}/", {"session_id": self._lifetime.session_id}, {"incarnation": incarnation})
+        return Scope(f"{incarnation}/", {paths.SESSION_ID: self._lifetime.session_id}, {paths.INCARNATION: incarnation})
 
     async def admit(self) -> Expiry:
         """Have the session know that values belong to it, before the first is written.

@@ -167,7 +167,7 @@ class AgentTracker:
     def replace(self, record: Record, message: Message) -> None:
         """Put another text in the place of a message: a merged continuation, a finished transcript."""
         encoded, payloads = encode_message(message, agent_id=self.pending.agent_id)
-        gone = {paths.WINDOW_CONTENT, "metadata", "extra"} - encoded.keys()
+        gone = {paths.WINDOW_CONTENT, "metadata", paths.EXTRA} - encoded.keys()
         record.message, record.tracking_id = message, message.get("tracking_id")
         record.see()
         self.pending.change(record, encoded, gone, payloads)
@@ -322,7 +322,7 @@ class AgentTracker:
         aliases = [other for other in self.pending.records if other is not record and other.message is message]
         for redacted in (record, *aliases):
             self._redact_record(redacted, message)
-        self.pending.change(record, {"guardrail_event": event})
+        self.pending.change(record, {paths.GUARDRAIL_EVENT: event})
         summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
         self._changes.add_guardrail_event(record, summary)
         self._redaction = Redaction(record, event, summary)
@@ -330,7 +330,7 @@ class AgentTracker:
     def _redact_record(self, record: Record, message: Message) -> None:
         """Redact a message; an original that was never sent never will be."""
         redacted, payloads = encode_message(message, agent_id=self.pending.agent_id)
-        redacted.pop("payloads", None)
+        redacted.pop(paths.PAYLOADS, None)
         shown = {key: redacted[key] for key in ("role", "content")}
         record.message = message
         self.pending.change(record, {**shown, paths.REDACT_MESSAGE: redacted}, [paths.WINDOW_CONTENT], payloads)
@@ -340,10 +340,12 @@ class AgentTracker:
     def learn_stop_reason(self, stop_reason: str) -> None:
         """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
         redaction, self._redaction = self._redaction, None
-        if redaction is None or "stop_reason" in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
+        if redaction is None or paths.STOP_REASON in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
             return
-        self._changes.amend_guardrail_event(redaction.record, redaction.summary, {"stop_reason": stop_reason})
-        self.pending.change(redaction.record, {"guardrail_event": {**redaction.event, "stop_reason": stop_reason}})
+        self._changes.amend_guardrail_event(redaction.record, redaction.summary, {paths.STOP_REASON: stop_reason})
+        self.pending.change(
+            redaction.record, {paths.GUARDRAIL_EVENT: {**redaction.event, paths.STOP_REASON: stop_reason}}
+        )
 
     # -- what the agent holds
 
@@ -384,7 +386,7 @@ class AgentTracker:
         self._captured_states = self._seen_states = seen
 
     def _capture_config(self, agent: LocalAgent) -> None:
-        live = {"model": model_id(agent), "system_prompt": agent.system_prompt}
+        live = {paths.MODEL: model_id(agent), paths.SYSTEM_PROMPT: agent.system_prompt}
         if live == self._seen_config:
             return
         self._seen_config = live
@@ -449,7 +451,7 @@ class AgentTracker:
             report |= {k: v for k, v in self._reported[1].items() if k == "accumulated_usage"}
         if report and self._reported != (record, report):
             self._reported = record, report
-            self.pending.change(record, {"event_loop_metrics": report})
+            self.pending.change(record, {paths.EVENT_LOOP_METRICS: report})
 
 
 def model_id(agent: LocalAgent) -> str | None:
@@ -491,8 +493,8 @@ def _is_restored(agent: LocalAgent, stored: StoredAgent) -> bool:
     """Tell whether an agent's states are what is stored of them, so that nothing has to be filled in."""
     if stored.legacy or not isinstance(agent, Agent) or not all(stored.data.get(name) for name in STATE_FIELDS[1:]):
         return False
-    kept = stored.data["conversation_manager_state"]
-    return "state" in stored.data and values.decode(kept) == agent.conversation_manager.get_state()
+    kept = stored.data[paths.MANAGER_STATE]
+    return paths.STATE in stored.data and values.decode(kept) == agent.conversation_manager.get_state()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -169,7 +169,7 @@ class SessionView(SessionRepository):
             record.dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
             record.refer(document, set(), payloads)
             if not record.referred:
-                document.pop("payloads", None)
+                document.pop(paths.PAYLOADS, None)
             record.see()
             pending.append(record)
         self._flush_soon()
@@ -221,11 +221,11 @@ class SessionView(SessionRepository):
 
     def _change(self, pending: PendingAgent, record: Record, given: SessionMessage) -> None:
         fields, _, payloads = encode_session_message(given, pending.agent_id)
-        for name in (paths.CREATED_AT, paths.UPDATED_AT, "payloads"):
+        for name in (paths.CREATED_AT, paths.UPDATED_AT, paths.PAYLOADS):
             fields.pop(name, None)
         # The live agent's copy may be corrected likewise: that is no other content then.
         record.written_content(fields["content"])
-        pending.change(record, fields, [paths.WINDOW_CONTENT, *({"extra"} - fields.keys())], payloads)
+        pending.change(record, fields, [paths.WINDOW_CONTENT, *({paths.EXTRA} - fields.keys())], payloads)
         record.is_redacted = given.redact_message is not None
         record.dates = (record.dates[0], now())
         given.created_at, given.updated_at = map(iso_date, record.dates)
@@ -355,7 +355,7 @@ class SessionView(SessionRepository):
         live = copy.deepcopy(SessionAgent.from_agent(agent))
         stored = self._lifetime.session.agents.get(agent_id)
         dates: dict[str, Any] = {} if stored is None else stored.data
-        live.created_at, live.updated_at = (iso_date(dates.get(name)) for name in ("created_at", "updated_at"))
+        live.created_at, live.updated_at = (iso_date(dates.get(name)) for name in (paths.CREATED_AT, paths.UPDATED_AT))
         return live
 
     def _not_loaded(self, what: str, operation: str) -> SessionStoreError:

@@ -84,7 +84,7 @@ class SessionHead:
             has_storage=bool(document.get(paths.HAS_STORAGE)),
             related_expire_at=document.get(paths.RELATED_EXPIRE_AT),
             has_title=document.get(paths.TITLE) is not None,
-            title_of=(source["agent"], source["message_id"]) if isinstance(source, Mapping) else None,
+            title_of=(source[paths.AGENT], source[paths.MESSAGE_ID]) if isinstance(source, Mapping) else None,
         )
 
     @property

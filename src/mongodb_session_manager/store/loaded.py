@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from strands.types.session import Session, SessionType
 
+from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.messages import iso_date, parse_date
 from ..schema.names import decode_name
@@ -45,15 +46,15 @@ class StoredSession:
             SessionStoreError: A newer version of this library wrote it.
         """
         head = SessionHead.read(document)
-        raw_graphs = document.get("multi_agents")
+        raw_graphs = document.get(paths.MULTI_AGENTS)
         graphs = raw_graphs if isinstance(raw_graphs, Mapping) else {}
         return cls(
             head=head,
-            session_type=str(document.get("session_type") or SessionType.AGENT.value),
-            created_at=parse_date(document.get("created_at")),
-            updated_at=parse_date(document.get("updated_at")),
-            application_name=document.get("application_name"),
-            agents=find_agents(document.get("agents"), legacy=not head.version),
+            session_type=str(document.get(paths.SESSION_TYPE) or SessionType.AGENT.value),
+            created_at=parse_date(document.get(paths.CREATED_AT)),
+            updated_at=parse_date(document.get(paths.UPDATED_AT)),
+            application_name=document.get(paths.APPLICATION_NAME),
+            agents=find_agents(document.get(paths.AGENTS), legacy=not head.version),
             multi_agents={decode_name(key): value for key, value in graphs.items()},
             agent_ids=None if agent_ids is None else frozenset(agent_ids),
         )

@@ -78,7 +78,7 @@ def _size(value: str) -> dict[str, Any]:
 
 
 def _rated(rating: str) -> dict[str, Any]:
-    condition = {"$eq": ["$$feedback.rating", rating]}
+    condition = {"$eq": [f"$$feedback.{paths.RATING}", rating]}
     return {"$size": {"$filter": {"input": _array(f"${paths.FEEDBACKS}"), "as": "feedback", "cond": condition}}}
 
 

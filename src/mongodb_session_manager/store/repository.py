@@ -333,7 +333,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
-        given = {paths.MODEL: model, paths.SYSTEM_PROMPT: system_prompt, paths.PROMPT_METADATA: prompt_metadata}
+        given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
         if isinstance(await self._apply(session_id, session_data.config_update(key, **given)), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 

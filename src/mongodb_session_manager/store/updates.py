@@ -383,7 +383,7 @@ class Update:
             return None
         for key, message in self._appended():
             if message.document is not None and (found := title_of(message.document)) is not None:
-                return {paths.TITLE: found, paths.TITLE_OF: {"agent": key, paths.MESSAGE_ID: message.message_id}}
+                return {paths.TITLE: found, paths.TITLE_OF: {paths.AGENT: key, paths.MESSAGE_ID: message.message_id}}
         return None
 
     def _appended(self) -> Iterator[tuple[str, NewMessage]]:

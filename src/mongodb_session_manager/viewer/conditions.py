@@ -17,6 +17,7 @@ import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ..errors import InvalidNameError
+from ..schema import paths
 from ..schema.names import check_agent_id, encode_name
 from ..web import invalid
 
@@ -33,9 +34,9 @@ _SMALL_FRESH_S = 10.0
 _WAIT_S = 2.0
 _LOOK_MS = 30_000
 _COUNTED: Mapping[Rating, str] = {
-    "up": "summary.ratings.up",
-    "down": "summary.ratings.down",
-    "any": "summary.feedbacks",
+    "up": paths.summary_ratings("up"),
+    "down": paths.summary_ratings("down"),
+    "any": paths.SUMMARY_FEEDBACKS,
 }
 
 
@@ -44,16 +45,18 @@ def rated(rating: Rating, *, older: bool) -> Document:
     counted = {_COUNTED[rating]: {"$gt": 0}}
     if not older:
         return counted
-    given: Document = {"feedbacks.0": {"$exists": True}} if rating == "any" else {"feedbacks.rating": rating}
+    any_at_all: Document = {f"{paths.FEEDBACKS}.0": {"$exists": True}}
+    given = any_at_all if rating == "any" else {f"{paths.FEEDBACKS}.{paths.RATING}": rating}
     return {"$or": [counted, {_COUNTED[rating]: None, **given}]}
 
 
 def failed(value: bool, *, older: bool) -> Document:
     """Return the condition for sessions with a failed turn, or for those without one."""
+    first = f"{paths.ERRORS}.0"
     if not value:
-        return {"summary.errors": {"$not": {"$gt": 0}}, **({"errors.0": {"$exists": False}} if older else {})}
-    counted = {"summary.errors": {"$gt": 0}}
-    return {"$or": [counted, {"summary.errors": None, "errors.0": {"$exists": True}}]} if older else counted
+        return {paths.SUMMARY_ERRORS: {"$not": {"$gt": 0}}, **({first: {"$exists": False}} if older else {})}
+    counted = {paths.SUMMARY_ERRORS: {"$gt": 0}}
+    return {"$or": [counted, {paths.SUMMARY_ERRORS: None, first: {"$exists": True}}]} if older else counted
 
 
 def with_agent(agent_id: str) -> Document:
@@ -69,8 +72,8 @@ def with_agent(agent_id: str) -> Document:
     keys = {encoded}
     if all(part and not part.startswith("$") for part in agent_id.split(".")) and "\x00" not in agent_id:
         keys.add(agent_id)  # as it is, nested where it has dots
-    conditions = [{f"agents.{key}.agent_data": {"$exists": True}} for key in sorted(keys)]
-    conditions += [{f"agents.{key}.messages": {"$exists": True}} for key in sorted(keys)]
+    conditions = [{paths.agent(key, paths.AGENT_DATA): {"$exists": True}} for key in sorted(keys)]
+    conditions += [{paths.messages(key): {"$exists": True}} for key in sorted(keys)]
     return {"$or": conditions}
 
 
@@ -120,7 +123,7 @@ class OlderDocuments:
                     self._present, fresh_s = True, _SMALL_FRESH_S
                 else:
                     # The oldest ones are met first: documents are read in about the order in which they came.
-                    query = {"summary.ratings": {"$exists": False}}
+                    query = {paths.SUMMARY_RATINGS: {"$exists": False}}
                     found = await self._collection.find_one(query, {"_id": 1}, max_time_ms=_LOOK_MS)
                     self._present = found is not None
         except OperationFailure:  # it took too long, so the oldest ones are none

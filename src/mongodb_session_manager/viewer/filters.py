@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..errors import InvalidNameError
-from ..schema import values
+from ..schema import paths, values
 from ..schema.messages import bson_date
 from ..schema.names import metadata_path
 from ..web import invalid
@@ -20,7 +20,7 @@ from ..web.plain import Plain, findable_text, is_uuid, storable_text
 from . import sought
 from .search_schemas import FieldType, MetadataField
 
-APPLICATION_NAME = "application_name"
+APPLICATION_NAME = paths.APPLICATION_NAME
 
 _FRESH_S = 30.0
 """Seconds that fields and their values are remembered."""
@@ -70,7 +70,7 @@ class FieldCatalog:
         return {field.field: field for field in found}
 
     async def _describe(self, path: str) -> MetadataField:
-        name = path.removeprefix("metadata.")
+        name = path.removeprefix(paths.metadata(""))
         if name in self._enum_fields:
             offered = await self._values(path)
             if offered is not None:
@@ -123,7 +123,7 @@ def _filterable(index: Mapping[str, Any]) -> str | None:
     path, direction = index["key"][0]
     if direction not in (1, -1) or "partialFilterExpression" in index or "collation" in index or "$**" in path:
         return None
-    return path if path == APPLICATION_NAME or path.startswith("metadata.") else None
+    return path if path == APPLICATION_NAME or path.startswith(paths.metadata("")) else None
 
 
 def parse_filters(text: str | None, fields: Mapping[str, MetadataField]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def parse_filters(text: str | None, fields: Mapping[str, MetadataField]) -> dict
     """
     query: dict[str, Any] = {}
     for key, value in _loaded(text).items():
-        name = key.removeprefix("metadata.")
+        name = key.removeprefix(paths.metadata(""))
         shown = storable_text(key)[:200]
         is_range = isinstance(value, dict) and bool(value) and set(value) <= {"min", "max"}
         if isinstance(value, dict | list) and not is_range:

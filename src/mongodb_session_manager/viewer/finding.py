@@ -9,6 +9,7 @@ from typing import Any
 from pymongo.errors import ExecutionTimeout
 
 from ..errors import SessionNotFoundError
+from ..schema import paths
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
@@ -21,7 +22,7 @@ MOST = 1_000
 
 _LIMIT_MS = 4_000
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_IDENTITY = dict.fromkeys(("session_id", "incarnation", "agent", "archive", "token", "committed"), 1)
+_IDENTITY = dict.fromkeys(("session_id", paths.INCARNATION, "agent", "archive", "token", paths.COMMITTED), 1)
 
 
 class SessionFinder:
@@ -55,14 +56,19 @@ class SessionFinder:
     async def _live(self, session_id: str, pattern: str) -> Document:
         per_agent = {
             "agent": "$$agent.k",
-            "agent_id": {"$ifNull": ["$$agent.v.agent_data.agent_id", "$$agent.k"]},
-            "id": "$$agent.v.archive.id",
-            "token": "$$agent.v.archive.token",
-            "found": found_messages("$$agent.v.messages", pattern, MOST + 1),
+            "agent_id": {"$ifNull": [f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "$$agent.k"]},
+            "id": f"$$agent.v.{paths.ARCHIVE_ID}",
+            "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
+            "found": found_messages(f"$$agent.v.{paths.MESSAGES}", pattern, MOST + 1),
         }
         pipeline = [
             {"$match": {"_id": session_id}},
-            {"$project": {"incarnation": 1, "moved": {"$map": {"input": agents(), "as": "agent", "in": per_agent}}}},
+            {
+                "$project": {
+                    paths.INCARNATION: 1,
+                    "moved": {"$map": {"input": agents(), "as": "agent", "in": per_agent}},
+                }
+            },
         ]
         rows: list[Document] = await self._collection.aggregate(pipeline, maxTimeMS=_LIMIT_MS).to_list(None)
         if not rows:
@@ -73,7 +79,7 @@ class SessionFinder:
         pipeline = [
             {"$match": {"session_id": session["_id"], "list": "messages"}},
             {"$sort": {"agent": 1, "start": 1}},
-            {"$project": {**_IDENTITY, "found": found_messages("$items", pattern, MOST + 1)}},
+            {"$project": {**_IDENTITY, "found": found_messages(f"${paths.ITEMS}", pattern, MOST + 1)}},
             {"$match": {"found.0": {"$exists": True}}},
         ]
         found: list[tuple[Any, Document]] = []

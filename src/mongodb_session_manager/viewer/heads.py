@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..schema import values
+from ..schema import paths, values
 from ..schema.agents import StoredAgent
 from ..schema.messages import read_date
 from ..schema.names import decode_name
@@ -45,10 +45,10 @@ def session_head(head: StoredHead) -> SessionHead:
     return SessionHead(
         session_id=storable_text(head.session_id),
         title=title_or_none(document.get("title")),
-        application_name=text_or_none(document.get("application_name")),
+        application_name=text_or_none(document.get(paths.APPLICATION_NAME)),
         created_at=read_date(document.get("created_at")),
         updated_at=read_date(document.get("updated_at")),
-        expires_at=read_date(document.get("expires_at")),
+        expires_at=read_date(document.get(paths.EXPIRES_AT)),
         metadata=metadata_shown(document),
         agents_summary=[
             _agent(agent, messages.get(agent_id, 0), head.usages.get(agent_id, {}))
@@ -66,7 +66,7 @@ def session_head(head: StoredHead) -> SessionHead:
 
 def session_card(document: Mapping[str, Any]) -> SessionCard:
     """Return what a list shows of a stored session, whatever tool wrote it."""
-    summary = document.get("summary")
+    summary = document.get(paths.SUMMARY)
     counts = summary if isinstance(summary, Mapping) else {}
     usage = counts.get("usage")
     return SessionCard(
@@ -74,7 +74,7 @@ def session_card(document: Mapping[str, Any]) -> SessionCard:
         title=title_or_none(document.get("title")),
         ratings=_ratings(counts.get("ratings")),
         errors_count=count_or_none(counts.get("errors")),
-        application_name=text_or_none(document.get("application_name")),
+        application_name=text_or_none(document.get(paths.APPLICATION_NAME)),
         created_at=read_date(document.get("created_at")),
         updated_at=read_date(document.get("updated_at")),
         metadata=metadata_shown(document),
@@ -135,7 +135,7 @@ def _agent(agent: StoredAgent, messages_count: int, usage: Mapping[str, Any]) ->
         agent_id=storable_text(agent.agent_id),
         model=plain.value(values.decode(data.get("model"))),
         system_prompt=plain.value(values.decode(data.get("system_prompt"))),
-        prompt_metadata=plain.value(values.decode(data.get("prompt_metadata"))),
+        prompt_metadata=plain.value(values.decode(data.get(paths.PROMPT_METADATA))),
         state=plain.value(values.decode(data.get("state"))),
         messages_count=messages_count,
         created_at=read_date(agent.raw.get("created_at") or data.get("created_at")),

@@ -28,7 +28,7 @@ _USAGE = {
     "cache_write_tokens": "cacheWriteInputTokens",
 }
 _LATENCY = {"latency_ms": "latencyMs", "time_to_first_byte_ms": "timeToFirstByteMs"}
-_REDACTION = "redact_message"
+_REDACTION = paths.REDACT_MESSAGE
 _MOST_POLICIES = 100
 
 
@@ -62,7 +62,7 @@ class ItemReader:
         part = StoredAgent(
             agent.agent_id,
             agent.key,
-            {"messages": list(stored), "created_at": agent.raw.get("created_at"), "next_message_id": 0},
+            {"messages": list(stored), "created_at": agent.raw.get("created_at"), paths.NEXT_MESSAGE_ID: 0},
             legacy=agent.legacy,
         )
         for raw, message, number in zip(stored, part.messages(), numbers, strict=True):
@@ -79,7 +79,7 @@ class ItemReader:
         def image_address(place: str) -> str:
             return session_url(self._session_id, "image", agent_id=agent.agent_id, message_id=number, place=place)
 
-        event = message.get("guardrail_event")
+        event = message.get(paths.GUARDRAIL_EVENT)
         trace_id = trace_id_of(message.get(paths.TRACE_ID))
         return MessageItem(
             timestamp=read_date(message.get("created_at")) if _is_dated(raw) else None,
@@ -180,7 +180,7 @@ def reported(message: Mapping[str, Any]) -> Reported | None:
     found = _metrics(values.decode(message.get("metadata")), "usage", "metrics")
     if found:
         return Reported(found, accumulated=False)
-    found = _metrics(message.get("event_loop_metrics"), "accumulated_usage", "accumulated_metrics")
+    found = _metrics(message.get(paths.EVENT_LOOP_METRICS), "accumulated_usage", "accumulated_metrics")
     return Reported(found, accumulated=True) if found else None
 
 
@@ -203,7 +203,7 @@ def _metrics(holder: object, usage: str, latency: str) -> dict[str, int | float]
 
 
 def _note(event: Mapping[str, Any]) -> GuardrailNote:
-    policies = values.decode(event.get("policies_triggered"))
+    policies = values.decode(event.get(paths.POLICIES_TRIGGERED))
     shown: dict[str, list[str]] = {}
     for name, finds in list(policies.items())[:_MOST_POLICIES] if isinstance(policies, Mapping) else ():
         listed = finds if isinstance(finds, list | tuple) else [finds]

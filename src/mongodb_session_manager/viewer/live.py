@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..schema import paths
+
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
@@ -94,10 +96,10 @@ class NewestSessions:
 
     async def changes(self) -> dict[str, Change]:
         """Return what changed since the last look; nothing at the first one."""
-        fields = {"updated_at": 1, "revision": 1, "created_at": 1}
+        fields = {"updated_at": 1, paths.REVISION: 1, "created_at": 1}
         keys = [("updated_at", -1), ("_id", -1)]
         found = await self._collection.find({}, fields, sort=keys, limit=_LOOKED_AT, max_time_ms=_POLL_MS).to_list(None)
-        present = {document["_id"]: (document.get("updated_at"), document.get("revision")) for document in found}
+        present = {document["_id"]: (document.get("updated_at"), document.get(paths.REVISION)) for document in found}
         known, self._known = self._known, present
         created = [date for document in found if isinstance(date := document.get("created_at"), datetime)]
         until, self._created_until = self._created_until, max(created, default=self._created_until)
@@ -246,10 +248,12 @@ class ChangeHub:
                         every.note(session_id, kind)
             ids = Counter(watch.session_id for watch in self._watches)
             query = {"_id": {"$in": list(ids)}}
-            found = await self._collection.find(query, {"updated_at": 1, "revision": 1}, max_time_ms=_POLL_MS).to_list(
-                None
-            )
-            present = {document["_id"]: (document.get("updated_at"), document.get("revision")) for document in found}
+            found = await self._collection.find(
+                query, {"updated_at": 1, paths.REVISION: 1}, max_time_ms=_POLL_MS
+            ).to_list(None)
+            present = {
+                document["_id"]: (document.get("updated_at"), document.get(paths.REVISION)) for document in found
+            }
             settled.set()
             for watch in list(self._watches):
                 if known.get(watch.session_id, ()) != present.get(watch.session_id):

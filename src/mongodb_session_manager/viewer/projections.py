@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..schema import paths
 from ..store.updates import Document
 
-_AGENT_DATA = ("agent_id", "model", "system_prompt", "prompt_metadata", "state", "created_at", "updated_at")
-_AGENT_FIELDS = ("archived_count", "archive", "redactions", "usage", "created_at", "updated_at", "next_message_id")
+_AGENT_DATA = (
+    paths.AGENT_ID,
+    paths.MODEL,
+    paths.SYSTEM_PROMPT,
+    paths.PROMPT_METADATA,
+    paths.STATE,
+    paths.CREATED_AT,
+    paths.UPDATED_AT,
+)
+_AGENT_FIELDS = (
+    paths.ARCHIVED_COUNT,
+    paths.ARCHIVE,
+    paths.REDACTIONS,
+    paths.USAGE,
+    paths.CREATED_AT,
+    paths.UPDATED_AT,
+    paths.NEXT_MESSAGE_ID,
+)
 _SESSION_FIELDS = (
-    "application_name",
-    "created_at",
-    "updated_at",
-    "expires_at",
-    "metadata",
-    "incarnation",
-    "feedbacks_sealed",
-    "guardrail_events_sealed",
-    "title",
-    "errors",
+    paths.APPLICATION_NAME,
+    paths.CREATED_AT,
+    paths.UPDATED_AT,
+    paths.EXPIRES_AT,
+    paths.METADATA,
+    paths.INCARNATION,
+    paths.FEEDBACKS_SEALED,
+    paths.GUARDRAIL_EVENTS_SEALED,
+    paths.TITLE,
+    paths.ERRORS,
 )
 _LARGEST_SLICE = 2**31 - 1
 
@@ -43,15 +60,15 @@ def slice_of(path: str, start: int, length: int, names: Sequence[str] | None) ->
     return {"$map": {"input": part, "as": "item", "in": {name: f"$$item.{name}" for name in names}}}
 
 
-_AGENTS = {"$cond": [_is("$agents", "object"), {"$objectToArray": "$agents"}, []]}
+_AGENTS = {"$cond": [_is(f"${paths.AGENTS}", "object"), {"$objectToArray": f"${paths.AGENTS}"}, []]}
 HEAD: Document = {
     **dict.fromkeys(_SESSION_FIELDS, 1),
-    "is_current": _is("$schema_version", "int", "long", "double"),
+    "is_current": _is(f"${paths.SCHEMA_VERSION}", "int", "long", "double"),
     "is_odd": {
         "$or": [
-            {"$not": [_is("$agents", "object", "missing")]},
-            {"$not": [_is("$feedbacks", "array", "missing")]},
-            {"$not": [_is("$guardrail_events", "array", "missing")]},
+            {"$not": [_is(f"${paths.AGENTS}", "object", "missing")]},
+            {"$not": [_is(f"${paths.FEEDBACKS}", "array", "missing")]},
+            {"$not": [_is(f"${paths.GUARDRAIL_EVENTS}", "array", "missing")]},
             {
                 "$anyElementTrue": {
                     "$map": {
@@ -60,10 +77,10 @@ HEAD: Document = {
                         "in": {
                             "$or": [
                                 {"$not": [_is("$$agent.v", "object")]},
-                                {"$not": [_is("$$agent.v.agent_data", "object")]},
-                                {"$not": [_is("$$agent.v.messages", "array", "missing")]},
-                                {"$not": [_is("$$agent.v.archived_count", "int", "long", "missing", "null")]},
-                                {"$not": [_is("$$agent.v.archive", "object", "missing", "null")]},
+                                {"$not": [_is(f"$$agent.v.{paths.AGENT_DATA}", "object")]},
+                                {"$not": [_is(f"$$agent.v.{paths.MESSAGES}", "array", "missing")]},
+                                {"$not": [_is(f"$$agent.v.{paths.ARCHIVED_COUNT}", "int", "long", "missing", "null")]},
+                                {"$not": [_is(f"$$agent.v.{paths.ARCHIVE}", "object", "missing", "null")]},
                                 # What no path can address.
                                 {"$regexMatch": {"input": "$$agent.k", "regex": r"[.$]|^$"}},
                             ]
@@ -73,19 +90,19 @@ HEAD: Document = {
             },
         ]
     },
-    "summary": {"errors": "$summary.errors"},
-    "feedbacks": {"$size": array("$feedbacks")},
-    "guardrail_events": {"$size": array("$guardrail_events")},
-    "agents": {
+    paths.SUMMARY: {paths.ERRORS: f"${paths.SUMMARY_ERRORS}"},
+    paths.FEEDBACKS: {"$size": array(f"${paths.FEEDBACKS}")},
+    paths.GUARDRAIL_EVENTS: {"$size": array(f"${paths.GUARDRAIL_EVENTS}")},
+    paths.AGENTS: {
         "$map": {
             "input": _AGENTS,
             "as": "agent",
             "in": {
                 "k": "$$agent.k",
-                "count": {"$size": array("$$agent.v.messages")},
+                "count": {"$size": array(f"$$agent.v.{paths.MESSAGES}")},
                 "v": {
                     **{name: f"$$agent.v.{name}" for name in _AGENT_FIELDS},
-                    "agent_data": {name: f"$$agent.v.agent_data.{name}" for name in _AGENT_DATA},
+                    paths.AGENT_DATA: {name: f"$$agent.v.{paths.AGENT_DATA}.{name}" for name in _AGENT_DATA},
                 },
             },
         }

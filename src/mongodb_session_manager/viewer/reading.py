@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import SessionNotFoundError
+from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, committed, segments_of
 from ..schema.messages import read_date
@@ -80,7 +81,7 @@ class StoredHead:
 
     def continues(self, earlier: StoredHead) -> bool:
         """Tell whether this is still the session of an earlier head, and not one made anew after it was deleted."""
-        before, now = earlier.document.get("incarnation"), self.document.get("incarnation")
+        before, now = earlier.document.get(paths.INCARNATION), self.document.get(paths.INCARNATION)
         # An older tool's document gets one with the first write of today's library.
         same = before == now or before is None
         return same and read_date(earlier.document.get("created_at")) == read_date(self.document.get("created_at"))
@@ -147,7 +148,7 @@ class SessionReader:
         self, head: StoredHead, entry: ItemList, start: int, stop: int, names: Sequence[str] | None
     ) -> list[Any] | None:
         """Return sealed items, None when a segment that should hold some is not there."""
-        if not isinstance(head.document.get("incarnation"), str):
+        if not isinstance(head.document.get(paths.INCARNATION), str):
             return None
         document = {**head.document, "_id": head.session_id}
         try:
@@ -162,7 +163,7 @@ class SessionReader:
         found = await self._sealed(head, entry, positions.start, positions.stop, names)
         if found is not None:
             return found
-        if len(positions) == 1 or not isinstance(head.document.get("incarnation"), str):
+        if len(positions) == 1 or not isinstance(head.document.get(paths.INCARNATION), str):
             return [None] * len(positions)
         middle = len(positions) // 2
         first = await self._what_is_there(head, entry, positions[:middle], names)
@@ -184,7 +185,7 @@ class SessionReader:
             if entry.held is not None or start >= stop:
                 continue
             query = {
-                **segments_of(head.session_id, head.document.get("incarnation", ""), entry.entry, entry.archive),
+                **segments_of(head.session_id, head.document.get(paths.INCARNATION, ""), entry.entry, entry.archive),
                 **committed(entry.archive),
                 "start": {"$lt": stop},
                 "end": {"$gt": start},
@@ -202,13 +203,13 @@ class SessionReader:
         fields: Mapping[ListKind, Sequence[str]] | None,
     ) -> dict[str, list[Any]]:
         """Return what of the ranges stands in the session document."""
-        projection: Document = {"incarnation": 1}
+        projection: Document = {paths.INCARNATION: 1}
         for index, entry in enumerate(lists):
             start, stop = (max(position - entry.archive.count, 0) for position in ranges[entry.key])
             names = None if fields is None else fields[entry.kind]
             projection[f"items{index}"] = slice_of(entry.entry.path, start, stop - start, names)
-            projection[f"sealed{index}"] = f"${entry.entry.archive}.archived_count"
-            projection[f"archive{index}"] = f"${entry.entry.archive}.archive.id"
+            projection[f"sealed{index}"] = f"${entry.entry.noted(paths.ARCHIVED_COUNT)}"
+            projection[f"archive{index}"] = f"${entry.entry.noted(paths.ARCHIVE_ID)}"
         if not lists:
             return {}
         found = await self._project(session_id, projection)
@@ -236,7 +237,9 @@ def _current_head(session_id: str, found: Document) -> StoredHead:
         _list("message", SealedList.of_agent(agent.key), agent.raw, entries[agent.key]["count"], agent)
         for agent in agents.values()
     ]
-    lists.append(_list("guardrail", GUARDRAIL_EVENTS, found.get(GUARDRAIL_EVENTS.archive), found["guardrail_events"]))
+    lists.append(
+        _list("guardrail", GUARDRAIL_EVENTS, found.get(GUARDRAIL_EVENTS.archive), found[paths.GUARDRAIL_EVENTS])
+    )
     lists.append(_list("feedback", FEEDBACKS, found.get(FEEDBACKS.archive), found["feedbacks"]))
     lists += _errors(found)
     usages = {agent_id: _mapping(agent.raw.get("usage")) for agent_id, agent in agents.items()}
@@ -270,7 +273,7 @@ def _errors(document: Document) -> list[ItemList]:
     held = document.get("errors")
     if not isinstance(held, list) or not held:
         return []
-    total = _mapping(document.get("summary")).get("errors")
+    total = _mapping(document.get(paths.SUMMARY)).get("errors")
     count = total if isinstance(total, int) and total >= len(held) else len(held)
     return [ItemList("error", SealedList("errors", ""), Archive(), count, held=held, first=count - len(held))]
 

@@ -10,6 +10,7 @@ from typing import Any
 from bson.min_key import MinKey
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
+from ..schema import paths
 from ..schema.messages import read_date
 from ..store.listing import SHOWN_METADATA, SUMMARY_PROJECTION
 from ..store.older_counts import NO_SUCH_EXPRESSION
@@ -34,8 +35,8 @@ COUNT_AT_LEAST_MS = 50
 """Milliseconds that it may count for in any case."""
 
 MOST_SKIPPED = 1_000_000
-_WHOLE = {**SUMMARY_PROJECTION, "title": 1, "incarnation": 1}
-_SHOWN = {**SUMMARY_PROJECTION, "metadata": SHOWN_METADATA, "title": 1, "incarnation": 1}
+_WHOLE = {**SUMMARY_PROJECTION, "title": 1, paths.INCARNATION: 1}
+_SHOWN = {**SUMMARY_PROJECTION, "metadata": SHOWN_METADATA, "title": 1, paths.INCARNATION: 1}
 
 
 @dataclass(frozen=True)

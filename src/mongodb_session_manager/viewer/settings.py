@@ -11,6 +11,7 @@ from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, field_valid
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
+from ..schema import paths
 from ..web import check_binding, parse_hosts, parse_origins
 from .prices import Prices
 from .traces import Traces
@@ -195,7 +196,7 @@ class ViewerSettings(BaseSettings):
     @property
     def enum_fields(self) -> frozenset[str]:
         """Metadata fields to offer the stored values of, without `metadata.`."""
-        return frozenset(name.removeprefix("metadata.") for name in _listed(self.enum_fields_str))
+        return frozenset(name.removeprefix(paths.metadata("")) for name in _listed(self.enum_fields_str))
 
     @property
     def prices(self) -> Prices:

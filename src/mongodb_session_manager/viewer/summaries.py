@@ -11,6 +11,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from ..schema import paths
 from ..web.stored_texts import Document, agents, array, first_said, rating_counts
 
 _LIMIT_MS = 1_500
@@ -43,10 +44,10 @@ class Summaries:
             "$reduce": {
                 "input": _AGENTS,
                 "initialValue": None,
-                "in": {"$ifNull": ["$$value", first_said("$$this.messages", _TITLE_CHARACTERS)]},
+                "in": {"$ifNull": ["$$value", first_said(f"$$this.{paths.MESSAGES}", _TITLE_CHARACTERS)]},
             }
         }
-        sizes = {"$map": {"input": _AGENTS, "as": "agent", "in": {"$size": array("$$agent.messages")}}}
+        sizes = {"$map": {"input": _AGENTS, "as": "agent", "in": {"$size": array(f"$$agent.{paths.MESSAGES}")}}}
         pipeline = [
             {"$match": {"_id": {"$in": list(session_ids)}}},
             {
@@ -54,9 +55,9 @@ class Summaries:
                     "title": title,
                     "agents": {"$size": _AGENTS},
                     "messages": {"$sum": sizes},
-                    "feedbacks": {"$size": array("$feedbacks")},
-                    "ratings": rating_counts("$feedbacks"),
-                    "errors": {"$size": array("$errors")},
+                    "feedbacks": {"$size": array(f"${paths.FEEDBACKS}")},
+                    "ratings": rating_counts(f"${paths.FEEDBACKS}"),
+                    "errors": {"$size": array(f"${paths.ERRORS}")},
                 }
             },
         ]
@@ -68,23 +69,29 @@ class Summaries:
             {
                 "$match": {
                     "session_id": {"$in": list(session_ids)},
-                    "committed": True,
+                    paths.COMMITTED: True,
                     "$or": [{"list": "messages", "start": 0}, {"list": "feedbacks"}],
                 }
             },
             {
                 "$project": {
                     "session_id": 1,
-                    "incarnation": 1,
+                    paths.INCARNATION: 1,
                     "list": 1,
-                    "title": {"$cond": [{"$eq": ["$list", "messages"]}, first_said("$items", _TITLE_CHARACTERS), None]},
-                    "ratings": rating_counts("$items"),
+                    "title": {
+                        "$cond": [
+                            {"$eq": [f"${paths.LIST}", "messages"]},
+                            first_said(f"${paths.ITEMS}", _TITLE_CHARACTERS),
+                            None,
+                        ]
+                    },
+                    "ratings": rating_counts(f"${paths.ITEMS}"),
                 }
             },
         ]
         found: dict[tuple[str, Any], Document] = {}
         async for item in self._segments.aggregate(pipeline, maxTimeMS=_LIMIT_MS):
-            known = found.setdefault((item["session_id"], item.get("incarnation")), {"title": None, "ratings": {}})
+            known = found.setdefault((item["session_id"], item.get(paths.INCARNATION)), {"title": None, "ratings": {}})
             known["title"] = known["title"] or item["title"]
             if item["list"] == "feedbacks":
                 known["ratings"] = _sum(known["ratings"], item["ratings"])
@@ -92,7 +99,7 @@ class Summaries:
 
 
 def _lacks(document: Mapping[str, Any]) -> bool:
-    summary = document.get("summary")
+    summary = document.get(paths.SUMMARY)
     counted = summary if isinstance(summary, Mapping) else {}
     # A session without a message has no title either.
     untitled = not isinstance(document.get("title"), str) and counted.get("messages") != 0
@@ -102,15 +109,15 @@ def _lacks(document: Mapping[str, Any]) -> bool:
 def _complete(document: Document, found: Document | None, sealed: Mapping[tuple[str, Any], Document]) -> Document:
     if found is None:
         return document
-    summary = document.get("summary")
+    summary = document.get(paths.SUMMARY)
     counted = dict(summary) if isinstance(summary, Mapping) else {}
-    incarnation = document.get("incarnation")
+    incarnation = document.get(paths.INCARNATION)
     moved = sealed.get((document["_id"], incarnation), {}) if isinstance(incarnation, str) else {}
     found["ratings"] = _sum(found["ratings"], moved.get("ratings", {}))
     title = document.get("title")
     if not isinstance(title, str):
         title = moved.get("title") or found["title"]
-    return {**document, "title": title, "summary": {name: found[name] for name in _NAMES} | counted}
+    return {**document, "title": title, paths.SUMMARY: {name: found[name] for name in _NAMES} | counted}
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

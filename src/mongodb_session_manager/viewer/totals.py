@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
+from ..schema import paths
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, number_or_none, storable_text
@@ -23,19 +24,19 @@ MODELS_MS = 5_000
 """Milliseconds that it may take to tell models apart, for which agents have to be read."""
 
 _MOST_MODELS = 100
-_RATED = rating_counts("$feedbacks")
+_RATED = rating_counts(f"${paths.FEEDBACKS}")
 """What older documents do not count."""
 
 _SUMS: Mapping[str, Any] = {
-    "messages": "$summary.messages",
-    "feedbacks": "$summary.feedbacks",
-    **{f"ratings_{name}": {"$ifNull": [f"$summary.ratings.{name}", count]} for name, count in _RATED.items()},
-    "errors": "$summary.errors",
-    "input_tokens": "$summary.usage.inputTokens",
-    "output_tokens": "$summary.usage.outputTokens",
-    "total_tokens": "$summary.usage.totalTokens",
-    "latency_ms": "$summary.usage.latencyMs",
-    "model_calls": "$summary.usage.modelCalls",
+    "messages": f"${paths.SUMMARY_MESSAGES}",
+    "feedbacks": f"${paths.SUMMARY_FEEDBACKS}",
+    **{f"ratings_{name}": {"$ifNull": [f"${paths.summary_ratings(name)}", count]} for name, count in _RATED.items()},
+    "errors": f"${paths.SUMMARY_ERRORS}",
+    "input_tokens": f"${paths.summary_usage('inputTokens')}",
+    "output_tokens": f"${paths.summary_usage('outputTokens')}",
+    "total_tokens": f"${paths.summary_usage('totalTokens')}",
+    "latency_ms": f"${paths.summary_usage('latencyMs')}",
+    "model_calls": f"${paths.summary_usage('modelCalls')}",
 }
 _TOKENS = {
     "input_tokens": "inputTokens",
@@ -97,8 +98,10 @@ class Totals:
         return first, last
 
     async def _over_time(self, query: Mapping[str, Any], unit: Unit, zone: str) -> list[Document]:
-        is_date = {"$eq": [{"$type": "$created_at"}, "date"]}
-        start = {"$dateTrunc": {"date": "$created_at", "unit": unit, "timezone": zone, "startOfWeek": "monday"}}
+        is_date = {"$eq": [{"$type": f"${paths.CREATED_AT}"}, "date"]}
+        start = {
+            "$dateTrunc": {"date": f"${paths.CREATED_AT}", "unit": unit, "timezone": zone, "startOfWeek": "monday"}
+        }
         sums = {name: {"$sum": path} for name, path in _SUMS.items()}
         pipeline = [
             {"$match": dict(query)},
@@ -110,10 +113,9 @@ class Totals:
 
     async def _per_model(self, query: Mapping[str, Any]) -> list[ModelTotals] | None:
         """Return what each model used, the most used first; None when telling them apart takes too long."""
-        usage = {name: f"$$agent.v.usage.{key}" for name, key in _TOKENS.items()}
-        model = {
-            "$cond": [{"$eq": [{"$type": "$$agent.v.agent_data.model"}, "string"]}, "$$agent.v.agent_data.model", None]
-        }
+        usage = {name: f"$$agent.v.{paths.USAGE}.{key}" for name, key in _TOKENS.items()}
+        named = f"$$agent.v.{paths.AGENT_DATA}.{paths.MODEL}"
+        model = {"$cond": [{"$eq": [{"$type": named}, "string"]}, named, None]}
         used = {"$map": {"input": agents(), "as": "agent", "in": {"model": model, **usage}}}
         pipeline = [
             {"$match": dict(query)},

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import CorruptMessageError
+from ..schema import paths
 from ..schema.messages import flatten_message, read_date
 from ..web.plain import number_or_none, storable_text
 from .items import reported
@@ -24,7 +25,7 @@ _PART = 500
 
 _ATTEMPTS = 5
 _FIELDS: Mapping[ListKind, tuple[str, ...]] = {
-    "message": ("message_id", "created_at", "metadata", "event_loop_metrics"),
+    "message": ("message_id", "created_at", "metadata", paths.EVENT_LOOP_METRICS),
     "feedback": (),
     "guardrail": (),
     "error": (),

@@ -13,6 +13,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
+from ..schema import paths
 from .errors import invalid
 
 Sort = Literal["created", "updated", "messages", "tokens"]
@@ -20,8 +21,8 @@ Sort = Literal["created", "updated", "messages", "tokens"]
 FIELDS: Mapping[Sort, str] = {
     "created": "created_at",
     "updated": "updated_at",
-    "messages": "summary.messages",
-    "tokens": "summary.usage.totalTokens",
+    "messages": paths.SUMMARY_MESSAGES,
+    "tokens": paths.summary_usage("totalTokens"),
 }
 """Where a session document says what it is listed by. An index that begins with the field, `_id` next, serves it."""
 

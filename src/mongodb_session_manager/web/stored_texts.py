@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..schema import paths
 from .unicode_forms import any_form
 
 Document = dict[str, Any]
 
 SAID: Document = {
-    "$ifNull": ["$$message.redact_message.content", "$$message.content", "$$message.message.content"],
+    "$ifNull": [f"$$message.{paths.REDACT_MESSAGE}.content", "$$message.content", "$$message.message.content"],
 }
 """The content of `$$message`."""
 
@@ -35,7 +36,7 @@ def array(value: Any) -> Document:
     return {"$cond": [{"$isArray": value}, value, []]}
 
 
-def agents(value: str = "$agents") -> Document:
+def agents(value: str = f"${paths.AGENTS}") -> Document:
     """Return the agents as pairs of key and agent."""
     return {"$cond": [is_a(value, "object"), {"$objectToArray": value}, []]}
 
@@ -100,8 +101,8 @@ def found_messages(items: Any, pattern: str, most: int, before: int = 50, after:
     """Return the first messages of an array that say it: their numbers, dates, and what is written around it."""
     found = {"$filter": {"input": array(items), "as": "message", "cond": says(pattern), "limit": most}}
     shown = {
-        "message_id": "$$message.message_id",
-        "created_at": {"$ifNull": ["$$message.created_at", "$$message.message.created_at"]},
+        "message_id": f"$$message.{paths.MESSAGE_ID}",
+        "created_at": {"$ifNull": [f"$$message.{paths.CREATED_AT}", f"$$message.message.{paths.CREATED_AT}"]},
         "excerpt": excerpt(pattern, before, after),
     }
     return {"$map": {"input": found, "as": "message", "in": shown}}
@@ -132,7 +133,7 @@ def rating_counts(items: Any) -> Document:
     def count(condition: Any) -> Document:
         return {"$size": {"$filter": {"input": array(items), "as": "feedback", "cond": condition}}}
 
-    rating = "$$feedback.rating"
+    rating = f"$$feedback.{paths.RATING}"
     return {
         "up": count({"$eq": [rating, "up"]}),
         "down": count({"$eq": [rating, "down"]}),

@@ -14,6 +14,7 @@ from typing import Any
 
 from pymongo.errors import ExecutionTimeout
 
+from ..schema import paths
 from .orders import Order, Place
 from .stored_texts import Document, agents, any_of, array, excerpt, found_messages, is_a, literally, matches, says
 
@@ -111,19 +112,23 @@ class TextSearch:
     async def _slice(
         self, pattern: str, query: Mapping[str, Any], order: Order, after: Place | None, size: int, limit_s: float
     ) -> list[Document]:
-        in_agent = any_of(array("$$agent.v.messages"), "message", says(pattern))
-        hit = {"$or": [matches("$title", pattern), any_of(agents(), "agent", in_agent)]}
+        in_agent = any_of(array(f"$$agent.v.{paths.MESSAGES}"), "message", says(pattern))
+        hit = {"$or": [matches(f"${paths.TITLE}", pattern), any_of(agents(), "agent", in_agent)]}
         moved = {
             "$filter": {
                 "input": {
                     "$map": {
                         "input": agents(),
                         "as": "agent",
-                        "in": {"agent": "$$agent.k", "id": "$$agent.v.archive.id", "token": "$$agent.v.archive.token"},
+                        "in": {
+                            "agent": "$$agent.k",
+                            "id": f"$$agent.v.{paths.ARCHIVE_ID}",
+                            "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
+                        },
                     }
                 },
                 "as": "archive",
-                "cond": is_a("$$archive.token", "string"),
+                "cond": is_a(f"$${paths.ARCHIVE}.{paths.TOKEN}", "string"),
             }
         }
         pipeline = [
@@ -133,7 +138,7 @@ class TextSearch:
             {
                 "$project": {
                     order.field: 1,
-                    "incarnation": 1,
+                    paths.INCARNATION: 1,
                     "size": {"$bsonSize": "$$ROOT"},
                     "hit": hit,
                     "moved": moved,
@@ -154,8 +159,17 @@ class TextSearch:
     async def _in_segments(self, pattern: str, sessions: Mapping[str, Document], limit_s: float) -> set[str]:
         pipeline = [
             {"$match": {"session_id": {"$in": list(sessions)}, "list": "messages"}},
-            {"$match": {"$expr": any_of(array("$items"), "message", says(pattern))}},
-            {"$project": {"session_id": 1, "incarnation": 1, "agent": 1, "archive": 1, "token": 1, "committed": 1}},
+            {"$match": {"$expr": any_of(array(f"${paths.ITEMS}"), "message", says(pattern))}},
+            {
+                "$project": {
+                    "session_id": 1,
+                    paths.INCARNATION: 1,
+                    "agent": 1,
+                    "archive": 1,
+                    "token": 1,
+                    paths.COMMITTED: 1,
+                }
+            },
         ]
         cursor = self._segments.aggregate(pipeline, maxTimeMS=int(limit_s * 1000) + 1)
         return {item["session_id"] async for item in cursor if archive_of(item, sessions[item["session_id"]])}
@@ -180,10 +194,10 @@ class TextSearch:
 
     async def _live(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
         per_agent = {
-            "agent_id": {"$ifNull": ["$$agent.v.agent_data.agent_id", "$$agent.k"]},
-            "found": found_messages("$$agent.v.messages", pattern, 1),
+            "agent_id": {"$ifNull": [f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "$$agent.k"]},
+            "found": found_messages(f"$$agent.v.{paths.MESSAGES}", pattern, 1),
         }
-        titled = {"$let": {"vars": {"message": {"content": "$title"}}, "in": excerpt(pattern, 50, 150)}}
+        titled = {"$let": {"vars": {"message": {"content": f"${paths.TITLE}"}}, "in": excerpt(pattern, 50, 150)}}
         pipeline = [
             {"$match": {"_id": {"$in": list(session_ids)}}},
             {"$project": {"title": titled, "agents": {"$map": {"input": agents(), "as": "agent", "in": per_agent}}}},
@@ -205,23 +219,23 @@ class TextSearch:
                     "as": "agent",
                     "in": {
                         "agent": "$$agent.k",
-                        "id": "$$agent.v.archive.id",
-                        "token": "$$agent.v.archive.token",
-                        "agent_id": "$$agent.v.agent_data.agent_id",
+                        "id": f"$$agent.v.{paths.ARCHIVE_ID}",
+                        "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
+                        "agent_id": f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}",
                     },
                 }
             }
         }
         query = {"$match": {"_id": {"$in": list(session_ids)}}}
-        heads = [query, {"$project": {"incarnation": 1, "moved": archives["agents"]}}]
+        heads = [query, {"$project": {paths.INCARNATION: 1, "moved": archives["agents"]}}]
         known = {row["_id"]: row async for row in self._collection.aggregate(heads, maxTimeMS=_SHOW_MS)}
         pipeline = [
             {"$match": {"session_id": {"$in": list(known)}, "list": "messages"}},
             {"$sort": {"start": 1}},
             {
                 "$project": {
-                    **dict.fromkeys(("session_id", "incarnation", "agent", "archive", "token", "committed"), 1),
-                    "found": found_messages("$items", pattern, 1),
+                    **dict.fromkeys(("session_id", paths.INCARNATION, "agent", "archive", "token", paths.COMMITTED), 1),
+                    "found": found_messages(f"${paths.ITEMS}", pattern, 1),
                 }
             },
             {"$match": {"found.0": {"$exists": True}}},
@@ -236,9 +250,9 @@ class TextSearch:
 
 def archive_of(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the archive that a segment belongs to, None when it counts for nothing."""
-    if segment.get("incarnation") != session.get("incarnation"):
+    if segment.get(paths.INCARNATION) != session.get(paths.INCARNATION):
         return None
     for archive in session["moved"]:
         if (archive["agent"], archive.get("id")) == (segment["agent"], segment.get("archive")):
-            return archive if segment.get("committed") or segment["token"] == archive.get("token") else None
+            return archive if segment.get(paths.COMMITTED) or segment["token"] == archive.get("token") else None
     return None

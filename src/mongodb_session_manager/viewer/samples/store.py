@@ -13,6 +13,7 @@ from strands import Agent
 
 from ...client import ClientHandle
 from ...factory import AsyncMongoDBSessionManagerFactory
+from ...schema import paths
 from .model import Reply, StoryModel
 from .stories import METADATA_FIELDS, STORIES, TOOLS, Story
 
@@ -88,7 +89,7 @@ async def _play(factory: AsyncMongoDBSessionManagerFactory, story: Story) -> Non
 async def _move_back(collection: Any, story: Story) -> None:
     """Let a conversation have taken place a while ago, so that there is something to sort and filter by date."""
     document = await collection.find_one({"_id": story.session_id})
-    if document is None or document.get("has_children"):
+    if document is None or document.get(paths.HAS_RELATED):
         return  # What was sealed would have to move, too; a long conversation may as well be a recent one.
     moved = {name: _earlier(value, story.age) for name, value in document.items() if name not in ("_id", "metadata")}
     try:
