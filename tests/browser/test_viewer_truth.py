@@ -12,7 +12,7 @@ from strands import tool
 from tests.browser.conftest import StartViewer
 from tests.fixtures.sessions import Sessions
 from tests.support.agents import AGENT_ID, make_agent
-from tests.support.models import calls
+from tests.support.models import Scripted, calls
 
 Document = dict[str, Any]
 
@@ -30,7 +30,8 @@ async def store(sessions: Sessions) -> None:
 
     for number in (1, 2):
         async with sessions.manager(f"s-{number}", application_name="shop") as manager:
-            script = (calls(("look_up", {"city": f"Lisbon {number}"})), *(f"Rain {turn}." for turn in range(number)))
+            first = calls(("look_up", {"city": f"Lisbon {number}"}))
+            script: list[Scripted] = [first, *(f"Rain {turn}." for turn in range(number))]
             agent = make_agent(manager, *script, tools=[tool(look_up)])
             for turn in range(number):
                 await agent.invoke_async(f"How is the weather of day {turn} in {number}?")
