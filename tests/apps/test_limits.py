@@ -82,6 +82,7 @@ def requests(app: Any) -> Iterator[tuple[str, str, dict[str, Any], Any]]:
                     yield method, path, {}, {"up_to_message": number}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", APPS)
 async def test_no_number_and_no_cursor_makes_an_app_fail(sessions: Sessions, name: App) -> None:
     document = session("s-1", application_name="playground", agents={AGENT_ID: [message("user", "hello")]})

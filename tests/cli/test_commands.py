@@ -257,6 +257,7 @@ def program(sessions: Sessions, tmp_path: Path, *arguments: str, **options: Any)
     return subprocess.Popen([*PROGRAM, *arguments], env=environment, cwd=tmp_path, **options)
 
 
+@pytest.mark.thorough
 def test_on_a_real_terminal_of_80_columns(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
     fill("s-1")
     ours, theirs = pty.openpty()
@@ -282,6 +283,7 @@ def test_on_a_real_terminal_of_80_columns(sessions: Sessions, fill: Fill, tmp_pa
     assert b"\x1b[" in said
 
 
+@pytest.mark.thorough
 def test_following_ends_with_ctrl_c(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
     fill("s-1", said="first")
     process = program(
@@ -303,6 +305,7 @@ def test_following_ends_with_ctrl_c(sessions: Sessions, fill: Fill, tmp_path: Pa
     assert b"Traceback" not in errors
 
 
+@pytest.mark.thorough
 def test_a_reader_that_has_seen_enough_is_no_error(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
     fill("s-1", said="x" * 500_000)
     process = program(sessions, tmp_path, "sessions", "export", "s-1", stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -179,6 +179,7 @@ def test_synchronous_code_stores_nothing_twice(examples: Examples) -> None:
     assert "messages:  4" in said
 
 
+@pytest.mark.thorough
 def test_an_example_brings_its_own_server(examples: Examples) -> None:
     said = examples.run("example_calculator_tool", server=False)
 

@@ -16,7 +16,8 @@ from tests.support.invariants import check_whole
 AT_ONCE = 200
 # Generous: two busy cores serve two hundred requests, and what is asserted is what they answer.
 _PATIENCE = httpx.Timeout(200)
-_LIMITS = httpx.Limits(max_connections=AT_ONCE)
+# Each request on a connection of its own: a server may close one that was idle for seconds just as it is used again.
+_LIMITS = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0)
 
 
 def _client(address: str) -> httpx.AsyncClient:
@@ -62,6 +63,7 @@ async def test_two_hundred_sessions_chat_at_once(examples: Examples) -> None:
     assert sum(server["in_use"] for server in pool["servers"].values()) == 0
 
 
+@pytest.mark.thorough
 async def test_requests_for_one_session_take_turns(examples: Examples) -> None:
     with examples.serving("example_fastapi") as address:
         async with _client(address) as client:
@@ -144,6 +146,7 @@ async def test_agent_state_is_kept_between_streams(examples: Examples) -> None:
     assert examples.document()["agents"]["assistant"]["agent_data"]["state"] == {"theme": "dark"}
 
 
+@pytest.mark.thorough
 async def test_an_application_brings_its_own_server(examples: Examples) -> None:
     with examples.serving("example_fastapi", server=False) as address:
         async with _client(address) as client:

@@ -388,6 +388,7 @@ class Looks(lease_module.Watch):
         return answer
 
 
+@pytest.mark.thorough
 async def test_a_killed_holder_delays_the_other_no_longer_than_the_expiry(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +413,7 @@ async def test_a_killed_holder_delays_the_other_no_longer_than_the_expiry(
     assert sessions.texts() == ["from the other", "1", "and now?", "3"]
 
 
+@pytest.mark.thorough
 async def test_a_stopped_holder_that_wakes_up_after_a_takeover_writes_nothing(sessions: Sessions) -> None:
     async with sessions.manager() as other:
         agent = counting_agent(other)

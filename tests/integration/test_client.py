@@ -637,6 +637,7 @@ def test_forked_child_gets_a_client_of_its_own(mongo_uri: str, database_name: st
     assert result.stderr == ""
 
 
+@pytest.mark.thorough
 def test_interpreter_exits_with_idle_workers_and_an_open_client(mongo_uri: str, database_name: str) -> None:
     script = """
 import asyncio, os, sys

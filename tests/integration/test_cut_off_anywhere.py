@@ -96,6 +96,7 @@ async def test_a_session_goes_on_after_a_kill_behind_any_command(
         await check_goes_on(sessions, kind)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sliding", "pinned", "summarizing"])
 async def test_a_session_goes_on_whichever_message_was_the_last(sessions: Sessions, kind: str) -> None:
     """As after a restore from a backup: fewer messages than the window and the counters speak of."""

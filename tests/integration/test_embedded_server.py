@@ -83,6 +83,7 @@ with EmbeddedMongo():
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("topology", ["standalone", "replica_set", "three_nodes"])
 def test_a_server_is_writable_inside_its_block_and_gone_after_it(topology: Topology, temporary_folder: Path) -> None:
     with EmbeddedMongo(topology) as server:
@@ -115,6 +116,7 @@ def test_an_exception_in_the_block_ends_the_server(temporary_folder: Path) -> No
     assert _is_empty(temporary_folder)
 
 
+@pytest.mark.thorough
 def test_sigterm_ends_the_server_before_its_owner(temporary_folder: Path) -> None:
     with _owner(_WAITING_OWNER) as (owner, pids):
         owner.terminate()
@@ -135,6 +137,7 @@ def test_a_killed_owner_leaves_nothing_behind(temporary_folder: Path) -> None:
         _wait_until_gone(pids, temporary_folder)
 
 
+@pytest.mark.thorough
 def test_the_end_of_the_interpreter_ends_a_server_that_was_not_stopped(temporary_folder: Path) -> None:
     program = """
 from mongodb_session_manager.embedded import EmbeddedMongo
@@ -151,6 +154,7 @@ sys.stdin.read()
         _wait_until_gone(pids, temporary_folder)
 
 
+@pytest.mark.thorough
 def test_a_sigterm_handler_of_the_program_stays_in_charge(temporary_folder: Path) -> None:
     program = """
 import signal, sys
@@ -169,6 +173,7 @@ with EmbeddedMongo("standalone"):
         _wait_until_gone(pids, temporary_folder)
 
 
+@pytest.mark.thorough
 def test_the_last_server_gives_the_sigterm_handler_back(temporary_folder: Path) -> None:
     program = """
 import signal, sys
@@ -191,6 +196,7 @@ print(seen, flush=True)
     assert output == "[False, True, True, False]\n"
 
 
+@pytest.mark.thorough
 def test_a_forked_child_does_not_end_the_server(temporary_folder: Path) -> None:
     program = """
 import os, sys
@@ -224,6 +230,7 @@ def test_a_given_folder_keeps_its_data_for_the_next_server(tmp_path: Path) -> No
     assert stored == {"_id": 1}
 
 
+@pytest.mark.thorough
 def test_the_data_of_a_given_folder_survives_a_killed_owner(tmp_path: Path, temporary_folder: Path) -> None:
     program = f"""
 import sys
@@ -296,6 +303,7 @@ def test_a_server_listens_on_the_loopback_address_only() -> None:
     assert listening == {"127.0.0.1"}
 
 
+@pytest.mark.thorough
 def test_three_nodes_survive_the_loss_of_their_primary() -> None:
     with EmbeddedMongo("three_nodes") as server, _connected(server) as client:
         client.test.things.insert_one({"_id": 1})
@@ -315,6 +323,7 @@ def test_three_nodes_survive_the_loss_of_their_primary() -> None:
         assert client.test.things.count_documents({}) == 2
 
 
+@pytest.mark.thorough
 def test_a_frozen_server_is_ended_too(temporary_folder: Path) -> None:
     with EmbeddedMongo("standalone") as server:
         pids = server.pids
@@ -369,6 +378,7 @@ async def test_the_async_form_leaves_the_loop_free(temporary_folder: Path) -> No
     assert _is_empty(temporary_folder)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("delay_s", [0, 0.01, 0.1, 0.25])
 async def test_a_cancelled_async_start_leaves_nothing(delay_s: float, temporary_folder: Path) -> None:
     started = psutil.Process(os.getpid()).children(recursive=True)
@@ -389,6 +399,7 @@ async def test_a_cancelled_async_start_leaves_nothing(delay_s: float, temporary_
     assert psutil.Process(os.getpid()).children(recursive=True) == started
 
 
+@pytest.mark.thorough
 async def test_an_async_start_in_a_cancelled_scope_leaves_nothing(temporary_folder: Path) -> None:
     server = EmbeddedMongo("three_nodes")
 
@@ -401,6 +412,7 @@ async def test_an_async_start_in_a_cancelled_scope_leaves_nothing(temporary_fold
     assert _is_empty(temporary_folder)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("topology", ["standalone", "replica_set", "three_nodes"])
 def test_a_server_lets_only_its_owner_in(topology: Topology, temporary_folder: Path) -> None:
     with EmbeddedMongo(topology) as server:

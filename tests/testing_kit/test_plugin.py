@@ -79,6 +79,7 @@ def test_no_server_starts_before_a_test_asks_for_one_and_unplayed_replies_fail(p
     )
 
 
+@pytest.mark.thorough
 def test_the_embedded_server_takes_the_projects_options_and_ends_with_the_run(project: pytest.Pytester) -> None:
     # The import before the plugin is loaded must not draw a warning, either.
     project.makeconftest(

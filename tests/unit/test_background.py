@@ -390,6 +390,7 @@ box.put("s-1", "last words")
     assert out.read_text().splitlines() == ["from a loop that ends", "last words"]
 
 
+@pytest.mark.thorough
 def test_an_exit_does_not_wait_for_ever(tmp_path: Path) -> None:
     ended = run(
         SETUP
@@ -409,6 +410,7 @@ Outbox("test", never).put("s-1", "secret")
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_sends_its_own_messages_and_not_its_parents(tmp_path: Path) -> None:
     out = tmp_path / "out"

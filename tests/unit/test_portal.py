@@ -248,6 +248,7 @@ began.wait()
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.thorough
 def test_use_while_the_interpreter_exits_is_a_clear_error() -> None:
     script = """
 import atexit

@@ -34,6 +34,7 @@ async def heavy(sessions: Sessions, viewer: Viewer, monkeypatch: pytest.MonkeyPa
     return viewer, pages
 
 
+@pytest.mark.thorough
 async def test_an_export_reads_a_few_megabytes_at_a_time(heavy: tuple[Viewer, list[list[int]]]) -> None:
     viewer, pages = heavy
     lines = (await viewer.client.get("/api/v1/sessions/s-1/export", params={"format": "jsonl"})).text.splitlines()

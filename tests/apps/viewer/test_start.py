@@ -60,6 +60,7 @@ def test_the_program_says_where_it_is_serves_and_ends_on_a_signal(tmp_path: Path
     assert "Traceback" not in log
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
