@@ -22,6 +22,7 @@ Form = Literal["NFC", "NFD"]
 FORMS: tuple[Form, Form] = ("NFC", "NFD")
 
 
+@pytest.mark.thorough
 @given(
     st.text(
         alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from("eéếa\u0301\u0302\u0323Å\u212b한")),

@@ -319,6 +319,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(sessions: Sessions, fill: Fil
     assert errors == b""
 
 
+@pytest.mark.thorough
 def test_the_demo_goes_on_with_what_was_killed(run: Run, sessions: Sessions) -> None:
     ended = run("demo", "--json")
 

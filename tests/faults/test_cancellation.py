@@ -236,7 +236,7 @@ async def test_a_handler_whose_client_left_still_writes_everything(
     await eventually(lambda: sessions.document()["agents"]["assistant"]["agent_data"]["state"] == {"count": 1})
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["asyncio", "anyio"])
 async def test_two_hundred_cancelled_streams_exhaust_nothing(
     sessions: Sessions, mongo_client: MongoClient[Document], how: How

@@ -137,6 +137,7 @@ async def say(manager: AsyncMongoDBSessionManager, agent: Agent, text: str) -> N
 # -- two at once
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("turns", [10, pytest.param(100, marks=pytest.mark.slow)])
 async def test_two_processes_with_clocks_an_hour_apart_take_turns(sessions: Sessions, turns: int) -> None:

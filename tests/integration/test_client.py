@@ -618,6 +618,7 @@ else:
 """
 
 
+@pytest.mark.thorough
 def test_forked_child_gets_a_client_of_its_own(mongo_uri: str, database_name: str) -> None:
     result = subprocess.run(
         [sys.executable, "-c", FORK, database_name],

@@ -139,6 +139,7 @@ def said(value: Any, number: int = 0) -> SessionMessage:
     return SessionMessage(message, number)
 
 
+@pytest.mark.thorough
 @slow
 @given(agent_ids=st.lists(names, min_size=1, max_size=4, unique=True))
 @example(agent_ids=["", "%", "%25", "."])

@@ -116,6 +116,7 @@ def expected_texts(session: str) -> list[str]:
     return [f"{session} says {number}" for number in range(COUNT)]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS)
 async def test_sessions_of_every_kind_are_taken_over(
     kind: str, sessions: Sessions, target: AsyncMongoDBSessionRepository, place_of: Callable[[str], Place]
@@ -405,7 +406,7 @@ def killed_and_resumed_twice(kind: str, place: Place, sessions: Sessions, count:
     assert found == count
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["file", "messages"])
 def test_a_migration_that_is_killed_twice_takes_each_session_once(
     kind: str, sessions: Sessions, place_of: Callable[[str], Place]

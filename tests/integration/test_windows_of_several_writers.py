@@ -191,7 +191,7 @@ def records(mark: str) -> int:
     return sum(mark in str(item.message) for item in found)
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("few", "many", "by_hand"),
     [

@@ -372,6 +372,7 @@ box = Outbox("test", send)
 """
 
 
+@pytest.mark.thorough
 def test_an_interpreter_that_exits_delivers_first(tmp_path: Path) -> None:
     out = tmp_path / "out"
 

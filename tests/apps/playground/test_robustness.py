@@ -17,7 +17,7 @@ from tests.apps.viewer.stored import message, session
 from tests.fixtures.sessions import Sessions
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fits", "breaks"])
 def test_nothing_that_is_asked_makes_the_server_fail(sessions: Sessions, mode: GenerationMode) -> None:
     document = session("s-1", application_name="playground", agents={AGENT_ID: [message("user", "hi")]})

@@ -145,7 +145,7 @@ def test_the_pages_name_no_other_host(sessions: Sessions) -> None:
     assert (Path(__file__).parents[3] / "src/mongodb_session_manager/viewer/static/index.html").is_file()
 
 
-@pytest.mark.matrix
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fits", "breaks"])
 def test_nothing_that_is_asked_makes_the_server_fail(sessions: Sessions, mode: GenerationMode) -> None:
     sessions.raw.create_indexes(index_specs(["priority"]))
