@@ -102,3 +102,20 @@ async def test_an_agent_that_was_deleted_goes_on_as_a_new_one(
 
     assert again or (await resume(sessions)).state.get() == {"mood": "good"}
     assert sessions.document()["title"] == ("another 0" if again else "after 0")
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_an_agent_that_came_after_the_last_message_of_a_fork_is_not_in_it(
+    sessions: Sessions, speaks: bool
+) -> None:
+    async with sessions.manager() as manager:
+        await streamed(talker(manager), "Hi.")
+        later = talker(manager, "later")
+        later.state.set("mood", "good")
+        if speaks:
+            await streamed(later, "Hello.")
+        manager.sync_agent(later)
+        await manager.flush()
+        await manager.fork("s-2", up_to_message=0, agent_id=AGENT_ID)
+
+    assert set(sessions.document("s-2")["agents"]) == {AGENT_ID}

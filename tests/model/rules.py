@@ -73,7 +73,7 @@ def close_manager(world: World, source: random.Random, session_id: str) -> Actio
     async def run() -> None:
         await writer.manager.close()
 
-    return Action(session_id, f"{writer.name}: close", run, lambda: world.retire(writer), is_alone=True)
+    return Action(session_id, f"{writer.name}: close", run, lambda: world.retire(writer), writer=writer, is_alone=True)
 
 
 def go_on_after_deletion(world: World, source: random.Random, session_id: str) -> Action | None:

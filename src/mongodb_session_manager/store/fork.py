@@ -275,10 +275,10 @@ class SessionFork:
             numbered = list(_numbered(_id_of(key, stored), key, stored))
         kept = numbered if cut is None else list(takewhile(lambda one: cut.keeps(key, *one), numbered))
         count = made.copying.count + len(kept)
+        if cut is not None and not count and key != cut.key and not cut.is_before(stored, paths.CREATED_AT):
+            return None, 0  # It was not there by then.
         if cut is None or (segment is None and len(kept) == len(numbered)):
             return stored, count
-        if not count and key != cut.key and not cut.is_before(stored, paths.CREATED_AT):
-            return None, 0
         course = copy.deepcopy(made.course)
         for number, item in kept:
             course.note(number, item)
