@@ -314,6 +314,27 @@ async def test_what_was_said_is_recalled_and_code_is_shown_as_code(sessions: Ses
         await expect(box).to_have_value("x")
 
 
+async def test_a_composer_that_grows_covers_nothing_of_the_end(sessions: Sessions, open_page: OpenPage) -> None:
+    async with playground(sessions, ScriptedModel("Yes.\n\n" * 40)) as app:
+        page = await opened(open_page, app, viewport={"width": 390, "height": 844})
+        await say(page, "Is it?")
+        await answered(page)
+        last = replies(page).last
+        await expect(last.get_by_role("button", name="Copy reply")).to_be_in_viewport(ratio=1)
+
+        scroller = page.locator("#thread-scroll")
+        before = await scroller.evaluate("(node) => node.clientHeight")
+        await page.get_by_role("textbox", name="Message").fill("line\n" * 8)
+
+        assert await scroller.evaluate("(node) => node.clientHeight") < before
+        await page.wait_for_function(
+            """() => {
+                const box = document.getElementById("thread-scroll");
+                return box.scrollHeight - box.scrollTop - box.clientHeight < 2;
+            }"""
+        )
+
+
 async def test_every_message_can_be_copied(sessions: Sessions, open_page: OpenPage) -> None:
     async with playground(sessions, ScriptedModel("**Yes.**")) as app:
         page = await opened(open_page, app, permissions=["clipboard-read", "clipboard-write"])

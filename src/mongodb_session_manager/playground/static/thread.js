@@ -31,7 +31,10 @@ export class Thread {
     jump.prepend(icon("arrowDown"));
     jump.addEventListener("click", () => this.toEnd());
     scroller.addEventListener("scroll", () => this.#noticeScroll(), { passive: true });
-    new ResizeObserver(() => this.#keepEnd()).observe(root);
+    // The thread grows with what is said, and what shows it shrinks when the composer grows.
+    const sizes = new ResizeObserver(() => this.#keepEnd());
+    sizes.observe(root);
+    sizes.observe(scroller);
   }
 
   /** A conversation that has not begun. */

@@ -126,7 +126,7 @@ function costs(metrics) {
   add(metrics.input_tokens, "arrowDown", `${compact(metrics.input_tokens)} in`, "Input tokens");
   add(metrics.output_tokens, "send", `${compact(metrics.output_tokens)} out`, "Output tokens");
   add(metrics.latency_ms, "clock", duration(metrics.latency_ms), "Latency");
-  add(metrics.time_to_first_byte_ms, "bolt", `${duration(metrics.time_to_first_byte_ms)} to first byte`, "Time to first byte");
+  add(metrics.time_to_first_byte_ms, "play", `${duration(metrics.time_to_first_byte_ms)} to first byte`, "Time to first byte");
   if (facts.length === 0) return null;
   const line = metaLine(facts);
   if (metrics.accumulated) line.append(el("span", { text: "whole run", title: "Added up over all model calls of this run" }));
