@@ -10,6 +10,7 @@ from pymongo.results import DeleteResult, InsertManyResult, InsertOneResult, Upd
 
 from .. import tracing
 from ..errors import WrongLoopError
+from .drivers import Command, Driver, all_of, next_of
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -36,62 +37,75 @@ class Collection:
     commands that may be repeated are given to it. Cursors (`iterate`) and indexes are left to the caller.
     """
 
-    def __init__(self, handle: ClientHandle, native: Callable[[], Any], deadline_s: float | None = None) -> None:
+    def __init__(self, handle: ClientHandle, database: str, name: str, deadline_s: float | None = None) -> None:
         """Borrow the handle.
 
         Args:
             handle: The client.
-            native: Makes the driver's collection with the engine's options.
+            database: The database.
+            name: The collection.
             deadline_s: Seconds for which a command is sent again; None sends each once.
         """
         self._handle = handle
-        self._make_native = native
-        self._native: Any = None
+        self._database = database
+        self._name = name
+        self._driver: Driver | None = None
         self._generation = -1
+        self._was_reached = False
         self._retry = None if deadline_s is None else Retry(deadline_s, lambda: handle.reached, handle.driver_client)
 
-    def _driver(self) -> Any:
+    def _current(self) -> Driver:
         self._handle.check_usable()
-        if self._native is None or self._generation != self._handle.generation:
-            self._generation = self._handle.generation
-            self._native = self._make_native()
-        return self._native
+        if self._driver is None or self._generation != self._handle.generation:
+            self._generation, self._was_reached = self._handle.generation, False
+            self._driver = self._handle.engine_driver(self._database, self._name)
+        return self._driver
 
-    async def _once(self, command: str, send: Callable[[Any], Awaitable[T]]) -> T:
+    async def _once(self, command: str, send: Callable[[Driver], Awaitable[T]]) -> T:
         """Send a command, named as the method is, with the driver's complaint about another event loop translated."""
         if tracing.active is not None:
             tracing.active.count_command()
         try:
-            result = await send(self._driver())
+            result = await send(self._current())
         except RuntimeError as error:
             if self._handle.is_wrong_loop(error):
                 raise WrongLoopError() from error
             raise
-        self._handle.note_reached()
+        if not self._was_reached:
+            self._handle.note_reached()
+            self._was_reached = True
         return result
 
     async def _send(
         self,
-        command: str,
-        send: Callable[[Any], Awaitable[T]],
+        name: str,
+        command: Command[T],
         about: Filter,
         *,
         bounded: bool = True,
         deadline_s: float | None = None,
+        before_send: Callable[[], None] | None = None,
     ) -> T:
+        def once(timeout_s: float | None) -> Awaitable[T]:
+            def send(driver: Driver) -> Awaitable[T]:
+                if before_send is not None:
+                    before_send()
+                return driver.run(command, timeout_s)
+
+            return self._once(name, send)
+
         if self._retry is None:
-            return await self._once(command, send)
+            return await once(None)
         session_id = about.get("session_id", about.get("_id"))
-        return await self._retry.run(
-            lambda: self._once(command, send), session_id, bounded=bounded, deadline_s=deadline_s
-        )
+        return await self._retry.run(once, session_id, bounded=bounded, deadline_s=deadline_s)
 
     async def find_one(
         self, filter: Filter, projection: Projection = None, *, sort: Sort = None, bounded: bool = True
     ) -> Document | None:
         """Return the first matching document, None without one."""
+        options = _given(sort=sort)
         return await self._send(
-            "find_one", lambda native: native.find_one(filter, projection, **_given(sort=sort)), filter, bounded=bounded
+            "find_one", lambda native: native.find_one(filter, projection, **options), filter, bounded=bounded
         )
 
     async def find(
@@ -109,11 +123,8 @@ class Collection:
         """Return the matching documents; `limit=0` means all. `bounded=False` for what may take long: much to read."""
         options = _given(sort=sort, max_time_ms=max_time_ms, hint=hint)
 
-        async def send(native: Any) -> list[Document]:
-            found: list[Document] = await native.find(filter, projection, limit=limit, skip=skip, **options).to_list(
-                None
-            )
-            return found
+        def send(native: Any) -> Any:
+            return all_of(native.find(filter, projection, limit=limit, skip=skip, **options))
 
         return await self._send("find", send, filter, bounded=bounded)
 
@@ -131,19 +142,26 @@ class Collection:
     ) -> AsyncIterator[Document]:
         """Yield the matching documents, fetched `batch_size` at a time; never sent again."""
         options = _given(sort=sort, max_time_ms=max_time_ms, hint=hint)
-        cursor = self._driver().find(filter, projection, limit=limit, skip=skip, **options).batch_size(batch_size)
+        own = self._current()
+        cursor = own.native.find(filter, projection, limit=limit, skip=skip, **options).batch_size(batch_size)
+
+        def fetch(driver: Driver) -> Awaitable[list[Document]]:
+            return driver.run(lambda _: next_of(cursor, batch_size))
+
         try:
-            while batch := await self._once("iterate", lambda _: cursor.to_list(batch_size)):
+            while batch := await self._once(
+                "iterate", lambda driver: driver.run(lambda _: next_of(cursor, batch_size))
+            ):
                 for document in batch:
                     yield document
         finally:
-            await cursor.close()
+            await own.run(lambda _: cursor.close())
 
     async def gather(self, collect: Callable[[Collection], Awaitable[T]], about: Filter) -> T:
         """Run a whole read of several batches, from its beginning again after a failure."""
         if self._retry is None:
             return await collect(self)
-        return await self._retry.run(lambda: collect(self), about.get("session_id"), bounded=False)
+        return await self._retry.run(lambda _: collect(self), about.get("session_id"), bounded=False)
 
     async def insert_one(self, document: Document) -> InsertOneResult:
         """Insert a document under an `_id` of the caller's."""
@@ -151,7 +169,10 @@ class Collection:
 
     async def insert_many(self, documents: Sequence[Document], *, ordered: bool = True) -> InsertManyResult:
         """Insert documents, once; `ordered` stops at the first failure."""
-        return await self._once("insert_many", lambda native: native.insert_many(documents, ordered=ordered))
+        result: InsertManyResult = await self._once(
+            "insert_many", lambda driver: driver.run(lambda native: native.insert_many(documents, ordered=ordered))
+        )
+        return result
 
     async def update_one(
         self,
@@ -166,14 +187,14 @@ class Collection:
     ) -> UpdateResult:
         """Update the first matching document; `before_send` is called before each attempt, and may raise."""
         options = _given(array_filters=array_filters, hint=hint)
-
-        async def send(native: Any) -> UpdateResult:
-            if before_send is not None:
-                before_send()
-            result: UpdateResult = await native.update_one(filter, update, upsert=upsert, **options)
-            return result
-
-        return await self._send("update_one", send, filter, deadline_s=deadline_s)
+        result: UpdateResult = await self._send(
+            "update_one",
+            lambda native: native.update_one(filter, update, upsert=upsert, **options),
+            filter,
+            deadline_s=deadline_s,
+            before_send=before_send,
+        )
+        return result
 
     async def update_many(
         self,
@@ -235,23 +256,22 @@ class Collection:
         self, pipeline: Sequence[Mapping[str, Any]], *, bounded: bool = True, **options: Any
     ) -> list[Document]:
         """Return the documents that come out of the pipeline."""
-
-        async def send(native: Any) -> list[Document]:
-            cursor = native.aggregate(pipeline, **options)
-            if not hasattr(cursor, "to_list"):
-                cursor = await cursor  # PyMongo's own coroutine, where Motor gives a cursor at once
-            found: list[Document] = await cursor.to_list(None)
-            return found
-
-        return await self._send("aggregate", send, pipeline[0].get("$match", {}) if pipeline else {}, bounded=bounded)
+        about = pipeline[0].get("$match", {}) if pipeline else {}
+        return await self._send(
+            "aggregate", lambda native: all_of(native.aggregate(pipeline, **options)), about, bounded=bounded
+        )
 
     async def create_indexes(self, models: Sequence[IndexModel]) -> list[str]:
         """Create indexes and return their names; those that exist already are left as they are."""
-        return await self._once("create_indexes", lambda native: native.create_indexes(list(models)))
+        return await self._once(
+            "create_indexes", lambda driver: driver.run(lambda native: native.create_indexes(list(models)))
+        )
 
     async def index_information(self) -> dict[str, Any]:
         """Return the indexes by name."""
-        return await self._once("index_information", lambda native: native.index_information())
+        return await self._once(
+            "index_information", lambda driver: driver.run(lambda native: native.index_information())
+        )
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -5,33 +5,22 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Hashable, Mapping
-from datetime import UTC
 from typing import Any
 
-from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, MongoClient, ReadPreference
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import InvalidOperation
 
 from ..errors import WrongLoopError
 from ..green_threads import check_threads
-from .any_loop import AnyLoopMotorClient, Workers
+from .any_loop import AnyLoopMotorClient
 from .collection import Collection
+from .drivers import CODEC_OPTIONS, MOCK_CODEC_OPTIONS, Driver, OnLoop
 from .shared import Lease
 from .statistics import PoolStatistics, server_name
+from .workers import Workers
 
 CONNECTION_STRING_VARIABLE = "MONGODB_CONNECTION_STRING"
-
-_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
-    document_class=dict,
-    tz_aware=True,
-    tzinfo=UTC,
-    uuid_representation=UuidRepresentation.STANDARD,
-    # A date outside Python's range, written by another tool, must not make a whole session unreadable.
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
-_MOCK_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, tz_aware=True)
 
 
 class ClientHandle:
@@ -144,15 +133,14 @@ class ClientHandle:
 
     def collection(self, database: str, name: str, *, deadline_s: float | None = None) -> Collection:
         """Return a collection for the engine, whose commands are sent again for `deadline_s` seconds."""
+        return Collection(self, database, name, deadline_s)
 
-        def native() -> Any:
-            return self.client[database].get_collection(
-                name,
-                codec_options=_MOCK_CODEC_OPTIONS if _is_mock(self.client) else _CODEC_OPTIONS,
-                read_preference=ReadPreference.PRIMARY,
-            )
-
-        return Collection(self, native, deadline_s)
+    def engine_driver(self, database: str, name: str) -> Driver:
+        """Return the driver's collection with the engine's options, and where its commands run."""
+        client = self.client
+        if isinstance(client, AnyLoopMotorClient):
+            return client.engine_driver(database, name)
+        return OnLoop(client[database], name, MOCK_CODEC_OPTIONS if _is_mock(client) else CODEC_OPTIONS)
 
     def user_collection(self, database: str, name: str) -> Any:
         """Return the async driver's own collection, with the client's own settings."""

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from pymongo.errors import (
     AutoReconnect,
-    NetworkTimeout,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
@@ -68,7 +67,7 @@ class Retry:
 
     async def run(
         self,
-        send: Callable[[], Awaitable[T]],
+        send: Callable[[float | None], Awaitable[T]],
         session_id: object,
         *,
         deadline_s: float | None = None,
@@ -77,7 +76,7 @@ class Retry:
         """Send until it succeeds.
 
         Args:
-            send: Sends it once.
+            send: Sends it once, and waits for the answer for so many seconds, None for as long as it takes.
             session_id: For the log.
             deadline_s: Another deadline than the usual one.
             bounded: False for what may rightly take longer than the deadline: reading a lot.
@@ -93,7 +92,7 @@ class Retry:
         try:
             while True:
                 try:
-                    result = await _answered(send, max(left_s, _SHORTEST_SEND_S) if bounded else None)
+                    result = await send(max(left_s, _SHORTEST_SEND_S) if bounded else None)
                 except PyMongoError as error:
                     now = time.monotonic()
                     if not is_transient(error):
@@ -134,19 +133,3 @@ class Retry:
 def _log_beginning(session_id: object, error: PyMongoError) -> None:
     what = "command failed, sending it again; so are others, without a line of their own, until the server answers"
     logger.warning("session_id=<%r>, error=<%s> | %s", session_id, type(error).__name__, what)
-
-
-async def _answered(send: Callable[[], Awaitable[T]], timeout_s: float | None) -> T:
-    # Not the driver's own timeout (`pymongo.timeout`): that one puts maxTimeMS on writes, which not every compatible
-    # database knows, and takes the user's wtimeout away. A thread that is left waiting for the silent server ends when
-    # the driver's monitor gives that server up, or with the client's socket timeout.
-    if timeout_s is None:
-        return await send()
-    patience = asyncio.timeout(timeout_s)
-    try:
-        async with patience:
-            return await send()
-    except TimeoutError:
-        if not patience.expired():
-            raise
-        raise NetworkTimeout(f"no answer from the server within {timeout_s:.1f} s") from None

@@ -12,10 +12,11 @@ import motor
 from pymongo import MongoClient
 from pymongo.driver_info import DriverInfo
 
-from .any_loop import AnyLoopMotorClient, Workers
+from .any_loop import AnyLoopMotorClient
 from .background_errors import shorten_background_errors
 from .options import comparable, safe_error, with_defaults
 from .statistics import PoolStatistics
+from .workers import Workers
 
 MOTOR_VERSION: str = motor.version  # type: ignore[attr-defined]
 

@@ -1,0 +1,110 @@
+"""A driver's collection, and where its commands run: on worker threads, or on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol, TypeVar, cast
+
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import ReadPreference
+from pymongo.command_cursor import CommandCursor
+from pymongo.cursor import Cursor
+
+from .workers import Workers, no_answer
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+Command = Callable[[Any], T | Awaitable[T]]
+"""Sends a command over the driver's collection: returns its result, or what has to be awaited for it."""
+
+CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    tzinfo=UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
+    # A date outside Python's range, written by another tool, must not make a whole session unreadable.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+MOCK_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, tz_aware=True)
+
+
+class Driver(Protocol):
+    """A collection with the engine's options, and a way to run its commands."""
+
+    native: Any
+
+    def run(self, command: Command[T], timeout_s: float | None = None) -> Awaitable[T]:
+        """Send a command, and wait for the answer for at most so many seconds, None for as long as it takes.
+
+        Raises:
+            NetworkTimeout: There was no answer; the command may still arrive.
+        """
+        ...
+
+
+class OnWorkers:
+    """PyMongo's synchronous collection, on the worker threads of its client; for any event loop."""
+
+    __slots__ = ("_workers", "native")
+
+    def __init__(self, database: Any, name: str, workers: Workers) -> None:
+        """Borrow the database and the threads."""
+        self.native = _collection(database, name)
+        self._workers = workers
+
+    def run(self, command: Command[T], timeout_s: float | None = None) -> Awaitable[T]:
+        """Send a command on one of the threads."""
+        operation = cast("Callable[[], T]", partial(command, self.native))
+        return self._workers.start(operation, asyncio.get_running_loop(), timeout_s)
+
+
+class OnLoop:
+    """An async driver's collection, on the running event loop."""
+
+    __slots__ = ("native",)
+
+    def __init__(self, database: Any, name: str, options: CodecOptions[dict[str, Any]] = CODEC_OPTIONS) -> None:
+        """Borrow the database."""
+        self.native = _collection(database, name, options)
+
+    async def run(self, command: Command[T], timeout_s: float | None = None) -> T:
+        """Send a command."""
+        sent = cast("Awaitable[T]", command(self.native))
+        if timeout_s is None:
+            return await sent
+        patience = asyncio.timeout(timeout_s)
+        try:
+            async with patience:
+                return await sent
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise no_answer(timeout_s) from None
+
+
+def _collection(database: Any, name: str, options: CodecOptions[dict[str, Any]] = CODEC_OPTIONS) -> Any:
+    """Return a collection that reads from the primary and decodes to plain `dict` with UTC dates."""
+    return database.get_collection(name, codec_options=options, read_preference=ReadPreference.PRIMARY)
+
+
+def all_of(found: Any) -> Any:
+    """Return all documents of a cursor: a list of PyMongo's synchronous one, else what has to be awaited for it."""
+    return list(found) if isinstance(found, Cursor | CommandCursor) else _all_awaited(found)
+
+
+async def _all_awaited(found: Any) -> list[Document]:
+    # PyMongo's own `aggregate` is a coroutine, the mock's gives a cursor at once.
+    cursor = found if hasattr(found, "to_list") else await found
+    documents: list[Document] = await cursor.to_list(None)
+    return documents
+
+
+def next_of(cursor: Any, count: int) -> Any:
+    """Return the next documents of a cursor, at most so many; likewise."""
+    return list(islice(cursor, count)) if isinstance(cursor, Cursor) else cursor.to_list(count)

@@ -1,0 +1,208 @@
+"""The threads that run a client's operations, one for each connection at most."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from pymongo import MongoClient
+from pymongo.errors import NetworkTimeout, PyMongoError, WaitQueueTimeoutError
+
+from ..advice import hosts_of_client, with_advice
+
+T = TypeVar("T")
+
+UNLIMITED_WORKERS = 1000
+"""Most workers of a client whose pool has no limit (`maxPoolSize=0`)."""
+
+EXIT_WAIT_S = 5.0
+"""How long the interpreter's exit waits for operations that are under way, in seconds."""
+
+
+class _Job:
+    """One operation, and the future on an event loop that gets its outcome."""
+
+    __slots__ = ("context", "future", "loop", "operation", "submitted_at")
+
+    def __init__(self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.operation = operation
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        # What the caller has set holds for the driver, too: a time limit (`pymongo.timeout`), a trace.
+        self.context = contextvars.copy_context()
+        self.submitted_at = time.monotonic()
+
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile, and with it everything that waited.
+            self.loop.call_soon_threadsafe(self._set, result, error)
+
+    def expire(self, timeout_s: float) -> None:
+        self._set(None, no_answer(timeout_s))
+
+    def _set(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+def no_answer(timeout_s: float) -> NetworkTimeout:
+    """Return the error for a command that was not answered in time."""
+    return NetworkTimeout(f"no answer from the server within {timeout_s:.1f} s")
+
+
+class _Threads:
+    """A queue of jobs and the threads that take them."""
+
+    def __init__(self, size: int, run: Callable[[_Job], None]) -> None:
+        self.queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self.size = size
+        self.idle = 0
+        self.all: list[threading.Thread] = []
+        self.lock = threading.Lock()
+        self.run = run
+
+    def put(self, job: _Job) -> None:
+        with self.lock:
+            if self.idle:
+                self.idle -= 1
+            elif len(self.all) < self.size:
+                name = f"mongodb-session-manager_{len(self.all)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                # An empty context: the thread outlives whoever happened to need it first.
+                contextvars.Context().run(thread.start)
+                self.all.append(thread)
+            self.queue.put(job)
+
+    def _work(self) -> None:
+        while True:
+            with self.lock:
+                is_idle = self.queue.empty()
+                self.idle += is_idle
+            job = self.queue.get()
+            if job is None:
+                return
+            self.run(job)
+            del job  # An idle thread holds nobody's arguments.
+
+    def end(self) -> None:
+        """Let each thread end when what is queued is done."""
+        with self.lock:
+            for _ in self.all:
+                self.queue.put(None)
+
+
+class Workers:
+    """The worker threads of one client, at most one for each of its connections; started as they are needed.
+
+    Operations beyond that wait in a queue here, so `waitQueueTimeoutMS` is applied here too. Idle workers do not keep
+    the interpreter from exiting, and a forked child starts with none.
+
+    `concurrent.futures` would do, at twice the price of a command for the event loop: a future of its own behind each
+    one of the loop's, with locks and conditions that only threads need which wait for one.
+    """
+
+    def __init__(self, client: MongoClient[Any]) -> None:
+        """Take size and queue time limit from the client's pool; start nothing."""
+        pool = client.options.pool_options
+        # An unlimited pool is None, 0 or infinite, depending on the driver's version.
+        size = pool.max_pool_size
+        self._size = int(size) if size and size < UNLIMITED_WORKERS else UNLIMITED_WORKERS
+        self._queue_timeout_s = pool.wait_queue_timeout
+        # Weakly: the workers of a borrowed client are kept for as long as the client lives.
+        self._client = weakref.ref(client)
+        self._reset()
+        _all_workers.add(self)
+
+    def _reset(self) -> None:
+        self._threads = _Threads(self._size, self._run)
+
+    @property
+    def queued(self) -> int:
+        """Operations that wait for a worker."""
+        return self._threads.queue.qsize()
+
+    def start(
+        self, operation: Callable[[], T], loop: asyncio.AbstractEventLoop, timeout_s: float | None = None
+    ) -> asyncio.Future[T]:
+        """Run an operation on a worker thread, in a copy of the caller's context.
+
+        Args:
+            operation: Called on the thread; never when its future was cancelled before a thread was free.
+            loop: The event loop of the future that is returned.
+            timeout_s: Seconds after which the future fails; the operation goes on all the same.
+
+        Returns:
+            Its outcome: the result, an error, or `NetworkTimeout` when it took too long.
+        """
+        job = _Job(operation, loop)
+        if timeout_s is not None:
+            timer = loop.call_later(timeout_s, job.expire, timeout_s)
+            job.future.add_done_callback(lambda _: timer.cancel())
+        self._threads.put(job)
+        return job.future
+
+    def _run(self, job: _Job) -> None:
+        if job.future.cancelled():
+            return
+        try:
+            waited_s = time.monotonic() - job.submitted_at
+            if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
+                raise WaitQueueTimeoutError(
+                    f"waited {waited_s:.1f} s for one of {self._size} connections, which were all in use; "
+                    "nothing was sent (see maxPoolSize and waitQueueTimeoutMS)"
+                )
+            result = job.context.run(job.operation)
+        except BaseException as error:
+            if isinstance(error, PyMongoError):
+                error = with_advice(error, hosts_of_client(self._client()))
+                error.__suppress_context__ = True
+            job.tell(None, error)
+            del job  # The error's traceback holds this frame.
+        else:
+            job.tell(result, None)
+
+    def shutdown(self) -> None:
+        """Let the threads end with what they are doing and what is queued, without waiting for them."""
+        threads = self._threads
+        self._reset()
+        threads.end()
+
+    def finish(self, wait_s: float) -> None:
+        """Let the threads end, and wait for them for at most so many seconds."""
+        threads = self._threads
+        self.shutdown()
+        until = time.monotonic() + wait_s
+        for thread in threads.all:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+_all_workers: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_all() -> None:
+    # After the library's own loop, which writes what is left: it ends before these callbacks.
+    for workers in list(_all_workers):
+        workers.finish(EXIT_WAIT_S)
+
+
+def _after_fork_in_child() -> None:
+    # The threads stayed in the parent, and its locks may be held for ever.
+    for workers in list(_all_workers):
+        workers._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
