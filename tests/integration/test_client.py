@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,11 +21,13 @@ from mongomock_motor import AsyncMongoMockClient
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import AsyncMongoClient, IndexModel, MongoClient, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import InvalidOperation, PyMongoError, WaitQueueTimeoutError
+from pymongo.errors import InvalidOperation, NetworkTimeout, PyMongoError, WaitQueueTimeoutError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.client.any_loop import AnyLoopMotorClient, Workers
+from mongodb_session_manager.client import workers as workers_module
+from mongodb_session_manager.client.any_loop import AnyLoopMotorClient
+from mongodb_session_manager.client.workers import Workers
 from mongodb_session_manager.errors import WrongLoopError
 from tests.fixtures.faults import fail_point
 from tests.fixtures.waiting import WAIT_S, Held, happened
@@ -562,15 +566,87 @@ async def test_making_a_handle_connects_to_nothing(
     await handle.aclose()
 
 
-def test_workers_are_as_many_as_an_unlimited_pool_may_need(mongo_uri: str, database_name: str) -> None:
+async def test_workers_are_as_many_as_an_unlimited_pool_may_need(mongo_uri: str) -> None:
     with MongoClient[Any](mongo_uri, maxPoolSize=0) as client:
         workers = Workers(client)
         barrier = threading.Barrier(50)
+        loop = asyncio.get_running_loop()
 
-        meetings = [workers.submit(lambda: barrier.wait(WAIT_S)) for _ in range(50)]
+        meetings = [workers.start(lambda: barrier.wait(WAIT_S), loop) for _ in range(50)]
 
-        assert sorted(meeting.result(WAIT_S) for meeting in meetings) == list(range(50))
+        assert sorted(await asyncio.gather(*meetings)) == list(range(50))
         workers.shutdown()
+
+
+async def test_workers_get_on_in_a_busy_process_while_some_wait_for_the_server(
+    mongo_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "BUSY", -1.0)  # Any process is.
+    with MongoClient[Any](mongo_uri) as client:
+        workers = Workers(client)
+        end = threading.Event()
+        loop = asyncio.get_running_loop()
+        held_up = [workers.start(lambda: end.wait(WAIT_S), loop) for _ in range(workers_module.FEW)]
+
+        assert await workers.start(lambda: "answered", loop) == "answered"
+
+        end.set()
+        assert all(await asyncio.gather(*held_up))
+        workers.shutdown()
+
+
+async def test_operation_that_was_given_up_in_the_queue_is_never_started(mongo_uri: str) -> None:
+    with MongoClient[Any](mongo_uri, maxPoolSize=1) as client:
+        workers = Workers(client)
+        end = threading.Event()
+        started: list[int] = []
+        loop = asyncio.get_running_loop()
+        first = workers.start(lambda: end.wait(WAIT_S), loop)
+        given_up, kept = (workers.start(partial(started.append, number), loop) for number in (1, 2))
+        assert workers.queued == 2
+
+        given_up.cancel()
+        end.set()
+        await asyncio.gather(first, kept)
+
+        assert started == [2]
+        workers.shutdown()
+
+
+async def test_operation_without_an_answer_in_time_is_an_error_for_the_caller_alone(mongo_uri: str) -> None:
+    with MongoClient[Any](mongo_uri) as client:
+        workers = Workers(client)
+        end, ended = threading.Event(), threading.Event()
+
+        def work() -> None:
+            end.wait(WAIT_S)
+            ended.set()
+
+        with pytest.raises(NetworkTimeout, match="no answer"):
+            await workers.start(work, asyncio.get_running_loop(), 0.01)
+
+        end.set()
+        assert await asyncio.to_thread(ended.wait, WAIT_S)
+        workers.shutdown()
+
+
+def test_operations_under_way_end_before_the_interpreter_does(mongo_uri: str, tmp_path: Path) -> None:
+    script = f"""
+import asyncio, time
+from pathlib import Path
+from pymongo import MongoClient
+from mongodb_session_manager.client.workers import Workers
+
+async def main():
+    workers.start(lambda: (time.sleep(0.5), Path({str(tmp_path / "done")!r}).touch()), asyncio.get_running_loop())
+
+client = MongoClient({mongo_uri!r})
+workers = Workers(client)
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=WAIT_S)
+
+    assert (tmp_path / "done").exists()
 
 
 def test_operation_may_start_before_its_loop_runs(mongo_uri: str, database_name: str) -> None:

@@ -10,7 +10,7 @@ from pymongo.results import DeleteResult, InsertManyResult, InsertOneResult, Upd
 
 from .. import tracing
 from ..errors import WrongLoopError
-from .drivers import Command, Driver, all_of, next_of
+from .drivers import Command, Driver, all_of, next_of, read_of
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -107,6 +107,14 @@ class Collection:
         return await self._send(
             "find_one", lambda native: native.find_one(filter, projection, **options), filter, bounded=bounded
         )
+
+    async def read_one(self, filter: Filter, projection: Projection, read: Callable[[Document], T]) -> T | None:
+        """Return what `read` makes of the first matching document, None without one.
+
+        It is called where the document was decoded, on a worker thread if the client has them, so that a large one does
+        not hold up the event loop.
+        """
+        return await self._send("find_one", lambda native: read_of(native.find_one(filter, projection), read), filter)
 
     async def find(
         self,

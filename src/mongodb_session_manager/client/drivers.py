@@ -108,3 +108,15 @@ async def _all_awaited(found: Any) -> list[Document]:
 def next_of(cursor: Any, count: int) -> Any:
     """Return the next documents of a cursor, at most so many; likewise."""
     return list(islice(cursor, count)) if isinstance(cursor, Cursor) else cursor.to_list(count)
+
+
+def read_of(found: Any, read: Callable[[Document], T]) -> Any:
+    """Return what `read` makes of a document that was found; None without one. Likewise."""
+    if found is None or isinstance(found, dict):
+        return None if found is None else read(found)
+    return _read_awaited(found, read)
+
+
+async def _read_awaited(found: Awaitable[Document | None], read: Callable[[Document], T]) -> T | None:
+    document = await found
+    return None if document is None else read(document)

@@ -7,7 +7,7 @@ import concurrent.futures
 import contextvars
 import logging
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from pymongo import IndexModel
@@ -33,7 +33,11 @@ _running: dict[IndexWork, Hashable] = {}
 
 
 def build_once(
-    handle: ClientHandle, database: str, collections: Mapping[str, Sequence[IndexModel]], variant: Hashable = None
+    handle: ClientHandle,
+    database: str,
+    names: Sequence[str],
+    specs: Callable[[], Sequence[Sequence[IndexModel]]],
+    variant: Hashable = None,
 ) -> IndexWork | None:
     """Start making indexes, unless this process did so for the same client, collections and variant.
 
@@ -43,19 +47,21 @@ def build_once(
     Args:
         handle: The client.
         database: The database.
-        collections: The indexes by the names of the collections.
+        names: The collections.
+        specs: Returns the indexes of each. Called only when they are to be made, since every session asks for that.
         variant: Tells sets of indexes of the same collections apart.
 
     Returns:
         The work that was started, None when there is none to do.
     """
-    key = (handle.identity, database, tuple(collections), variant)
+    key = (handle.identity, database, tuple(names), variant)
     with _lock:
         if key in _known:
             return None
         _known.add(key)
     work: IndexWork
     try:
+        collections = dict(zip(names, specs(), strict=True))
         # A lease of its own: the caller may be closed before the indexes are made.
         own = handle.share()
         # An empty context: a time limit that the caller has set (`pymongo.timeout`) is not for this.
@@ -64,7 +70,7 @@ def build_once(
             work = context.run(portal.start, _make, own, database, collections, key)
         else:
             making = _make(own, database, collections, key)
-            name = f"indexes:{next(iter(collections))}"
+            name = f"indexes:{names[0]}"
             work = asyncio.get_running_loop().create_task(making, name=name, context=context)
     except BaseException:
         _forget(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import threading
 from collections.abc import Hashable, Mapping
@@ -90,6 +91,14 @@ class _Registry:
             shared.leases += 1
             return shared
 
+    def acquire_again(self, shared: SharedClient) -> bool:
+        """Take one more lease of a client that is still in use; False when its last lease was given back."""
+        with self.lock:
+            if self.clients.get(shared.key) is not shared:
+                return False
+            shared.leases += 1
+            return True
+
     def release(self, shared: SharedClient) -> bool:
         """Give one lease back; True when it was the last."""
         with self.lock:
@@ -149,7 +158,11 @@ class Lease:
 
     def share(self) -> Lease:
         """Take another share in the same client."""
-        return Lease(self._connection_string, self._options)
+        if not _registry.acquire_again(self._shared):
+            return Lease(self._connection_string, self._options)
+        other = copy.copy(self)
+        other._released = False
+        return other
 
     async def release(self) -> None:
         """Give the share back; the last one closes the client. Repeating it does nothing."""

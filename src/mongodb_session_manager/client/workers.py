@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,6 +24,18 @@ T = TypeVar("T")
 
 UNLIMITED_WORKERS = 1000
 """Most workers of a client whose pool has no limit (`maxPoolSize=0`)."""
+
+FEW = 8
+"""Threads that work at once in a process that is busy."""
+
+LOOK_S = 0.01
+"""Time over which a process is looked at to tell whether it is busy, in seconds."""
+
+BUSY = 0.85
+"""Processor time for each second from which on it is: the interpreter runs one thread at a time."""
+
+HELD_UP_S = 0.1
+"""Time after which an operation is taken to wait for the server, however busy the process is, in seconds."""
 
 EXIT_WAIT_S = 5.0
 """How long the interpreter's exit waits for operations that are under way, in seconds."""
@@ -62,45 +75,112 @@ def no_answer(timeout_s: float) -> NetworkTimeout:
     return NetworkTimeout(f"no answer from the server within {timeout_s:.1f} s")
 
 
-class _Threads:
-    """A queue of jobs and the threads that take them."""
+class _Load:
+    """Tells whether the process computes all the time."""
 
-    def __init__(self, size: int, run: Callable[[_Job], None]) -> None:
-        self.queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self.size = size
-        self.idle = 0
-        self.all: list[threading.Thread] = []
-        self.lock = threading.Lock()
-        self.run = run
+    def __init__(self) -> None:
+        self._since = self._cpu = -1.0
+        self._was_busy = True
 
-    def put(self, job: _Job) -> None:
-        with self.lock:
-            if self.idle:
-                self.idle -= 1
-            elif len(self.all) < self.size:
-                name = f"mongodb-session-manager_{len(self.all)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                # An empty context: the thread outlives whoever happened to need it first.
-                contextvars.Context().run(thread.start)
-                self.all.append(thread)
-            self.queue.put(job)
+    def is_busy(self, moment: float) -> bool:
+        """Tell it of the last while; unknown is busy."""
+        passed = moment - self._since
+        if passed >= LOOK_S:
+            cpu = time.process_time()
+            self._was_busy = passed > 3 * LOOK_S or cpu - self._cpu > BUSY * passed
+            self._since, self._cpu = moment, cpu
+        return self._was_busy
+
+
+class _Thread:
+    """One thread, and the queue that it waits at."""
+
+    def __init__(self, threads: _Threads, number: int) -> None:
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = threads
+        name = f"mongodb-session-manager_{number}"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.join = self._thread.join
+        # An empty context: the thread outlives whoever happened to need it first.
+        contextvars.Context().run(self._thread.start)
 
     def _work(self) -> None:
-        while True:
-            with self.lock:
-                is_idle = self.queue.empty()
-                self.idle += is_idle
-            job = self.queue.get()
-            if job is None:
-                return
-            self.run(job)
+        job = self.jobs.get()
+        while job is not None:
+            self._threads.run(job)
             del job  # An idle thread holds nobody's arguments.
+            job = self._threads.next_for(self) or self.jobs.get()
+
+
+class _Threads:
+    """Threads that take jobs: the one that became idle last comes first, so that few are used and stay warm.
+
+    Where operations wait for the server, each gets a thread. Where the process computes all the time, more threads than
+    a few only wait for the interpreter, and each change from one to the other costs: a job waits its turn then.
+    """
+
+    def __init__(self, size: int, run: Callable[[_Job], None]) -> None:
+        self.waiting: deque[_Job] = deque()
+        self.all: list[_Thread] = []
+        self.run = run
+        self._size = size
+        self._idle: list[_Thread] = []
+        self._busy: dict[_Thread, float] = {}
+        self._load = _Load()
+        self._is_ending = False
+        self._lock = threading.Lock()
+
+    def put(self, job: _Job) -> None:
+        with self._lock:
+            self.waiting.append(job)
+            self._give_out(job)
+
+    def _give_out(self, job: _Job) -> None:
+        """Give what waits to threads, as many as may work now; look again when that is not all."""
+        moment = time.monotonic()
+        while self.waiting and len(self._busy) < self._size and self._has_room(moment):
+            if not self._idle:
+                self._idle.append(_Thread(self, len(self.all)))
+                self.all.extend(self._idle)
+            thread = self._idle.pop()
+            self._busy[thread] = moment
+            thread.jobs.put(self.waiting.popleft())
+        if self.waiting and len(self._busy) < self._size:
+            job.loop.call_later(LOOK_S, self._look_again, job)
+
+    def _look_again(self, job: _Job) -> None:
+        with self._lock:
+            if job in self.waiting:
+                self._give_out(job)
+
+    def _has_room(self, moment: float) -> bool:
+        """Tell whether one more thread may work."""
+        if len(self._busy) < FEW or not self._load.is_busy(moment):
+            return True
+        return sum(moment - since < HELD_UP_S for since in self._busy.values()) < FEW
+
+    def next_for(self, thread: _Thread) -> _Job | None:
+        """Return the next job for a thread that has done one; None when it is to wait at its queue."""
+        with self._lock:
+            moment = time.monotonic()
+            del self._busy[thread]
+            if self.waiting and self._has_room(moment):
+                self._busy[thread] = moment
+                return self.waiting.popleft()
+            self._idle.append(thread)
+            if self._is_ending:
+                self._end_idle()
+            return None
 
     def end(self) -> None:
-        """Let each thread end when what is queued is done."""
-        with self.lock:
-            for _ in self.all:
-                self.queue.put(None)
+        """Let each thread end when what waits is done."""
+        with self._lock:
+            self._is_ending = True
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        while self._idle and not self.waiting:
+            self._idle.pop().jobs.put(None)
 
 
 class Workers:
@@ -131,7 +211,7 @@ class Workers:
     @property
     def queued(self) -> int:
         """Operations that wait for a worker."""
-        return self._threads.queue.qsize()
+        return len(self._threads.waiting)
 
     def start(
         self, operation: Callable[[], T], loop: asyncio.AbstractEventLoop, timeout_s: float | None = None

@@ -20,7 +20,7 @@ from ..store.loaded import StoredSession
 from ..store.segments import MissingSegmentsError
 from ..store.updates import Update
 from .pending import PendingChanges
-from .restore import Restorer
+from .restore import Restorer, prepare
 from .writer import SessionWriter
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class SessionLifetime:
     async def _open(self, agents: Sequence[str] | None, span: tracing.Span | None = None) -> bool:
         while True:
             stored, is_new = await self.store.load_or_create(
-                self.session_id, agents, application_name=self._application_name, ttl_s=self._ttl_s
+                self.session_id, agents, application_name=self._application_name, ttl_s=self._ttl_s, prepare=prepare
             )
             if await self.complete(stored):
                 break

@@ -148,10 +148,13 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         self._conversations = Conversations(lifetime)
         self._view = SessionView(lifetime, self._conversations, repository)
         self._turns = Turns(lifetime, self._conversations)
-        self._storage = self._make_storage(executor)
+        self._executor = executor
+        self._storage: MongoDBStorage | None = None
 
-    def _make_storage(self, executor: UpdateExecutor) -> MongoDBStorage:
-        return session_storage(self._lifetime, executor, on_library_loop=False, ensure_indexes=self._ensure_indexes)
+    def _make_storage(self) -> MongoDBStorage:
+        return session_storage(
+            self._lifetime, self._executor, on_library_loop=False, ensure_indexes=self._ensure_indexes
+        )
 
     def __repr__(self) -> str:
         """Name the session and whether it is open."""
@@ -461,6 +464,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         What lies in it is deleted with the session and expires with it; a fork begins with none. It works while the
         session is open.
         """
+        if self._storage is None:
+            self._storage = self._make_storage()
         return self._storage
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import sha256
@@ -221,18 +221,36 @@ class Record(NewMessage):
             change.fields.pop(name, None)
 
 
-def _results(blocks: Iterable[object]) -> Iterator[object]:
-    """Yield the objects that tool results are made of."""
+def objects_of(messages: Iterable[Message]) -> list[object] | None:
+    """Return all that messages are made of, in order, which tells whether any of them was rewritten or replaced.
+
+    None where identity does not tell: pins are values in a dict that code changes in place.
+    """
+    found: list[object] = []
+    for message in messages:
+        content: Any = message.get("content")
+        found += (message, content)
+        if type(content) is list:
+            found += content
+            found += _results(content)
+        if "metadata" in message and _custom(message) is not None:
+            return None
+    return found
+
+
+def _results(blocks: Iterable[object]) -> list[object]:
+    """Return the objects that tool results are made of."""
+    found: list[object] = []
     for block in blocks:
-        result = block.get("toolResult") if isinstance(block, dict) else None
-        if isinstance(result, dict):
-            yield result
-            items = result.get("content")
-            yield items
-            for item in items if isinstance(items, list) else ():
-                yield item
-                if isinstance(item, dict):
-                    yield from item.values()
+        if not isinstance(block, dict) or not isinstance(result := block.get("toolResult"), dict):
+            continue
+        items = result.get("content")
+        found += (result, items)
+        for item in items if isinstance(items, list) else ():
+            found.append(item)
+            if isinstance(item, dict):
+                found += item.values()
+    return found
 
 
 def _custom(message: Message) -> object:

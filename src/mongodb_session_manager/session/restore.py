@@ -36,6 +36,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_Prepared = tuple[list[Record], list[SessionMessage]]
+
+
+def prepare(session: StoredSession) -> None:
+    """Read what agents are restored from ahead, on the thread that loaded it, where nothing has to be loaded beside it.
+
+    What cannot be read is left to the restoring of its agent.
+    """
+    if not session.head.is_current or session.head.has_related:
+        return
+    for agent_id, stored in session.agents.items():
+        window = stored.window
+        if window is not None and len(window) == 1:
+            documents = list(stored.messages(window))
+            if not any(isinstance(document, CorruptMessageError) for document in documents):
+                session.prepared[agent_id] = _read(cast("list[Document]", documents), None)
+
+
+def _read(documents: list[Document], raw: Mapping[int, Document] | None) -> _Prepared:
+    """Return the messages of a window as Strands has them, fresh copies, and the records of them.
+
+    Args:
+        documents: The messages, oldest first.
+        raw: The same with references to large contents, by `id()` of the document; None where there are none.
+    """
+    records: list[Record] = []
+    found: list[SessionMessage] = []
+    for document in documents:
+        message = session_message(document, dated=False)
+        references = {} if raw is None else names_by_field(raw[id(document)])
+        dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
+        record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references, dates)
+        record.is_redacted = message.redact_message is not None
+        records.append(record)
+        found.append(message)
+    return records, found
+
+
 class _LoadedRepository(SessionRepository):
     """What `open()` loaded, as Strands reads it; what Strands creates is noted in the pending changes."""
 
@@ -98,24 +136,19 @@ class _LoadedRepository(SessionRepository):
         The stored window decides; `offset`, Strands' count of removed messages, only where none is stored.
         """
         stored = self.session.agents[agent_id]
-        documents = list(self.documents(stored, offset))
-        if stored.window is not None and len(stored.window) > 1:
-            documents = arranged(documents, stored.window)
-        records: list[Record] = []
-        found: list[SessionMessage] = []
-        for document in documents:
-            message = session_message(document, dated=False)
-            references = {} if stored.payloads is None else names_by_field(self._raw[id(document)])
-            dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
-            record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references, dates)
-            record.is_redacted = message.redact_message is not None
-            records.append(record)
-            found.append(message)
+        prepared: _Prepared | None = self.session.prepared.pop(agent_id, None)
+        records, found = prepared or self._read(stored, offset)
         window: Ranges | None = None
         if stored.window is None:
             window = [[records[0].message_id if records else stored.next_message_id, None]]
         self._changes.agents[agent_id].restored(records, window)
         return found
+
+    def _read(self, stored: StoredAgent, offset: int) -> _Prepared:
+        documents = list(self.documents(stored, offset))
+        if stored.window is not None and len(stored.window) > 1:
+            documents = arranged(documents, stored.window)
+        return _read(documents, None if stored.payloads is None else self._raw)
 
     def documents(self, stored: StoredAgent, offset: int = 0) -> Iterator[Document]:
         self._raw: dict[int, Document] = {}
@@ -235,6 +268,7 @@ class Restorer(RepositorySessionManager):
         """Let go of what was loaded of an agent, once it is restored from it."""
         if (stored := self._loaded.session.agents.get(agent_id)) is not None:
             stored.raw, stored.payloads = {}, None
+            self._loaded.session.prepared.pop(agent_id, None)
 
     def _fix_broken_tool_use(self, messages: list[Message]) -> list[Message]:
         """Put the messages in the order of the live window, then repair what is broken."""

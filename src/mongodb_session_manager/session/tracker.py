@@ -34,7 +34,7 @@ from ..schema.messages import (
 from ..schema.metrics import UsageMeter, message_metrics
 from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .pending import PendingAgent, PendingChanges
-from .record import Origin, Record, RecordState
+from .record import Origin, Record, RecordState, objects_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class AgentTracker:
         captured = data.get("captured") or {name: digest(data[name]) for name in CONFIG_FIELDS if name in data}
         self._config = dict(captured)
         self._seen_config: dict[str, Any] | None = None
+        self._seen_objects: list[object] | None = None
+        self._seen_recorded = -1
         # What Strands put in to repair a restored history is no message that somebody said.
         self._synthetic = [] if stored is None else [m for record, m in self._pair(agent) if record is None]
 
@@ -398,6 +400,11 @@ class AgentTracker:
                 self.pending.set_field(paths.agent_data(f"captured.{name}"), fingerprint)
 
     def _capture_window(self, agent: LocalAgent) -> None:
+        objects, recorded = objects_of(agent.messages), self.pending.next_id
+        seen = self._seen_objects
+        if recorded == self._seen_recorded and _are_the_same(seen, objects):
+            return  # Nothing was added, taken out or rewritten, as nearly always when this is asked again.
+        self._seen_objects, self._seen_recorded = objects, recorded
         pairs = self._pair(agent)
         held = [record for record, _ in pairs if record is not None]
         for record, message in pairs:
@@ -452,6 +459,10 @@ class AgentTracker:
         if report and self._reported != (record, report):
             self._reported = record, report
             self.pending.change(record, {paths.EVENT_LOOP_METRICS: report})
+
+
+def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:
+    return seen is not None and objects is not None and len(seen) == len(objects) and all(map(is_, seen, objects))
 
 
 def model_id(agent: LocalAgent) -> str | None:

@@ -21,6 +21,7 @@ from ..store.lease import Lease, Turn
 from ..store.updates import Update
 from .conversations import Conversations
 from .lifetime import SessionLifetime
+from .restore import prepare
 from .writer import SessionWriter
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class Turns:
         lifetime = self._lifetime
         changes, writer = lifetime.changes, lifetime.writer
         while True:
-            stored = await lifetime.store.load(self._session_id, lifetime.session.agent_ids)
+            stored = await lifetime.store.load(self._session_id, lifetime.session.agent_ids, prepare=prepare)
             if stored is None or stored.head.incarnation != writer.head.incarnation:
                 raise SessionNotFoundError(self._session_id)
             if stored.head.revision == writer.revision and not self._agents_are_stale:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import builtins
 import copy
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
+from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from ..client import ClientHandle, MongoDBClient
@@ -329,11 +330,12 @@ class MongoDBStorage:
     def _make_indexes(self) -> None:
         if self._ensure_indexes:
             self._ensure_indexes = False
-            models = {
-                self._collection: head_index_specs(owned=self._owned, searchable=self._searchable),
-                f"{self._collection}{CHUNKS_SUFFIX}": chunk_index_specs(owned=self._owned),
-            }
-            build_once(self._handle, self._database, models, ("storage", self._searchable))
+            names = (self._collection, f"{self._collection}{CHUNKS_SUFFIX}")
+            build_once(self._handle, self._database, names, self._index_specs, ("storage", self._searchable))
+
+    def _index_specs(self) -> Sequence[Sequence[IndexModel]]:
+        heads = head_index_specs(owned=self._owned, searchable=self._searchable)
+        return heads, chunk_index_specs(owned=self._owned)
 
     async def _run(self, operation: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
         """Run an operation where the client lives; what fails is a `StorageError`."""

@@ -129,7 +129,8 @@ class UpdateExecutor:
             head, _ = await self.seal(head)
         while True:
             head = await self.related.outlive(head)
-            filter_, changes = self._rendered(head, update, lease, revoked_tokens, keeps_ttl=keeps_ttl)
+            title = update.title(head.has_title, head.title_of)
+            filter_, changes = self._rendered(head, update, title, lease, revoked_tokens, keeps_ttl=keeps_ttl)
             with within_document(head.session_id):
                 result = await self.store.collection.update_one(filter_, changes, before_send=before_send)
             if result.matched_count:
@@ -144,18 +145,18 @@ class UpdateExecutor:
             if cleared or not self._agrees(known, head):
                 continue
             return _conflict(head, update, document)
-        return await self._finish(head, update, payloads, size)
+        return await self._finish(head, update, title, payloads, size)
 
     def _rendered(
         self,
         head: SessionHead,
         update: Update,
+        title: Document | None,
         lease: Lease | None,
         revoked_tokens: Sequence[str],
         *,
         keeps_ttl: bool,
     ) -> tuple[Document, Document]:
-        title = update.title(head.has_title, head.title_of)
         guard, changes = update.render(title=title)
         moment = now()
         sets = changes.setdefault("$set", {})
@@ -222,8 +223,9 @@ class UpdateExecutor:
             and not self.related.expire_too_early(head)
         )
 
-    async def _finish(self, head: SessionHead, update: Update, payloads: Mapping[str, bytes], size: int) -> Applied:
-        title = update.title(head.has_title, head.title_of)
+    async def _finish(
+        self, head: SessionHead, update: Update, title: Document | None, payloads: Mapping[str, bytes], size: int
+    ) -> Applied:
         after = head.but(revision=head.revision + 1, live_bytes=head.live_bytes + size)
         if title is not None:
             source = title.get(paths.TITLE_OF)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from ..schema import paths
 from ..schema.sessions import SCHEMA_VERSION, ttl_of, version_of
@@ -28,8 +27,7 @@ HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SessionHead:
+class SessionHead(NamedTuple):
     """What a writer has to know of a session. It is replaced as a whole, never changed in parts.
 
     Attributes:
@@ -92,6 +90,6 @@ class SessionHead:
         """Whether the document has today's form, so that it may be written to."""
         return self.version == SCHEMA_VERSION
 
-    def but(self, **changes: Any) -> SessionHead:
+    def but(self, **changes: Any) -> Self:
         """Return the head with some other values."""
-        return replace(self, **changes)
+        return self._replace(**changes)

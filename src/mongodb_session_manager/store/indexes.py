@@ -15,7 +15,7 @@ from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZE
 from ..errors import SessionStoreError
 from ..schema import paths
 from ..schema.names import metadata_path
-from .related import related_index_specs
+from .related import INDEXED, related_index_specs
 
 __all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "order_index_specs", "settle"]
 
@@ -90,9 +90,12 @@ def ensure_indexes(
         TypeError: A plain string where several fields are meant.
     """
     fields = _metadata_paths(metadata_fields)
-    models = {collection: index_specs(metadata_fields)}
-    models |= {f"{collection}{suffix}": specs for suffix, specs in related_index_specs().items()}
-    return build_once(handle, database, models, frozenset(fields))
+    names = (collection, *(f"{collection}{suffix}" for suffix in INDEXED))
+
+    def specs() -> list[list[IndexModel]]:
+        return [index_specs(metadata_fields), *related_index_specs().values()]
+
+    return build_once(handle, database, names, specs, frozenset(fields))
 
 
 class _ExpiryIndexError(SessionStoreError, ValueError):

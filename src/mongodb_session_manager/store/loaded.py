@@ -26,6 +26,7 @@ class StoredSession:
         multi_agents: State of graphs and swarms by id, encoded.
         agent_ids: The ids that loading was narrowed to, None when all agents were loaded.
         payloads: Large bytes that its graphs and swarms refer to, by name.
+        prepared: What who loaded it made of its agents ahead, by id.
     """
 
     head: SessionHead
@@ -37,6 +38,7 @@ class StoredSession:
     multi_agents: dict[str, Any] = field(default_factory=dict)
     agent_ids: frozenset[str] | None = None
     payloads: dict[str, bytes] = field(default_factory=dict)
+    prepared: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], agent_ids: Iterable[str] | None = None) -> StoredSession:

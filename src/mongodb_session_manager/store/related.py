@@ -24,6 +24,9 @@ STORAGE_CHUNKS = f"{SESSION_SUFFIX}{CHUNKS_SUFFIX}"
 _ALL_BUT_STORAGE = (SEGMENTS, PAYLOADS)
 _ALL = (*_ALL_BUT_STORAGE, STORAGE, STORAGE_CHUNKS)
 
+INDEXED = _ALL_BUT_STORAGE
+"""Those whose indexes `related_index_specs` returns, in this order; a storage makes its own."""
+
 LIFETIMES = 2
 """How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
 
@@ -33,7 +36,7 @@ def related_index_specs() -> dict[str, list[IndexModel]]:
     expiry = IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
     position = IndexModel([paths.SESSION_ID, paths.AGENT, paths.LIST, paths.START])
     content = IndexModel([paths.SESSION_ID, paths.SHA256, paths.NUMBER])
-    return {SEGMENTS: [position, expiry], PAYLOADS: [content, expiry]}
+    return dict(zip(INDEXED, ([position, expiry], [content, expiry]), strict=True))
 
 
 class RelatedDocuments:

@@ -6,8 +6,9 @@ standalone servers and compatible databases work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 from pymongo.errors import DuplicateKeyError
 
@@ -20,6 +21,8 @@ from ..schema.sessions import identity, load_projection, new_session, version_of
 from .fullness import within_document
 from .loaded import StoredSession
 from .updates import Document
+
+Prepare = Callable[[StoredSession], None]
 
 
 class SessionStore:
@@ -53,14 +56,31 @@ class SessionStore:
         """Return one session document, None when none matches. The filter names its `_id`."""
         return await self.collection.find_one(filter_, projection)
 
-    async def load(self, session_id: str, agent_ids: Iterable[str] | None = None) -> StoredSession | None:
-        """Load a session with one find; None when there is none."""
+    async def load(
+        self, session_id: str, agent_ids: Iterable[str] | None = None, *, prepare: Prepare | None = None
+    ) -> StoredSession | None:
+        """Load a session with one find; None when there is none.
+
+        Args:
+            session_id: Which session.
+            agent_ids: Agents to load; None loads all.
+            prepare: Called with the session before it is returned, on a worker thread where the client has them.
+        """
         names = None if agent_ids is None else list(agent_ids)
-        document = await self.find_one({"_id": session_id}, load_projection(names))
-        if document is not None and names is not None and not version_of(document):
-            # Older tools may keep an agent anywhere under its raw id, so narrowing has to wait for the upgrade.
-            document, names = await self.find_one({"_id": session_id}, load_projection(None)), None
-        return None if document is None else StoredSession.from_document(document, names)
+
+        def read(document: Document, names: list[str] | None = names) -> StoredSession | Literal[False]:
+            if names is not None and not version_of(document):
+                return False  # Older tools may keep an agent anywhere under its raw id: narrowing has to wait.
+            stored = StoredSession.from_document(document, names)
+            if prepare is not None:
+                prepare(stored)
+            return stored
+
+        query = {"_id": session_id}
+        stored = await self.collection.read_one(query, load_projection(names), read)
+        if stored is False:
+            stored = await self.collection.read_one(query, load_projection(None), partial(read, names=None))
+        return stored or None
 
     async def load_or_create(
         self,
@@ -69,6 +89,7 @@ class SessionStore:
         *,
         application_name: str | None = None,
         ttl_s: float | None = None,
+        prepare: Prepare | None = None,
     ) -> tuple[StoredSession, bool]:
         """Load a session, or create it; any number of processes may do so at once.
 
@@ -77,7 +98,7 @@ class SessionStore:
         """
         names = None if agent_ids is None else list(agent_ids)
         while True:
-            stored = await self.load(session_id, names)
+            stored = await self.load(session_id, names, prepare=prepare)
             if stored is not None:
                 return stored, False
             document = new_session(session_id, now(), application_name=application_name, ttl_s=ttl_s)

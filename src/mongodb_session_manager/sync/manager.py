@@ -22,7 +22,6 @@ from ..runtime import portal
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..session.storage import session_storage
 from ..storage import MongoDBStorage
-from ..store.executor import UpdateExecutor
 from ..store.lease import Turn
 from .repository import MongoDBSessionRepository
 from .running_loop import note_running_loop
@@ -45,9 +44,11 @@ class WrappedSessionManager(AsyncMongoDBSessionManager):
         else:
             await asyncio.wrap_future(portal.start(self.flush))
 
-    def _make_storage(self, executor: UpdateExecutor) -> MongoDBStorage:
+    def _make_storage(self) -> MongoDBStorage:
         bound = not self._store.handle.any_loop
-        return session_storage(self._lifetime, executor, on_library_loop=bound, ensure_indexes=self._ensure_indexes)
+        return session_storage(
+            self._lifetime, self._executor, on_library_loop=bound, ensure_indexes=self._ensure_indexes
+        )
 
     def _flush_soon(self) -> None:
         if self._store.handle.any_loop:
