@@ -401,8 +401,8 @@ class AgentTracker:
 
     def _capture_window(self, agent: LocalAgent) -> None:
         objects, recorded = objects_of(agent.messages), self.pending.next_id
-        seen = self._seen_objects
-        if recorded == self._seen_recorded and _are_the_same(seen, objects):
+        forgets = len(self.pending.records) > len(agent.messages) + 1
+        if recorded == self._seen_recorded and not forgets and _are_the_same(self._seen_objects, objects):
             return  # Nothing was added, taken out or rewritten, as nearly always when this is asked again.
         self._seen_objects, self._seen_recorded = objects, recorded
         pairs = self._pair(agent)
