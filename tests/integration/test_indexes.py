@@ -193,7 +193,7 @@ async def test_an_index_that_a_compatible_server_does_not_know_keeps_no_other_ou
     unknown = IndexModel([("odd", 1)], name="odd_1", partialFilterExpression={"odd": {"$exists": False}})
 
     with caplog.at_level(logging.WARNING):
-        await finish(build_once(handle, database_name, {"sessions": [unknown, *index_specs()]}))
+        await finish(build_once(handle, database_name, ["sessions"], lambda: [[unknown, *index_specs()]]))
 
     assert set(stored_keys(mongo_client, database_name)) == {
         ("_id",),

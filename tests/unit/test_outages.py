@@ -23,15 +23,15 @@ class Client:
         self.is_up = asyncio.Event()
         self.failed = asyncio.Event()
 
-    async def answer(self) -> str:
+    async def answer(self, timeout_s: float | None) -> str:
         self._check()
         return "ok"
 
-    async def refuse(self) -> str:
+    async def refuse(self, timeout_s: float | None) -> str:
         self._check()
         raise OperationFailure("no", code=13)
 
-    async def answer_always(self) -> str:
+    async def answer_always(self, timeout_s: float | None) -> str:
         return "ok"
 
     def _check(self) -> None:
