@@ -349,10 +349,10 @@ async def test_a_turn_of_a_session_that_is_deleted_meanwhile_is_an_error(session
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        ({"wait_s": -1}, r"invalid wait_s: it must be 0 or more seconds, or None, got -1"),
+        ({"wait_s": -1}, r"invalid wait_s: it must be 0 or more seconds.*, got -1"),
         ({"wait_s": float("nan")}, r"invalid wait_s: it must be .* got nan"),
-        ({"lease_s": 0}, r"invalid lease_s: it must be more than 0 seconds, got 0"),
-        ({"lease_s": -5}, r"invalid lease_s: it must be more than 0 seconds, got -5"),
+        ({"lease_s": 0}, r"invalid lease_s: it must be more than 0 seconds.*, got 0"),
+        ({"lease_s": -5}, r"invalid lease_s: it must be more than 0 seconds.*, got -5"),
         ({"lease_s": float("inf")}, r"invalid lease_s: it must be .* got inf"),
         ({"lease_s": float("nan")}, r"invalid lease_s: it must be .* got nan"),
         ({"idempotency_key": ""}, r"invalid idempotency_key: it must be a non-empty string, got ''"),
