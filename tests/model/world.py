@@ -16,7 +16,7 @@ from strands.agent.conversation_manager import (
     SlidingWindowConversationManager,
     SummarizingConversationManager,
 )
-from strands.hooks import MessageAddedEvent
+from strands.hooks import HookOrder, MessageAddedEvent
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
@@ -206,7 +206,12 @@ class World:
         live.is_alone = stored is None or (
             stored.out is not None and stored.window == held and stored.states == [live.state]
         )
-        agent.hooks.add_callback(MessageAddedEvent, lambda event: self._note(live, event.message))
+
+        def note(event: MessageAddedEvent[Any]) -> None:
+            self._note(live, event.message)
+
+        # Before the manager, which may be killed while it stores the message.
+        agent.hooks.add_callback(MessageAddedEvent, note, order=HookOrder.SDK_FIRST)
         writer.lives[agent.agent_id] = live
         return live
 
