@@ -193,7 +193,7 @@ class World:
         agent = make_agent(
             writer.manager,
             agent_id=agent_id,
-            model=ScriptedModel(otherwise="?", strict=agent_id != "summarizing"),
+            model=ScriptedModel(otherwise="?", strict=False),
             conversation_manager=conversation_manager(agent_id, width),
             tools=[self._tool],
         )
