@@ -101,14 +101,14 @@ class _Thread:
         name = f"mongodb-session-manager_{number}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.join = self._thread.join
-        # An empty context: the thread outlives whoever happened to need it first.
+        # An empty context: the thread outlives the caller that needed it first.
         contextvars.Context().run(self._thread.start)
 
     def _work(self) -> None:
         job = self.jobs.get()
         while job is not None:
             self._threads.run(job)
-            del job  # An idle thread holds nobody's arguments.
+            del job  # An idle thread holds no arguments.
             job = self._threads.next_for(self) or self.jobs.get()
 
 
