@@ -138,6 +138,8 @@ def _turn(
     failed: list[Exception] = []
 
     async def invoke() -> None:
+        if leased:  # What others stored was restored into it.
+            live.held = list(dict.fromkeys([*live.held, *world.held_by(session_id, live.agent.messages)]))
         if mood is not None:
             live.agent.state.set("mood", mood)
         world.play(live, *script)
