@@ -32,7 +32,6 @@ from ..store.indexes import check_expiry, index_specs
 from ..store.indexes import ensure_indexes as make_indexes
 from ..store.lease import Turn
 from ..store.store import SessionStore
-from ..store.updates import Update
 from .conversations import Conversations
 from .lifecycle import LifecycleEvents
 from .lifetime import SessionLifetime
@@ -144,10 +143,16 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             shares_client=isinstance(client, ClientHandle),
         )
         repository = AsyncMongoDBSessionRepository._on(executor, lifetime.lease, lifetime.note_own)
-        super().__init__(lifetime, repository, metadata_hooks=metadata_hooks, feedback_hooks=feedback_hooks)
         self._conversations = Conversations(lifetime)
-        self._view = SessionView(lifetime, self._conversations, repository)
         self._turns = Turns(lifetime, self._conversations)
+        super().__init__(
+            lifetime,
+            repository,
+            submit=self._turns.submit,
+            metadata_hooks=metadata_hooks,
+            feedback_hooks=feedback_hooks,
+        )
+        self._view = SessionView(lifetime, self._conversations, repository)
         self._executor = executor
         self._storage: MongoDBStorage | None = None
 
@@ -285,9 +290,6 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
     async def _flush_from_event(self) -> None:
         await self._writer.flush()
-
-    async def _submit(self, update: Update) -> None:
-        await self._turns.submit(update)
 
     def initialize(self, agent: LocalAgent, **kwargs: Any) -> None:
         """Restore an agent from the session, or add it as a new one; in memory, without I/O.

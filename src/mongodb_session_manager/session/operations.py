@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ class SessionOperations:
         lifetime: SessionLifetime,
         repository: AsyncMongoDBSessionRepository,
         *,
+        submit: Callable[[Update], Awaitable[None]],
         metadata_hooks: Sequence[Callable[..., Any]],
         feedback_hooks: Sequence[Callable[..., Any]],
     ) -> None:
@@ -39,12 +40,14 @@ class SessionOperations:
         Args:
             lifetime: The session.
             repository: On the same store.
+            submit: Applies an update of its own, after what is pending.
             metadata_hooks: What surrounds metadata operations, the first outermost.
             feedback_hooks: The same around feedback.
         """
         self.session_id = lifetime.session_id
         self._lifetime = lifetime
         self._repository = repository
+        self._submit = submit
         self._metadata_hooks = tuple(metadata_hooks)
         self._feedback_hooks = tuple(feedback_hooks)
 
@@ -325,7 +328,3 @@ class SessionOperations:
     @property
     def _writer(self) -> SessionWriter:
         return self._lifetime.writer
-
-    async def _submit(self, update: Update) -> None:
-        """Apply an update of its own, after what is pending."""
-        raise NotImplementedError
