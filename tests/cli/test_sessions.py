@@ -58,6 +58,40 @@ def test_what_cannot_be_understood_is_a_wrong_command_line(run: Run, arguments: 
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("moment", ["2999-11-28T05:00", "2999-11-28 05:00:00.5", "29991128T05"])
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [(["sessions", "list"], "--since"), (["sessions", "delete"], "--older-than"), (["sweep"], "--older-than")],
+)
+def test_a_time_that_selects_says_its_zone(
+    run: Run, fill: Fill, sessions: Sessions, command: list[str], flag: str, moment: str
+) -> None:
+    fill("s-1")
+
+    refused = run(*command, *(["--yes"] if flag == "--older-than" else []), flag, moment)
+    in_utc = run(*command, flag, f"{moment}Z", "--json", *(["--dry-run"] if flag == "--older-than" else []))
+    elsewhere = run(*command, flag, f"{moment}+01:00", "--json", *(["--dry-run"] if flag == "--older-than" else []))
+
+    assert (refused.code, in_utc.code, elsewhere.code) == (2, 0, 0)
+    rule = "a date with a time must say its zone, such as Z or +01:00"
+    assert refused.err == f"error: invalid {flag}: {moment!r}: {rule}\n"
+    assert [document["_id"] for document in sessions.raw.find()] == ["s-1"]
+
+
+def test_a_bare_date_is_the_beginning_of_a_day_in_utc(run: Run, fill: Fill, sessions: Sessions) -> None:
+    fill("before", "after")
+    midnight = datetime(2026, 1, 31, tzinfo=UTC)
+    for session_id, created_at in (("before", midnight - timedelta(milliseconds=1)), ("after", midnight)):
+        sessions.raw.update_one({"_id": session_id}, {"$set": {"created_at": created_at}})
+
+    found = {
+        moment: [entry["session_id"] for entry in run("sessions", "list", "--since", moment, "--json").json["sessions"]]
+        for moment in ("2026-01-31", "2026-01-31T00:00Z", "2026-01-31T09:00+09:00", "2026-01-31T00:00:00.001Z")
+    }
+
+    assert list(found.values()) == [["after"], ["after"], ["after"], []]
+
+
 def test_show_and_tail_show_what_was_said(run: Run, fill: Fill) -> None:
     fill("s-1", said="My name is Ada", answer="Hello Ada", priority="high")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import bson
 import pytest
 from strands import tool
 from strands.agent.conversation_manager import NullConversationManager
@@ -199,6 +200,21 @@ async def test_metadata_may_stay_behind(driver: Driver) -> None:
     await repository.fork_session("s-1", "s-2", metadata=False)
 
     assert await repository.get_metadata("s-2") == {"metadata": {}}
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+async def test_the_metadata_of_a_fork_count_as_what_they_are(driver: Driver, metadata: bool) -> None:
+    await a_conversation(driver)
+    repository = driver.repository()
+    for number in range(5):
+        await repository.update_metadata("s-1", {"draft": f"{number}" * 200_000})
+    await repository.update_metadata("s-1", {"draft": "short"})
+
+    await repository.fork_session("s-1", "s-2", metadata=metadata)
+
+    source, fork = await driver.stored("s-1"), await driver.stored("s-2")
+    assert source["metadata_bytes"] > 900_000
+    assert fork["metadata_bytes"] == len(bson.encode(fork["metadata"])) < 1_000
 
 
 async def test_a_manager_forks_its_session_with_what_is_pending(driver: Driver) -> None:

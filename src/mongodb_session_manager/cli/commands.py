@@ -24,6 +24,7 @@ from ..client import ClientHandle
 from ..client.options import check_connection_string, safe_error
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
 from ..flags import flag_parameters, read_settings, with_parameters
+from ..schema.moments import NoZoneError, read_moment
 from ..store import AsyncMongoDBSessionRepository
 from .output import Output
 
@@ -180,6 +181,10 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
         # Whatever read the output has seen enough; Python would complain again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+    except typer.BadParameter as error:
+        # In one line, which Typer would fold into a box.
+        out.failed(f"invalid {error.param_hint}: {error.message}", kind=type(error).__name__)
+        raise typer.Exit(USAGE) from None
     except SessionNotFoundError as error:
         # The library's own text advises programs.
         out.failed(f"no such session in {context.place}: {error.session_id!r}", kind=type(error).__name__)
@@ -215,14 +220,15 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def moment(text: str, flag: str) -> datetime:
-    """Return a moment that a user named: how long ago (`30d`, `12h`), or a date (`2026-01-31`, UTC).
+    """Return a moment that a user named: how long ago, or a date.
 
     Args:
-        text: What the user gave.
+        text: What the user gave: `30d`, `12h`; `2026-01-31`, the beginning of that day in UTC; or a date and time with
+            a zone, `2026-01-31T09:30Z`.
         flag: With which flag, for the error.
 
     Raises:
-        typer.BadParameter: Neither.
+        typer.BadParameter: None of them, or a time without a zone.
     """
     if span := _SPAN.fullmatch(text.strip()):
         try:
@@ -230,10 +236,12 @@ def moment(text: str, flag: str) -> datetime:
         except OverflowError:
             raise typer.BadParameter(f"{text!r} is too long ago", param_hint=flag) from None
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+        return read_moment(text.strip())[0]
+    except NoZoneError as error:
+        raise typer.BadParameter(f"{text!r}: {error}", param_hint=flag) from None
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is neither a time span such as 30d, 12h or 90m, nor a date such as 2026-01-31",
+            f"{text!r} is neither a time span such as 30d, 12h or 90m, nor a date such as 2026-01-31 or "
+            "2026-01-31T09:30Z",
             param_hint=flag,
         ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -13,8 +13,8 @@ import typer
 
 from ..errors import SessionNotFoundError
 from ..flags import COMMAND
+from ..schema.moments import cutoff
 from ..store import AsyncMongoDBSessionRepository
-from ..store.listing import cutoff
 from .commands import NOT_FOUND, USAGE, Context, add, moment
 from .export import ENDINGS, Format, conversation, export, head_of, message_fields, messages_of
 from .output import advance, shown, when
@@ -38,7 +38,10 @@ async def list_(
         typer.Option(help="Only with this value: field=value, as JSON or as text; repeatable.", show_default=False),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only created since then: 7d, 2026-01-31.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Only created since then: 7d, 2026-01-31 (a day in UTC), 2026-01-31T09:30+01:00.", show_default=False
+        ),
     ] = None,
     cursor: Annotated[str | None, typer.Option(help="Go on where a list ended.", show_default=False)] = None,
 ) -> None:
@@ -224,7 +227,11 @@ async def delete(
     context: Context,
     session_ids: Annotated[list[str] | None, typer.Argument(help="Ids of the sessions.", show_default=False)] = None,
     older_than: Annotated[
-        str | None, typer.Option(help="All without activity since then: 90d, 2026-01-31.", show_default=False)
+        str | None,
+        typer.Option(
+            help="All without activity since then: 90d, 2026-01-31 (a day in UTC), 2026-01-31T09:30+01:00.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -178,7 +178,12 @@ async def repair(
 
 async def sweep(
     context: Context,
-    older_than: Annotated[str, typer.Option(help="What was written since is left alone.")] = "1h",
+    older_than: Annotated[
+        str,
+        typer.Option(
+            help="What was written since is left alone: 1h, 2026-01-31 (a day in UTC), 2026-01-31T09:30+01:00."
+        ),
+    ] = "1h",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:

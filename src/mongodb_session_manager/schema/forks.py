@@ -22,6 +22,7 @@ import bson
 from . import paths, values
 from .agents import STATE_FIELDS
 from .messages import has_tool_result, iso_date, read_date
+from .metadata import metadata_size
 from .migrate import metric_counts
 from .names import encode_name
 from .sessions import expiry, new_password
@@ -273,6 +274,7 @@ def fork_document(
             document[paths.ERRORS] = errors
     if not metadata:
         document[paths.METADATA] = {}
+    document[paths.METADATA_BYTES] = metadata_size(document.get(paths.METADATA))
     document |= {
         "_id": session_id,
         paths.SESSION_ID: session_id,

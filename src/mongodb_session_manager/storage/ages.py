@@ -1,29 +1,10 @@
-"""Ages and lifetimes as callers give them."""
+"""Lifetimes as callers give them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ..schema.numbers import check_seconds
-
-
-def moment(older_than: datetime | timedelta) -> datetime:
-    """Return the moment before which something counts as older.
-
-    Raises:
-        TypeError: Neither a date nor a time span.
-        ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
-    """
-    if isinstance(older_than, timedelta):
-        try:
-            return datetime.now(UTC) - older_than
-        except OverflowError:
-            raise ValueError("invalid older_than: the moment lies outside the years 1 to 9999") from None
-    if not isinstance(older_than, datetime):
-        raise TypeError(f"invalid older_than: it must be a datetime or a timedelta, not {type(older_than).__name__}")
-    if older_than.utcoffset() is None:
-        raise ValueError("invalid older_than: a date must have a time zone, such as datetime.now(UTC)")
-    return older_than
 
 
 def seconds(ttl: timedelta | float | None) -> float | None:

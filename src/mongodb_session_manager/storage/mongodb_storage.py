@@ -16,9 +16,10 @@ from ..client import ClientHandle, MongoDBClient
 from ..client.index_building import build_once, settle
 from ..errors import StorageConflictError
 from ..runtime import portal
+from ..schema.moments import cutoff
 from ..schema.numbers import check_seconds
 from . import search
-from .ages import moment, seconds
+from .ages import seconds
 from .contract import NAMESPACED, StorageError, StorageSearchResult
 from .indexes import chunk_index_specs, head_index_specs
 from .keys import check_length, namespace_prefix, normalize_key, normalize_prefix
@@ -291,8 +292,8 @@ class MongoDBStorage:
             TypeError: Neither a date nor a time span.
             ValueError: A date without a time zone.
         """
-        cutoff = moment(older_than)
-        sweep = StorageSweep(self._values.heads, self._values.chunks, cutoff, dry_run=dry_run)
+        moment = cutoff(older_than)
+        sweep = StorageSweep(self._values.heads, self._values.chunks, moment, dry_run=dry_run)
         return await self._run(sweep.run, "sweep")
 
     # -- lifetime

@@ -9,8 +9,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ..schema.moments import cutoff
 from ..schema.numbers import check_whole_number
-from .ages import moment
 from .contract import Storage, is_namespaced
 
 _ROOT = "session/"
@@ -94,7 +94,7 @@ class Snapshots:
             TypeError: Neither a date nor a time span.
             ValueError: A date without a time zone, or `keep` is negative.
         """
-        cutoff = moment(older_than)
+        moment = cutoff(older_than)
         if check_whole_number("keep", keep) < 0:
             raise ValueError(f"invalid keep: it must not be negative, got {keep!r}")
         agents: dict[tuple[str, str], builtins.list[SnapshotRecord]] = {}
@@ -104,7 +104,7 @@ class Snapshots:
             record
             for records in agents.values()
             for record in records[: len(records) - keep]
-            if record.created_at < cutoff
+            if record.created_at < moment
         ]
         if not dry_run:
             for start in range(0, len(old), _DELETES_AT_ONCE):

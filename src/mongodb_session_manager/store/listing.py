@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import bson
@@ -15,10 +15,11 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths, values
-from ..schema.messages import bson_date, parse_date
+from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
+from ..schema.moments import zoned
 from ..schema.names import check_agent_id, encode_name, metadata_path
-from .older_counts import NO_SUCH_EXPRESSION, count_older
+from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
 
 NEWEST_FIRST = [(paths.CREATED_AT, -1), ("_id", -1)]
@@ -86,7 +87,7 @@ def session_filter(
     )
     for field, operator, name, limit in bounds:
         if limit is not None:
-            query.setdefault(field, {})[operator] = _moment(limit, name)
+            query.setdefault(field, {})[operator] = zoned(limit, name)
     return query
 
 
@@ -134,7 +135,9 @@ def cursor_after(document: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(bson.encode(position)).decode()
 
 
-async def summaries(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+async def summaries(
+    collection: Collection, segments: Collection, query: Mapping[str, Any], limit: int
+) -> list[dict[str, Any]]:
     """Return at most `limit` sessions, newest first, with the fields that a list shows.
 
     Of metadata larger than `SHOWN_METADATA_BYTES` only short fields are read, and `metadata_left_out` is set.
@@ -145,7 +148,7 @@ async def summaries(collection: Collection, query: Mapping[str, Any], limit: int
         if isinstance(error, OperationFailure) and error.code not in NO_SUCH_EXPRESSION:
             raise
         found = await _summaries_by_find(collection, query, limit)
-    await count_older(collection, found)
+    await OlderCounts(collection, segments).complete(found)
     return found
 
 
@@ -203,33 +206,6 @@ SHOWN_METADATA = {
     "$cond": [_VALUE_IS_SMALL, f"${paths.METADATA}", _if_object(f"${paths.METADATA}", _PART, "(too large to show)")]
 }
 """Expression for what a list shows of metadata, also where another tool left something that is no object."""
-
-
-def cutoff(older_than: datetime | timedelta) -> datetime:
-    """Return the moment before which a session counts as older.
-
-    Raises:
-        TypeError: Neither a date nor a time span.
-        ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
-    """
-    if not isinstance(older_than, timedelta):
-        return _moment(older_than, "older_than")
-    try:
-        return bson_date(datetime.now(UTC) - older_than)
-    except OverflowError:
-        raise ValueError("older_than: the moment lies outside the years 1 to 9999") from None
-
-
-def _moment(value: object, name: str) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError(f"{name}: a date must be a datetime, not {type(value).__name__}")
-    if value.utcoffset() is None:
-        # Taken as UTC it would select other sessions than its writer means, everywhere but in Greenwich.
-        raise ValueError(f"{name}: a date must have a time zone, such as datetime.now(timezone.utc)")
-    try:
-        return bson_date(value)
-    except OverflowError:
-        raise ValueError(f"{name}: the moment lies outside the years 1 to 9999") from None
 
 
 def _date_or_none(value: object) -> datetime | None:

@@ -1,6 +1,6 @@
 """The title and the counts of documents that were stored without them, worked out by the server for a list.
 
-Of messages only the beginning of the first texts is sent.
+Of messages only the beginning of the first texts is sent, of feedbacks only how many have which rating.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, Archive, at
+from ..schema.archives import FEEDBACKS, Archive, at, committed
 from ..schema.migrate import first_title
+from ..schema.sessions import RATINGS, belonging_to
 
 NO_SUCH_EXPRESSION = frozenset({2, 115, 168, 303, 31325})
 """Codes of servers that do not know an expression, or not with such operands."""
@@ -22,19 +23,71 @@ _COUNTED = (paths.AGENTS, paths.MESSAGES, paths.FEEDBACKS, paths.RATINGS, paths.
 _LOOKED_AT = 20
 _TITLE_CHARACTERS = 400
 
+Document = dict[str, Any]
 
-async def count_older(collection: Collection, documents: Sequence[dict[str, Any]]) -> None:
-    """Complete the title and the summary of those documents that lack a part of them, in one command.
 
-    What is sealed is not counted again: a document that lacks a count of sealed items goes without that count until
-    it is written to the next time, which brings it up to date.
-    """
-    lacking = {document["_id"]: document for document in documents if _lacks(document)}
-    if not lacking:
-        return
-    pipeline: list[dict[str, Any]] = [{"$match": {"_id": {"$in": list(lacking)}}}, {"$project": _PROJECTION}]
-    for found in await _aggregated(collection, pipeline) or ():
-        _complete(lacking[found["_id"]], found)
+class OlderCounts:
+    """Completes what a list shows of documents of older forms, sealed items included."""
+
+    def __init__(self, sessions: Collection, segments: Collection, *, limit_ms: int | None = None) -> None:
+        """Ask the collections of sessions and of their segments; no I/O.
+
+        Args:
+            sessions: The sessions.
+            segments: Their segments.
+            limit_ms: Milliseconds that each of the two commands may take; what takes longer, or is refused, stays
+                unknown. None waits, and lets errors pass.
+        """
+        self._sessions = sessions
+        self._segments = segments
+        self._limit_ms = limit_ms
+
+    async def complete(self, documents: Sequence[Document]) -> None:
+        """Complete in place the title and the summary of those documents that lack a part of them.
+
+        One command for the documents, and one for the segments of those that have some.
+        """
+        lacking = {document["_id"]: document for document in documents if _lacks(document)}
+        if not lacking:
+            return
+        match = {"$match": {"_id": {"$in": list(lacking)}}}
+        live = await self._aggregated(self._sessions, [match, {"$project": _PROJECTION}]) or ()
+        found = {one["_id"]: one for one in live if one["_id"] in lacking}
+        sealed = await self._sealed([one for one in found.values() if _has_sealed(one)])
+        for session_id, one in found.items():
+            _complete(lacking[session_id], one, sealed.get(session_id) if _has_sealed(one) else ())
+
+    async def _sealed(self, found: Sequence[Document]) -> dict[Any, list[Document]]:
+        """Return what counts of the segments, by session; none of a session whose segments could not be read."""
+        wanted: list[Document] = []
+        for one in found:
+            of_session = belonging_to(one["_id"], one[paths.INCARNATION])
+            feedbacks = Archive.read(at(one, FEEDBACKS.archive))
+            if any(agent[paths.ARCHIVED_COUNT] for agent in one["opening"]):
+                wanted.append({**of_session, paths.LIST: paths.MESSAGES, paths.START: 0})
+            if feedbacks.count:
+                wanted.append({**of_session, paths.LIST: FEEDBACKS.name, **committed(feedbacks)})
+        if not wanted:
+            return {}
+        segments = await self._aggregated(self._segments, [{"$match": {"$or": wanted}}, {"$project": _SEALED}])
+        if segments is None:
+            return {}
+        read: dict[Any, list[Document]] = {one["_id"]: [] for one in found}
+        for segment in segments:
+            read[segment[paths.SESSION_ID]].append(segment)
+        return read
+
+    async def _aggregated(self, collection: Collection, pipeline: list[Document]) -> list[Document] | None:
+        """Return what comes out of a pipeline, None where the server does not know its expressions."""
+        options: dict[str, Any] = {} if self._limit_ms is None else {"maxTimeMS": self._limit_ms}
+        try:
+            return await collection.aggregate(pipeline, **options)
+        except NotImplementedError:  # the mock's way to say it
+            return None
+        except OperationFailure as error:
+            if self._limit_ms is None and error.code is not None and error.code not in NO_SUCH_EXPRESSION:
+                raise
+            return None
 
 
 def _lacks(document: Mapping[str, Any]) -> bool:
@@ -45,28 +98,56 @@ def _lacks(document: Mapping[str, Any]) -> bool:
     return is_untitled or any(name not in summary for name in _COUNTED)
 
 
-def _complete(document: dict[str, Any], found: Mapping[str, Any]) -> None:
+def _has_sealed(found: Mapping[str, Any]) -> bool:
+    if not isinstance(found.get(paths.INCARNATION), str):
+        return False
+    feedbacks = Archive.read(at(found, FEEDBACKS.archive)).count
+    return bool(feedbacks or any(agent[paths.ARCHIVED_COUNT] for agent in found["opening"]))
+
+
+def _complete(document: Document, found: Mapping[str, Any], sealed: Sequence[Document] | None) -> None:
+    """Complete a document by what was found in it and in its segments; None where those could not be read."""
     stored = document.get(paths.SUMMARY)
     summary = dict(stored) if isinstance(stored, Mapping) else {}
     counts = {name: found[name] for name in _COUNTED}
-    if Archive.read(at(found, FEEDBACKS.archive)).count:
-        del counts[paths.RATINGS]
+    counts[paths.MESSAGES] += sum(agent[paths.ARCHIVED_COUNT] for agent in found["opening"])
+    feedbacks = Archive.read(at(found, FEEDBACKS.archive)).count
+    counts[paths.FEEDBACKS] += feedbacks
+    if feedbacks:
+        counts[paths.RATINGS] = _all_ratings(counts[paths.RATINGS], sealed, feedbacks)
+        if counts[paths.RATINGS] is None:
+            del counts[paths.RATINGS]
     document[paths.SUMMARY] = counts | summary
     if not isinstance(document.get(paths.TITLE), str):
-        first = {agent["key"]: agent["first"] for agent in found["opening"]}
+        first = {agent["key"]: _first_of(agent, sealed or ()) for agent in found["opening"]}
         document[paths.TITLE] = first_title(first).get(paths.TITLE)
 
 
-async def _aggregated(collection: Collection, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Return what comes out of a pipeline, None where the server does not know its expressions."""
-    try:
-        return await collection.aggregate(pipeline)
-    except NotImplementedError:  # the mock's way to say it
+def _all_ratings(live: Mapping[str, int], sealed: Sequence[Document] | None, count: int) -> dict[str, int] | None:
+    """Return all ratings, None where not every sealed feedback was found: a part of them would be a wrong count."""
+    of_segments = [one[paths.RATINGS] for one in sealed or () if one[paths.LIST] == FEEDBACKS.name]
+    if sum(sum(ratings.values()) for ratings in of_segments) != count:
         return None
-    except OperationFailure as error:
-        if error.code is not None and error.code not in NO_SUCH_EXPRESSION:
-            raise
-        return None
+    return {name: live[name] + sum(ratings[name] for ratings in of_segments) for name in RATINGS}
+
+
+def _first_of(agent: Mapping[str, Any], sealed: Sequence[Document]) -> list[Document]:
+    """Return the first messages of an agent, numbered; none where they are sealed and could not be read."""
+    first: list[Document] = agent["first"]
+    if agent[paths.ARCHIVED_COUNT]:
+        archive = Archive.read(agent)
+        beginnings = [
+            one["first"]
+            for one in sealed
+            if one[paths.LIST] == paths.MESSAGES
+            and (one.get(paths.AGENT), one.get(paths.ARCHIVE)) == (agent["key"], archive.id)
+            and (one.get(paths.COMMITTED) is True or one.get(paths.TOKEN) == archive.token)
+        ]
+        if not beginnings:
+            return []
+        first = [*beginnings[0], *first]
+    # Older tools number nothing.
+    return [{paths.MESSAGE_ID: place, **message} for place, message in enumerate(first[:_LOOKED_AT])]
 
 
 def _array(value: str) -> dict[str, Any]:
@@ -77,9 +158,17 @@ def _size(value: str) -> dict[str, Any]:
     return {"$size": _array(value)}
 
 
-def _rated(rating: str) -> dict[str, Any]:
-    condition = {"$eq": [f"$$feedback.{paths.RATING}", rating]}
-    return {"$size": {"$filter": {"input": _array(f"${paths.FEEDBACKS}"), "as": "feedback", "cond": condition}}}
+def _number(value: str) -> dict[str, Any]:
+    return {"$convert": {"input": value, "to": "int", "onError": 0, "onNull": 0}}
+
+
+def _ratings(feedbacks: str) -> dict[str, Any]:
+    def rated(rating: str) -> dict[str, Any]:
+        condition = {"$eq": [f"$$feedback.{paths.RATING}", rating]}
+        return {"$size": {"$filter": {"input": _array(feedbacks), "as": "feedback", "cond": condition}}}
+
+    up, down = rated("up"), rated("down")
+    return {"up": up, "down": down, "other": {"$subtract": [_size(feedbacks), {"$add": [up, down]}]}}
 
 
 def _map(values: Any, name: str, into: Any) -> dict[str, Any]:
@@ -111,29 +200,44 @@ _CONTENT = {
         "default": _opening("$$message.content"),
     }
 }
-_FIRST = _map(
-    {"$slice": [_array(f"$$agent.v.{paths.MESSAGES}"), _LOOKED_AT]},
-    "message",
-    {
-        paths.MESSAGE_ID: f"$$message.{paths.MESSAGE_ID}",
-        paths.CREATED_AT: f"$$message.{paths.CREATED_AT}",
-        "role": {"$cond": [_IS_NESTED, "$$message.message.role", "$$message.role"]},
-        "content": _CONTENT,
-    },
-)
-_IS_WHOLE = {"$eq": [{"$ifNull": [f"$$agent.v.{paths.ARCHIVED_COUNT}", 0]}, 0]}
+
+
+def _first(messages: str) -> dict[str, Any]:
+    return _map(
+        {"$slice": [_array(messages), _LOOKED_AT]},
+        "message",
+        {
+            paths.MESSAGE_ID: f"$$message.{paths.MESSAGE_ID}",
+            paths.CREATED_AT: f"$$message.{paths.CREATED_AT}",
+            "role": {"$cond": [_IS_NESTED, "$$message.message.role", "$$message.role"]},
+            "content": _CONTENT,
+        },
+    )
+
+
 _AGENTS = {"$objectToArray": {"$cond": [{"$eq": [{"$type": f"${paths.AGENTS}"}, "object"]}, f"${paths.AGENTS}", {}]}}
-_UP, _DOWN = _rated("up"), _rated("down")
+_OPENING = {
+    "key": "$$agent.k",
+    "first": _first(f"$$agent.v.{paths.MESSAGES}"),
+    paths.ARCHIVED_COUNT: _number(f"$$agent.v.{paths.ARCHIVED_COUNT}"),
+    paths.ARCHIVE: f"$$agent.v.{paths.ARCHIVE}",
+}
 _PROJECTION = {
     paths.AGENTS: {"$size": _AGENTS},
     paths.MESSAGES: {"$sum": _map(_AGENTS, "agent", _size(f"$$agent.v.{paths.MESSAGES}"))},
     paths.FEEDBACKS: _size(f"${paths.FEEDBACKS}"),
-    paths.RATINGS: {
-        "up": _UP,
-        "down": _DOWN,
-        "other": {"$subtract": [_size(f"${paths.FEEDBACKS}"), {"$add": [_UP, _DOWN]}]},
-    },
+    paths.RATINGS: _ratings(f"${paths.FEEDBACKS}"),
     paths.ERRORS: _size(f"${paths.ERRORS}"),
-    "opening": _map(_AGENTS, "agent", {"key": "$$agent.k", "first": {"$cond": [_IS_WHOLE, _FIRST, []]}}),
-    FEEDBACKS.archive: 1,
+    "opening": _map(_AGENTS, "agent", _OPENING),
+    FEEDBACKS.archive: {
+        paths.ARCHIVED_COUNT: _number(f"${FEEDBACKS.noted(paths.ARCHIVED_COUNT)}"),
+        paths.ARCHIVE: f"${FEEDBACKS.noted(paths.ARCHIVE)}",
+    },
+    paths.INCARNATION: 1,
+}
+_IS_OF_MESSAGES = {"$eq": [f"${paths.LIST}", paths.MESSAGES]}
+_SEALED = {
+    **dict.fromkeys((paths.SESSION_ID, paths.LIST, paths.AGENT, paths.ARCHIVE, paths.TOKEN, paths.COMMITTED), 1),
+    "first": {"$cond": [_IS_OF_MESSAGES, _first(f"${paths.ITEMS}"), []]},
+    paths.RATINGS: {"$cond": [_IS_OF_MESSAGES, None, _ratings(f"${paths.ITEMS}")]},
 }

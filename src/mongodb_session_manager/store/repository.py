@@ -27,6 +27,7 @@ from ..schema.agents import STATE_FIELDS
 from ..schema.archives import FEEDBACKS, Archive, SealedList, at, messages_pipeline
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
+from ..schema.moments import cutoff
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
@@ -740,7 +741,7 @@ class AsyncMongoDBSessionRepository:
         )
         if cursor is not None:
             query = listing.after_position(query, listing.position_of(cursor))
-        found = await listing.summaries(self._store.collection, query, limit + 1)
+        found = await listing.summaries(self._store.collection, self._segments.segments, query, limit + 1)
         page = found[:limit]
         more = len(found) > limit
         return {
@@ -785,7 +786,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: Neither a date nor a time span.
             ValueError: A date without a time zone.
         """
-        query = {paths.UPDATED_AT: {"$lt": listing.cutoff(older_than)}}
+        query = {paths.UPDATED_AT: {"$lt": cutoff(older_than)}}
         if dry_run:
             return await self._store.collection.count_documents(query)
         deleted = 0
@@ -810,7 +811,7 @@ class AsyncMongoDBSessionRepository:
         Returns:
             How many were removed, or would be: `{"segments": n, "payloads": n}`.
         """
-        sweep = OrphanSweep(self._store, self._segments, self._payloads, listing.cutoff(older_than), dry_run=dry_run)
+        sweep = OrphanSweep(self._store, self._segments, self._payloads, cutoff(older_than), dry_run=dry_run)
         return await sweep.run()
 
     # -- inside

@@ -11,6 +11,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
 from ..store import AsyncMongoDBSessionRepository
+from ..store.older_counts import OlderCounts
 from ..store.related import SEGMENTS
 from ..store.segments import Segments
 from ..store.store import SessionStore
@@ -29,6 +30,8 @@ READ_S = 5.0
 """Seconds that one request may read for."""
 
 _PING_S = 2.0
+_COUNTING_MS = 1_500
+"""Milliseconds that each of two commands may take to complete what a page shows of older documents."""
 
 
 @contextmanager
@@ -58,8 +61,10 @@ class Database:
         segments = collection.database[f"{settings.collection_name}{SEGMENTS}"].with_options(
             codec_options=collection.codec_options
         )
-        self.search = SessionSearch(collection, segments)
-        self.reader = SessionReader(store, Segments(store))
+        stored_segments = Segments(store)
+        older_counts = OlderCounts(store.collection, stored_segments.segments, limit_ms=_COUNTING_MS)
+        self.search = SessionSearch(collection, segments, older_counts)
+        self.reader = SessionReader(store, stored_segments)
         self.timeline = TimelineReader(self.reader, settings.traces)
         self.places = PlaceFinder(self.reader)
         self.finder = SessionFinder(collection, segments)

@@ -6,14 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..errors import InvalidNameError
 from ..schema import paths, values
-from ..schema.messages import bson_date
+from ..schema.moments import NoZoneError, read_moment
 from ..schema.names import metadata_path
 from ..web import invalid
 from ..web.plain import Plain, findable_text, is_uuid, storable_text
@@ -223,17 +223,17 @@ def _range(field: MetadataField, limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_moment(name: str, text: str) -> tuple[datetime, datetime | None]:
-    """Return the moment that a text stands for; of a bare date its first moment, and the first of the next day.
+    """Return the moment that a text stands for; of a bare date its first moment in UTC, and the first of the next day.
 
     Raises:
-        ApiError: It is neither a date nor a date with time, or lies outside the calendar.
+        ApiError: It is neither a date nor a date with time and zone, or lies outside the calendar.
     """
     # A plus of an offset that was not encoded arrives as a space.
     cleaned = text.strip().replace(" ", "+") if "T" in text else text.strip()
     try:
-        moment = bson_date(datetime.fromisoformat(cleaned))
-        is_day = len(cleaned) <= len("2026-11-21") and "T" not in cleaned
-        return moment, moment + timedelta(days=1) if is_day else None
+        return read_moment(cleaned)
+    except NoZoneError as error:
+        raise invalid(name, f"{storable_text(text)[:200]!r}: {error}") from None
     except (ValueError, OverflowError):
         advice = "it must be a date such as 2026-11-21 or 2026-11-21T09:30:00Z"
         raise invalid(name, advice) from None

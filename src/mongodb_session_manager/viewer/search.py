@@ -13,7 +13,7 @@ from pymongo.errors import ExecutionTimeout, OperationFailure
 from ..schema import paths
 from ..schema.messages import read_date
 from ..store.listing import SHOWN_METADATA, SUMMARY_PROJECTION
-from ..store.older_counts import NO_SUCH_EXPRESSION
+from ..store.older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from ..web import ApiError, invalid
 from ..web.orders import Order, Place
 from ..web.text_search import TextSearch
@@ -23,7 +23,6 @@ from .filters import parse_moment
 from .heads import session_card
 from .search_schemas import FoundCard, Hit, SearchPage, SessionCard, TextPage
 from .spans import Spans
-from .summaries import Summaries
 
 PAGE_MS = 5_000
 """Milliseconds that the database may take for a page."""
@@ -135,13 +134,19 @@ class SearchRequest:
 class SessionSearch:
     """Searches one collection."""
 
-    def __init__(self, collection: Any, segments: Any) -> None:
-        """Search the driver's collections of sessions and of their segments; no I/O."""
+    def __init__(self, collection: Any, segments: Any, older_counts: OlderCounts) -> None:
+        """Search the driver's collections of sessions and of their segments; no I/O.
+
+        Args:
+            collection: The sessions.
+            segments: Their segments.
+            older_counts: Completes what a list shows of documents of older forms.
+        """
         self._collection = collection
         self._spans = Spans(collection)
         self._older = OlderDocuments(collection)
         self._shown: Mapping[str, Any] = _SHOWN
-        self._summaries = Summaries(collection, segments)
+        self._older_counts = older_counts
         self._texts = TextSearch(collection, segments)
 
     def start(self) -> None:
@@ -189,8 +194,11 @@ class SessionSearch:
 
     async def cards(self, query: Mapping[str, Any]) -> list[SessionCard]:
         """Return the cards of the sessions that a query finds, in no order; for a few named sessions."""
-        found = await self._documents(query)
-        return [session_card(document) for document in await self._summaries.completed(found)]
+        return await self._cards(await self._documents(query))
+
+    async def _cards(self, documents: list[dict[str, Any]]) -> list[SessionCard]:
+        await self._older_counts.complete(documents)
+        return [session_card(document) for document in documents]
 
     async def _found(self, request: SearchRequest, query: dict[str, Any], after: Place | None) -> list[dict[str, Any]]:
         limit, order = request.limit + 1, request.order
@@ -251,7 +259,7 @@ class SessionSearch:
             spent_ms = int((time.monotonic() - started) * 1000)
             total = await self._count(query, max(COUNT_MS - spent_ms, COUNT_AT_LEAST_MS))
         return SearchPage(
-            sessions=[session_card(document) for document in await self._summaries.completed(page)],
+            sessions=await self._cards(page),
             total=max(seen + has_more if total is None else total, seen),
             total_exact=total is not None,
             limit=request.limit,
@@ -267,12 +275,12 @@ class SessionSearch:
         after = None if request.cursor is None else order.place_of(request.cursor)
         looked = await self._texts.look(request.text, query, order, after, request.limit)
         hits = await self._texts.hits(request.text, looked.found)
-        documents = await self._summaries.completed(await self._read(looked.found))
+        documents = await self._read(looked.found)
         cards = []
-        for document in documents:
+        for document, card in zip(documents, await self._cards(documents), strict=True):
             hit = hits.get(document["_id"])
             shown = None if hit is None else Hit(**{name: hit[name] for name in ("agent_id", "message_id", "excerpt")})
-            cards.append(FoundCard(**dict(session_card(document)), hit=shown))
+            cards.append(FoundCard(**dict(card), hit=shown))
         goes_on = not looked.ended and looked.last is not None
         place = None if looked.last is None else order.place(looked.last)
         return TextPage(

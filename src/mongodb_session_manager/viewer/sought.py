@@ -20,7 +20,7 @@ from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 
 from ..schema import values
-from ..schema.messages import bson_date
+from ..schema.moments import read_moment
 
 _SAFE_INTEGER = 2**53
 _LONGEST_NUMBER = 400
@@ -103,7 +103,5 @@ def _uuids(text: str) -> Iterator[Any]:
 def _dates(text: str) -> Iterator[datetime]:
     if "T" not in text:
         return
-    try:
-        yield bson_date(datetime.fromisoformat(text.replace(" ", "+")))
-    except (ValueError, OverflowError):
-        return
+    with suppress(ValueError, OverflowError):  # no date, or none that the API shows: those have a zone
+        yield read_moment(text.replace(" ", "+"))[0]

@@ -108,25 +108,6 @@ def found_messages(items: Any, pattern: str, most: int, before: int = 50, after:
     return {"$map": {"input": found, "as": "message", "in": shown}}
 
 
-def first_said(items: Any, characters: int) -> Document:
-    """Return the beginning of the first text that a person said in an array of messages, null without one."""
-    spoken = {"$filter": {"input": texts(), "as": "text", "cond": {"$regexMatch": {"input": "$$text", "regex": r"\S"}}}}
-    by_person = {"$and": [{"$eq": [ROLE, "user"]}, {"$gt": [{"$size": spoken}, 0]}]}
-    message = {"$first": {"$filter": {"input": array(items), "as": "message", "cond": by_person, "limit": 1}}}
-    return {
-        "$let": {
-            "vars": {"message": message},
-            "in": {
-                "$cond": [
-                    {"$eq": [{"$ifNull": ["$$message", None]}, None]},
-                    None,
-                    {"$substrCP": [{"$first": spoken}, 0, characters]},
-                ]
-            },
-        }
-    }
-
-
 def rating_counts(items: Any) -> Document:
     """Return the feedbacks of an array by rating."""
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
+from strands.types.content import Message
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from mongodb_session_manager import index_specs
+from mongodb_session_manager import AsyncMongoDBSessionRepository, index_specs
 from mongodb_session_manager.viewer import conditions
 from mongodb_session_manager.viewer.conditions import OlderDocuments
 from tests.apps.viewer.conftest import SEARCH, OpenViewer, Viewer
@@ -282,12 +284,16 @@ async def test_older_documents_are_titled_and_counted_when_they_are_listed(viewe
 async def test_what_stands_in_segments_is_titled_and_counted_too(viewer: Viewer, sessions: Sessions) -> None:
     document = session("long", agents={"a": [message("user", "a later question")]})
     document["agents"]["a"] |= {"archived_count": 2, "archive": {"id": "x", "token": "t"}}
+    document["feedbacks_sealed"] = {"archived_count": 1, "archive": {"token": "t"}}
     sessions.raw.insert_one(document)
     common = {"session_id": "long", "incarnation": document["incarnation"], "committed": True}
+    of_agent = {**common, "list": "messages", "agent": "a", "archive": "x", "start": 0}
     sessions.raw.database[f"{sessions.raw.name}_segments"].insert_many(
         [
-            {**common, "list": "messages", "agent": "a", "start": 0, "items": [message("user", "the first question")]},
-            {**common, "list": "feedbacks", "start": 0, "items": [{"rating": "down"}]},
+            {**of_agent, "items": [message("user", "the first question")]},
+            {**of_agent, "archive": "deleted", "items": [message("user", "of an earlier agent of that id")]},
+            {**common, "list": "feedbacks", "start": 0, "items": [{"rating": "down"}], "token": "t"},
+            {**common, "list": "feedbacks", "start": 0, "items": [{"rating": "up"}], "token": "u", "committed": False},
             {**common, "list": "feedbacks", "start": 1, "items": [{"rating": "up"}], "incarnation": "another"},
         ]
     )
@@ -296,6 +302,65 @@ async def test_what_stands_in_segments_is_titled_and_counted_too(viewer: Viewer,
 
     assert entry["title"] == "the first question"
     assert entry["ratings"] == {"up": 0, "down": 1, "other": 0}
+
+
+async def test_library_and_viewer_count_a_document_of_version_1_as_its_next_write_does(
+    viewer: Viewer, sessions: Sessions
+) -> None:
+    async with AsyncMongoDBSessionRepository(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as repository:
+        await _check_counts_of_version_1(viewer, sessions, repository)
+
+
+async def _check_counts_of_version_1(
+    viewer: Viewer, sessions: Sessions, repository: AsyncMongoDBSessionRepository
+) -> None:
+    def stored() -> Document:
+        return sessions.raw.find_one({"_id": "s"}) or {}
+
+    await repository.create_session(Session(session_id="s", session_type=SessionType.AGENT))
+    await repository.create_agent("s", SessionAgent(agent_id="a", state={}, conversation_manager_state={}))
+    for number in range(6):
+        said: Message = {"role": "user", "content": [{"text": f"question {number} " + "x" * 20_000}]}
+        await repository.create_message("s", "a", SessionMessage.from_message(said, number))
+    for number in range(30):
+        rating = ("up", "down", "down", "so-so")[number % 4]
+        await repository.add_feedback("s", {"rating": rating, "comment": "x" * 5_000})
+    await eventually(lambda: bool(stored().get("feedbacks_sealed", {}).get("archived_count")))
+    gone = {"title": "", "title_of": "", "errors": "", "summary.ratings": "", "summary.errors": ""}
+    sessions.raw.update_one({"_id": "s"}, {"$set": {"schema_version": 1}, "$unset": gone})
+    assert stored()["agents"]["a"]["archived_count"]
+
+    async def listed() -> Document:
+        entries: list[Document] = (await repository.list_sessions())["sessions"]
+        return entries[0]
+
+    names = ("title", "ratings", "agents_count", "messages_count", "feedbacks_count", "errors_count")
+    before = await listed()
+    (seen,) = (await viewer.search())["sessions"]
+    await repository.update_metadata("s", {"a": 1})
+    after = await listed()
+
+    assert stored()["schema_version"] == 2
+    assert before["ratings"] == {"up": 8, "down": 15, "other": 7}
+    assert before["title"].startswith("question 0 xxx")
+    assert [before[name] for name in names] == [seen[name] for name in names] == [after[name] for name in names]
+
+
+async def test_a_part_of_the_ratings_is_never_shown_as_all(viewer: Viewer, sessions: Sessions) -> None:
+    document = session("s", agents={"a": []})
+    document |= {"feedbacks": [{"rating": "up"}], "feedbacks_sealed": {"archived_count": 3}}
+    sessions.raw.insert_one(document)
+
+    async with AsyncMongoDBSessionRepository(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as repository:
+        (entry,) = (await repository.list_sessions())["sessions"]
+    (seen,) = (await viewer.search())["sessions"]
+
+    assert entry["ratings"] is None
+    assert not any((seen["ratings"] or {}).values())
 
 
 async def test_what_is_stored_as_title_and_counts_is_shown(viewer: Viewer, sessions: Sessions) -> None:

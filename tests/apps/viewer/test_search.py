@@ -176,6 +176,16 @@ async def test_a_bare_end_date_includes_its_day(filled: Viewer) -> None:
         ({"filters": '{"due": "tomorrow"}'}, "must be a date"),
         ({"created_at_start": "yesterday"}, "created_at_start: it must be a date"),
         ({"created_at_end": "9999-12-31"}, "created_at_end: it must be a date"),
+        ({"created_at_start": "2026-03-02T09:30"}, "created_at_start: '2026-03-02T09:30': a date with a time must say"),
+        (
+            {"created_at_end": "2026-03-02 09:30:00"},
+            "created_at_end: '2026-03-02 09:30:00': a date with a time must say",
+        ),
+        (
+            {"filters": '{"due": "2026-03-02T09:30"}'},
+            "filters: '2026-03-02T09:30': a date with a time must say its zone",
+        ),
+        ({"filters": '{"due": {"min": "2026-03-02T09:30"}}'}, "filters: '2026-03-02T09:30': a date with a time must"),
         ({"limit": "0"}, "limit:"),
         ({"limit": "101"}, "limit: at most 100"),
         ({"offset": "-1"}, "offset:"),
