@@ -401,6 +401,20 @@ async def test_a_broken_history_is_repaired_and_resumes_as_repaired(sessions: Se
     assert len(sessions.messages()) == len(before) + 4
 
 
+@pytest.mark.parametrize("messages", [pytest.param(m, id=name) for name, m in BROKEN.items()])
+async def test_the_repair_of_a_broken_history_is_stored_once(sessions: Sessions, messages: Messages) -> None:
+    async with sessions.manager() as manager:
+        make_agent(manager, messages=copy.deepcopy(messages))
+    revisions = []
+    for _ in range(3):
+        async with sessions.manager() as manager:
+            live = make_agent(manager)
+        assert live.messages
+        revisions.append(sessions.document()["revision"])
+
+    assert revisions == [revisions[0]] * 3
+
+
 async def test_a_repaired_session_resumes_as_it_was_mended(sessions: Sessions) -> None:
     async with sessions.manager() as manager:
         make_agent(manager, messages=copy.deepcopy(BROKEN["one of two missing"]))

@@ -101,6 +101,7 @@ async def check_resume(world: World, session_id: str, document: dict[str, Any]) 
     """Assert that a new manager restores each agent with its window, and that it writes nothing for that."""
     session = world.sessions[session_id]
     manager = await world.new_manager(session_id).open()
+    are_sound = True
     for agent_id, reference in session.agents.items():
         agent = make_agent(
             manager,
@@ -111,6 +112,7 @@ async def check_resume(world: World, session_id: str, document: dict[str, Any]) 
         found = world.held_by(session_id, agent.messages)
         expected = reference.window
         is_sound = _is_sound(world, session_id, agent_id)
+        are_sound = are_sound and is_sound
         if is_sound:
             assert found == expected, f"{agent_id!r} resumes with {found}, not {expected}"
         else:  # Strands repairs it.
@@ -124,7 +126,8 @@ async def check_resume(world: World, session_id: str, document: dict[str, Any]) 
     await manager.close()
     after = world.document(session_id)
     assert after is not None
-    assert after.get("revision") == document.get("revision"), "a resume wrote something"
+    # What Strands repaired is stored.
+    assert not are_sound or after.get("revision") == document.get("revision"), "a resume wrote something"
 
 
 def _is_sound(world: World, session_id: str, agent_id: str) -> bool:

@@ -15,7 +15,7 @@ from strands.types.session import SessionMessage
 
 from mongodb_session_manager import SessionNotFoundError, SessionStoreError
 from tests.model.reference import AgentReference, SessionReference
-from tests.model.world import SESSION_IDS, Action, Live, World, Writer
+from tests.model.world import SESSION_IDS, Action, Document, Live, World, Writer
 from tests.support.agents import make_agent
 from tests.support.models import Reply, blocked, calls
 
@@ -450,8 +450,11 @@ def set_metadata(world: World, source: random.Random, session_id: str) -> Action
         beside = world.runs_beside
         session.metadata[name] = [*(session.metadata.get(name, []) if beside else []), value]
 
+    def landed(document: Document) -> bool:
+        return bool(document["metadata"].get(name) == value)
+
     who = "repository" if writer is None else writer.name
-    return Action(session_id, f"{who}: update_metadata({{{name!r}: {value!r}}})", run, after, writer=writer)
+    return Action(session_id, f"{who}: update_metadata({{{name!r}: {value!r}}})", run, after, landed, writer=writer)
 
 
 def delete_metadata(world: World, source: random.Random, session_id: str) -> Action | None:
@@ -483,7 +486,10 @@ def feedback(world: World, source: random.Random, session_id: str) -> Action | N
     def after() -> None:
         session.ratings[rating] += 1
 
-    return Action(session_id, f"{writer.name}: add_feedback({rating!r})", run, after, writer=writer)
+    def landed(document: Document) -> bool:
+        return bool(document["summary"]["feedbacks"] > session.ratings.total())
+
+    return Action(session_id, f"{writer.name}: add_feedback({rating!r})", run, after, landed, writer=writer)
 
 
 def rename(world: World, source: random.Random, session_id: str) -> Action | None:
@@ -498,7 +504,10 @@ def rename(world: World, source: random.Random, session_id: str) -> Action | Non
     def after() -> None:
         session.title, session.title_of = title, None
 
-    return Action(session_id, f"repository: rename_session({session_id}, {title!r})", run, after, is_alone=True)
+    def landed(document: Document) -> bool:
+        return bool(document["title"] == title)
+
+    return Action(session_id, f"repository: rename_session({session_id}, {title!r})", run, after, landed, is_alone=True)
 
 
 # -- the session as a whole

@@ -95,6 +95,7 @@ class Action:
         tells: What it is, for people.
         run: Does it.
         after: Tells the reference of it once it is over, and its messages are known to be there.
+        landed: Tells from the document whether it was stored although its process died; None where others tell.
         said: What it said, by agent, in order.
         sure: How much of that is known to be stored: what acknowledged it.
         live: The agent that acts.
@@ -107,6 +108,7 @@ class Action:
     tells: str
     run: Work
     after: Callable[[], None] = lambda: None
+    landed: Callable[[Document], bool] | None = None
     live: Live | None = None
     writer: Writer | None = None
     said: dict[str, list[Said]] = field(default_factory=dict)
@@ -313,8 +315,10 @@ class World:
                 self.retire(action.writer)
         if session_id in self.sessions:
             self._adopt(session_id, before, actions)
+        document = self.document(session_id)
         for action in actions:
-            if not action.was_killed:
+            is_stored = document is not None and action.landed is not None and action.landed(document)
+            if not action.was_killed or is_stored:
                 action.after()
             if action.writer is not None and not action.writer.is_orphan:
                 self._adopt_built(action.writer)

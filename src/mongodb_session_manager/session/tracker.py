@@ -410,8 +410,17 @@ class AgentTracker:
         for record, message in pairs:
             if record is not None and not record.looks_as_seen(message):
                 self._capture_rewriting(record, message)
-        head = next((position for position, (record, _) in enumerate(pairs) if record is None), 0)
-        self.pending.see_window(held, head)
+        self.pending.see_window(held, self._head(pairs))
+
+    def _head(self, pairs: Sequence[tuple[Record | None, Message]]) -> int:
+        """Return how many stored messages stand before what the conversation manager put in, 0 without any."""
+        count = 0
+        for record, message in pairs:
+            if record is not None:
+                count += 1
+            elif not any(message is own for own in self._synthetic):
+                return count
+        return 0
 
     def _capture_rewriting(self, record: Record, message: Message) -> None:
         """Note where a message was rewritten, in place or in a copy; what was said stays beside it."""
