@@ -25,6 +25,7 @@ from .messages import has_tool_result, iso_date, read_date
 from .metadata import metadata_size
 from .migrate import metric_counts
 from .names import encode_name
+from .numbers import is_measure
 from .sessions import expiry, new_password
 
 Document = dict[str, Any]
@@ -163,7 +164,7 @@ class Course:
             self._add(("tools", name, outcome), 1)
 
     def _add(self, path: tuple[str, ...], amount: object) -> None:
-        if not isinstance(amount, int | float) or isinstance(amount, bool) or not amount:
+        if not is_measure(amount) or not amount:
             return
         *parents, name = path
         target = self.usage
@@ -298,7 +299,7 @@ def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_
     usage: Document = {}
     for agent in agents.values():
         for name, amount in (agent.get(paths.USAGE) or {}).items():
-            if isinstance(amount, int | float) and not isinstance(amount, bool):
+            if is_measure(amount):
                 usage[name] = usage.get(name, 0) + amount
     summary = {paths.AGENTS: len(agents), paths.MESSAGES: message_count, paths.FEEDBACKS: 0, paths.USAGE: usage}
     before = source.get(paths.SUMMARY) or {}

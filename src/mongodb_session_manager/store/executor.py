@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pymongo.errors import WriteError
+
 from .. import tracing
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.sessions import TOKEN_RING, expiry
 from ..schema.windows import Ranges
+from .counters import restart_counters
 from .fullness import within_document
 from .head import HEAD_PROJECTION, SessionHead
 from .lease import Lease, clear_expired, unavailable
@@ -131,8 +134,14 @@ class UpdateExecutor:
             head = await self.related.outlive(head)
             title = update.title(head.has_title, head.title_of)
             filter_, changes = self._rendered(head, update, title, lease, revoked_tokens, keeps_ttl=keeps_ttl)
-            with within_document(head.session_id):
-                result = await self.store.collection.update_one(filter_, changes, before_send=before_send)
+            try:
+                with within_document(head.session_id):
+                    result = await self.store.collection.update_one(filter_, changes, before_send=before_send)
+            except WriteError as error:
+                identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
+                if not await restart_counters(self.store, identity, changes["$inc"], error):
+                    raise
+                continue
             if result.matched_count:
                 break
             document = await self._look(head, update)

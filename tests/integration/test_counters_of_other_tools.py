@@ -1,0 +1,84 @@
+"""A counter that another tool changed so that it cannot be raised fails no write: it begins again."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from bson.int64 import Int64
+
+from tests.fixtures.sessions import Sessions, texts_of
+from tests.support.agents import AGENT_ID, make_agent
+
+LARGEST = Int64(2**63 - 1)
+USAGE = f"agents.{AGENT_ID}.usage"
+
+
+@pytest.mark.parametrize(
+    ("path", "stored", "after"),
+    [
+        ("summary.usage.totalTokens", LARGEST, 15),
+        ("summary.usage.totalTokens", Int64(2**63 - 15), 15),
+        ("summary.usage.totalTokens", "many", 15),
+        ("summary.usage.totalTokens", None, 15),
+        (
+            "summary.usage",
+            7,
+            {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15, "latencyMs": 20, "modelCalls": 1},
+        ),
+        ("summary.messages", LARGEST, 2),
+        ("summary.feedbacks", [1], 1),
+        ("summary.ratings.up", {"a": 1}, 1),
+        ("summary.ratings", False, {"up": 1}),
+        ("summary", None, None),
+        (f"{USAGE}.totalTokens", LARGEST, 15),
+        (f"{USAGE}.totalTokens", {"$ne": 1}, 15),
+        (USAGE, "x", {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15, "latencyMs": 20, "modelCalls": 1}),
+        ("revision", LARGEST, None),
+        ("live_bytes", LARGEST, None),
+        ("metadata_bytes", LARGEST, None),
+    ],
+)
+async def test_it_begins_again_and_everything_is_stored(
+    sessions: Sessions, caplog: pytest.LogCaptureFixture, path: str, stored: Any, after: Any
+) -> None:
+    async with sessions.manager() as manager:
+        await make_agent(manager, "Hello.").invoke_async("Hi.")
+    sessions.raw.update_one({}, {"$set": {path: stored}})
+
+    with caplog.at_level(logging.WARNING):
+        async with sessions.manager() as manager:
+            await make_agent(manager, "Goodbye.").invoke_async("Bye.")
+            await manager.add_feedback({"rating": "up"})
+            await manager.update_metadata({"later": 1})
+
+    document = sessions.raw.find_one({})
+    assert document is not None
+    assert texts_of(document["agents"][AGENT_ID]["messages"]) == ["Hi.", "Hello.", "Bye.", "Goodbye."]
+    assert (len(document["feedbacks"]), document["metadata"]) == (1, {"later": 1})
+    found: Any = document
+    for name in path.split("."):
+        found = found[name]
+    assert after is None or found == after
+    told = [record.getMessage() for record in caplog.records if "begun again" in record.getMessage()]
+    assert len(told) <= 1
+    assert all(f"field=<{path}>" in line and "many" not in line for line in told)
+
+
+async def test_a_forks_totals_fit_into_the_database(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        for agent_id in ("one", "two"):
+            await make_agent(manager, "Hello.", agent_id=agent_id).invoke_async("Hi.")
+        for agent_id in ("one", "two"):
+            sessions.raw.update_one({}, {"$set": {f"agents.{agent_id}.usage.totalTokens": LARGEST}})
+            usage = {"inputTokens": LARGEST, "outputTokens": 1, "totalTokens": LARGEST}
+            sessions.raw.update_one({}, {"$set": {f"agents.{agent_id}.messages.1.metadata": {"usage": usage}}})
+
+        await manager.fork("whole")
+        await manager.fork("cut", up_to_message=1, agent_id="two")
+
+    for fork in ("whole", "cut"):
+        document = sessions.raw.find_one({"_id": fork})
+        assert document is not None
+        assert document["summary"]["usage"].get("totalTokens", 0) < 2**53
