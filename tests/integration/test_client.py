@@ -613,6 +613,28 @@ async def test_operation_that_was_given_up_in_the_queue_is_never_started(mongo_u
         workers.shutdown()
 
 
+async def test_threads_that_there_are_do_when_the_system_has_none_left(
+    mongo_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with MongoClient[Any](mongo_uri) as client:
+        workers = Workers(client)
+        loop = asyncio.get_running_loop()
+        end = threading.Event()
+        held_up = workers.start(lambda: end.wait(WAIT_S), loop)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            second = workers.start(lambda: "done", loop)
+            with pytest.raises(RuntimeError, match="new thread"):
+                Workers(client).start(lambda: "never", loop)
+        end.set()
+
+        assert (await held_up, await second) == (True, "done")
+        workers.shutdown()
+
+
 async def test_operation_without_an_answer_in_time_is_an_error_for_the_caller_alone(mongo_uri: str) -> None:
     with MongoClient[Any](mongo_uri) as client:
         workers = Workers(client)

@@ -139,14 +139,25 @@ class _Threads:
         """Give what waits to threads, as many as may work now; look again when that is not all."""
         moment = time.monotonic()
         while self.waiting and len(self._busy) < self._size and self._has_room(moment):
-            if not self._idle:
-                self._idle.append(_Thread(self, len(self.all)))
-                self.all.extend(self._idle)
-            thread = self._idle.pop()
+            thread = self._idle.pop() if self._idle else self._started()
+            if thread is None:
+                break
             self._busy[thread] = moment
             thread.jobs.put(self.waiting.popleft())
         if self.waiting and len(self._busy) < self._size:
             job.loop.call_later(LOOK_S, self._look_again, job)
+
+    def _started(self) -> _Thread | None:
+        """Return a new thread; None where the system has none left, and those that there are have to do."""
+        try:
+            thread = _Thread(self, len(self.all))
+        except RuntimeError:
+            if self.all:
+                return None
+            self.waiting.clear()
+            raise
+        self.all.append(thread)
+        return thread
 
     def _look_again(self, job: _Job) -> None:
         with self._lock:
@@ -189,8 +200,8 @@ class Workers:
     Operations beyond that wait in a queue here, so `waitQueueTimeoutMS` is applied here too. Idle workers do not keep
     the interpreter from exiting, and a forked child starts with none.
 
-    `concurrent.futures` would do, at twice the price of a command for the event loop: a future of its own behind each
-    one of the loop's, with locks and conditions that only threads need which wait for one.
+    `concurrent.futures` would do, at twice the price of a command for the event loop: it keeps a future of its own behind
+    each one of the loop's, with a lock and a condition for threads that wait, of which there are none here.
     """
 
     def __init__(self, client: MongoClient[Any]) -> None:
@@ -234,8 +245,8 @@ class Workers:
         return job.future
 
     def _run(self, job: _Job) -> None:
-        if job.future.cancelled():
-            return
+        if job.future.done():
+            return  # Given up while it waited.
         try:
             waited_s = time.monotonic() - job.submitted_at
             if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
