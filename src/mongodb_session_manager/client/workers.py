@@ -200,8 +200,8 @@ class Workers:
     Operations beyond that wait in a queue here, so `waitQueueTimeoutMS` is applied here too. Idle workers do not keep
     the interpreter from exiting, and a forked child starts with none.
 
-    `concurrent.futures` would do, at twice the price of a command for the event loop: it keeps a future of its own behind
-    each one of the loop's, with a lock and a condition for threads that wait, of which there are none here.
+    `concurrent.futures` would do, at twice the price of a command for the event loop: it keeps a future of its own
+    behind each one of the loop's, with a lock and a condition for threads that wait, of which there are none here.
     """
 
     def __init__(self, client: MongoClient[Any]) -> None:
