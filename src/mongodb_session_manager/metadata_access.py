@@ -80,7 +80,7 @@ class MetadataAccess:
 
 def _names(parameter: str, names: Iterable[str]) -> list[str]:
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-        raise TypeError(f"{parameter} takes a list of field names, not {type(names).__name__}")
+        raise TypeError(f"invalid {parameter}: it must be a list of field names, not {type(names).__name__}")
     return [metadata_path(name).removeprefix(paths.metadata("")) for name in names]
 
 

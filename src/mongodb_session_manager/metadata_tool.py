@@ -201,10 +201,10 @@ def _parse_keys(keys: object) -> list[str]:
         keys = _loads("keys", keys) if keys.lstrip().startswith(("[", '"')) else keys
         keys = [keys] if isinstance(keys, str) else keys
     if not isinstance(keys, Sequence | set | frozenset) or isinstance(keys, bytes | bytearray):
-        raise _MalformedRequestError(f"keys must be an array of field names, got {type(keys).__name__}")
+        raise _MalformedRequestError(f"invalid keys: they must be an array of field names, got {type(keys).__name__}")
     for key in keys:
         if not isinstance(key, str):
-            raise _MalformedRequestError(f"keys must hold field names only, got {type(key).__name__}")
+            raise _MalformedRequestError(f"invalid keys: they must hold field names only, got {type(key).__name__}")
     return list(dict.fromkeys(keys))
 
 
@@ -212,7 +212,7 @@ def _loads(parameter: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise _MalformedRequestError(f"{parameter} is not valid JSON") from None
+        raise _MalformedRequestError(f"invalid {parameter}: it must be valid JSON") from None
 
 
 def _send(request: _Request, manager: Any) -> Any:

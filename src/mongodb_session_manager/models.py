@@ -31,7 +31,8 @@ def model_by_name(name: str, *, delay_s: float = 0.0, thinking_s: float = 0.0) -
     provider, _, model_id = name.partition(":")
     if provider not in _PROVIDERS or not model_id:
         raise ValueError(
-            f"{name!r} is no model: give {OFFLINE!r}, or provider:id with a provider out of {', '.join(_PROVIDERS)}"
+            f"invalid model: it must be {OFFLINE!r}, or provider:id with a provider out of {', '.join(_PROVIDERS)}, "
+            f"got {name!r}"
         )
     try:
         return _PROVIDERS[provider](model_id)
@@ -52,7 +53,7 @@ def with_temperature(model: Model, temperature: float) -> Model:
     place = _place_of_temperature(type(model))
     config = model.get_config()
     if place is None or not isinstance(config, Mapping) or not hasattr(model, "config"):
-        raise ValueError(f"{type(model).__name__} takes no temperature")
+        raise ValueError(f"invalid temperature: {type(model).__name__} takes none")
     other: Any = copy.copy(model)
     # `update_config` writes into the configuration, which a copy shares with its original.
     other.config = dict(config)

@@ -79,7 +79,7 @@ class OfflineModel(Model):
         """
         unknown = sorted(model_config.keys() - OfflineModelConfig.__annotations__.keys())
         if unknown:
-            raise TypeError(f"OfflineModel has no configuration named {', '.join(unknown)}")
+            raise TypeError(f"invalid model_config: OfflineModel has no option named {', '.join(unknown)}")
         self.config = cast(OfflineModelConfig, {**self.config, **model_config})
 
     def get_config(self) -> OfflineModelConfig:

@@ -64,11 +64,11 @@ def test_without_the_extra_the_package_works_and_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("prefix", "told"),
     [
-        ({"subject_prefix_good": "{user}"}, r"subject_prefix_good has the unknown variable \{user\}"),
-        ({"body_prefix_bad": "{}"}, r"body_prefix_bad has the unknown variable \{\}"),
-        ({"subject_prefix_neutral": "{rating"}, "subject_prefix_neutral is a broken template"),
+        ({"subject_prefix_good": "{user}"}, r"invalid subject_prefix_good: it has the unknown variable \{user\}"),
+        ({"body_prefix_bad": "{}"}, r"invalid body_prefix_bad: it has the unknown variable \{\}"),
+        ({"subject_prefix_neutral": "{rating"}, "invalid subject_prefix_neutral: it is a broken template"),
         ({"body_prefix_neutral": "{rating.__class__}"}, "unknown variable"),
-        ({"body_prefix_good": "{rating:d}"}, "body_prefix_good is a broken template"),
+        ({"body_prefix_good": "{rating:d}"}, "invalid body_prefix_good: it is a broken template"),
     ],
 )
 def test_a_broken_template_is_refused_when_the_hook_is_made(prefix: dict[str, Any], told: str) -> None:

@@ -42,9 +42,9 @@ def test_a_schema_is_a_model_or_a_plain_callable() -> None:
 def test_fields_to_redact_are_names() -> None:
     with pytest.raises(TypeError, match=r"such as \['email'\], not a plain string"):
         redact_fields(audit_hook, "email")
-    with pytest.raises(ValueError, match="name at least one field"):
+    with pytest.raises(ValueError, match=r"^invalid fields: there must be at least one"):
         redact_fields(audit_hook, [])
-    with pytest.raises(ValueError, match=r"'a\.\.b' is no field"):
+    with pytest.raises(ValueError, match=r"^invalid field: dots .*, got 'a\.\.b'"):
         redact_fields(audit_hook, ["a..b"])
     with pytest.raises(TypeError, match="not int"):
         redact_fields(audit_hook, [1])  # type: ignore[list-item]

@@ -294,7 +294,7 @@ def test_native_dates_are_utc_in_milliseconds(moment: datetime) -> None:
 def test_a_native_date_outside_what_utc_expresses_is_named() -> None:
     early = datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
 
-    with pytest.raises(ValueError, match=r"^metadata\.since: .*years 1 to 9999"):
+    with pytest.raises(ValueError, match=r"^invalid metadata\.since: .*years 1 to 9999"):
         encode({"since": early}, where="metadata", native_dates=True)
 
 
@@ -305,14 +305,14 @@ def test_dates_of_a_naive_reader_are_utc_too() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({1, 2}, "content: cannot store a set"),
-        ([{"toolUse": {"input": {"x": {"s"}}}}], "content[0].toolUse.input.x: cannot store a set"),
-        ([{"a-b": object()}], "content[0]['a-b']: cannot store a object"),
-        ({"x" * 41: object()}, "content[<str key>]: cannot store a object"),
-        ({7: {"k": print}}, "content[7].k: cannot store a builtin_function_or_method"),
-        ({frozenset({"s"}): 1}, "content[<frozenset key>]: cannot store a frozenset"),
-        ((1, (2, 1j)), "content[1][1]: cannot store a complex"),
-        ({Colour.ONE: 1, 1: 2}, "content: cannot store a dict of which two keys would be stored alike"),
+        ({1, 2}, "invalid content: cannot store a set"),
+        ([{"toolUse": {"input": {"x": {"s"}}}}], "invalid content[0].toolUse.input.x: cannot store a set"),
+        ([{"a-b": object()}], "invalid content[0]['a-b']: cannot store a object"),
+        ({"x" * 41: object()}, "invalid content[<str key>]: cannot store a object"),
+        ({7: {"k": print}}, "invalid content[7].k: cannot store a builtin_function_or_method"),
+        ({frozenset({"s"}): 1}, "invalid content[<frozenset key>]: cannot store a frozenset"),
+        ((1, (2, 1j)), "invalid content[1][1]: cannot store a complex"),
+        ({Colour.ONE: 1, 1: 2}, "invalid content: cannot store a dict of which two keys would be stored alike"),
     ],
 )
 def test_what_cannot_be_stored_is_named_by_its_place(value: Any, message: str) -> None:
@@ -355,7 +355,7 @@ def test_a_value_at_the_depth_limit_comes_back() -> None:
     ids=["dicts", "lists", "tuples", "pairs", "very-deep"],
 )
 def test_a_value_below_the_depth_limit_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^state[.\[].*: nested too deeply"):
+    with pytest.raises(ValueError, match=r"^invalid state[.\[].*: nested too deeply"):
         encode(value, where="state")
 
 

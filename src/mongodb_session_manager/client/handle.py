@@ -67,7 +67,7 @@ class ClientHandle:
             return
         if options:
             raise ValueError(
-                f"client options {sorted(options)} have no effect on a client that exists already; "
+                f"invalid client options: {sorted(options)} have no effect on a client that exists already; "
                 "set them where that client is made, or give a connection string instead of the client"
             )
         self._borrowed = _borrow(client)
@@ -164,8 +164,8 @@ class ClientHandle:
         self.check_usable()
         if not isinstance(self.client, AnyLoopMotorClient):
             raise TypeError(
-                f"a {_type_name(self.client)} has no synchronous collection; give a connection string, a MongoClient "
-                "or an AsyncIOMotorClient, or use the async session manager's collection"
+                f"invalid client: {_type_name(self.client)} has no synchronous collection; give a connection string, a "
+                "MongoClient or an AsyncIOMotorClient, or use the async session manager's collection"
             )
         delegate: MongoClient[Any] = self.client.delegate
         return delegate

@@ -72,7 +72,7 @@ class EmbeddedMongo:
         binary: str | os.PathLike[str] | None = None,
     ) -> None:
         if topology not in get_args(Topology):
-            raise ValueError(f"topology is {topology!r}; one of {', '.join(get_args(Topology))} was expected")
+            raise ValueError(f"invalid topology: it must be one of {', '.join(get_args(Topology))}, got {topology!r}")
         self._topology = topology
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._test_commands = test_commands

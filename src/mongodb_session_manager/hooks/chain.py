@@ -180,7 +180,9 @@ def _not_none(entry: Hook | None) -> Hook:
 
 def _parameter(payload: dict[str, Any]) -> str | None:
     if len(payload) > 1:
-        raise TypeError(f"an operation takes at most one of metadata, keys and feedback, got {', '.join(payload)}")
+        raise TypeError(
+            f"invalid operation: it takes at most one of metadata, keys and feedback, got {', '.join(payload)}"
+        )
     return next(iter(payload), None)
 
 
@@ -194,6 +196,6 @@ def _refuse_async(hooks: tuple[Hook, ...]) -> None:
         if is_async(hook):
             name = getattr(hook, "__name__", type(hook).__name__)
             raise TypeError(
-                f"the chain holds the async hook {name} and was called with a plain original_func; give the chain "
-                "to the session manager, or call it with a coroutine function and await the result"
+                f"invalid original_func: the chain holds the async hook {name}, and this function is plain; give the "
+                "chain to the session manager, or call it with a coroutine function and await the result"
             )

@@ -115,7 +115,7 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
         self._session, self._endpoint_url = session, endpoint_url
         self._routes: dict[str, _Route] = {}
         if not any((topic_arn_good, topic_arn_bad, topic_arn_neutral, topic_arn)):
-            raise ValueError('no topic is given; name one, or switch ratings off with "none"')
+            raise ValueError('invalid topic_arn: at least one topic must be given; "none" switches a rating off')
         for rating, suffix, topic, subject_prefix, body_prefix in (
             ("positive", "good", topic_arn_good, subject_prefix_good, body_prefix_good),
             ("negative", "bad", topic_arn_bad, subject_prefix_bad, body_prefix_bad),
@@ -126,7 +126,7 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
             arn = topic or topic_arn
             if arn is None or arn.lower() == OFF:
                 continue
-            region = _region(arn)
+            region = _region(f"topic_arn_{suffix}" if topic else "topic_arn", arn)
             self._routes[rating] = _Route(arn, region_name or region, subject_prefix or "", body_prefix or "")
 
     def _prepare(self, action: str, session_id: str, value: Any, stored: StoredSession) -> tuple[_Message, int] | None:
@@ -205,12 +205,12 @@ def _rating(feedback: Mapping[str, Any]) -> str:
     return RATINGS.get(rating, NEUTRAL) if isinstance(rating, str) else NEUTRAL
 
 
-def _region(arn: str) -> str:
+def _region(name: str, arn: str) -> str:
     found = _ARN.fullmatch(arn)
     if found is None:
         raise ValueError(
-            f'{arn!r} is not the ARN of a topic, such as "arn:aws:sns:eu-west-1:123456789012:feedback"; '
-            f'"{OFF}" switches a rating off'
+            f'invalid {name}: it must be the ARN of a topic, such as "arn:aws:sns:eu-west-1:123456789012:feedback", '
+            f'or "{OFF}", which switches a rating off; got {arn!r}'
         )
     return found["region"]
 
@@ -222,7 +222,9 @@ def _check_template(name: str, template: str | None) -> None:
         if not unknown:
             (template or "").format(**dict.fromkeys(_VARIABLES, "x"))
     except (ValueError, IndexError, KeyError, AttributeError) as error:
-        raise ValueError(f"{name} is a broken template ({error}): {template!r}") from None
+        raise ValueError(f"invalid {name}: it is a broken template ({error}): {template!r}") from None
     if unknown:
         known = ", ".join(f"{{{variable}}}" for variable in _VARIABLES)
-        raise ValueError(f"{name} has the unknown variable {{{unknown[0]}}}; known are {known}: {template!r}")
+        raise ValueError(
+            f"invalid {name}: it has the unknown variable {{{unknown[0]}}}; known are {known}: {template!r}"
+        )

@@ -23,7 +23,7 @@ def current_names(options: dict[str, Any], **given: Any) -> dict[str, Any]:
         warnings.warn(f"{old} is the old name of {new}", DeprecationWarning, stacklevel=_level_of_caller())
         former = named.pop(old)
         if former is not None and named.get(new) is not None:
-            raise ValueError(f"{new} and its old name {old} are both given")
+            raise ValueError(f"invalid {new}: it and its old name {old} are both given")
         if former is not None or new not in named:
             named[new] = former
     return named

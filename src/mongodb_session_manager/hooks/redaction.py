@@ -92,13 +92,13 @@ class _Mask:
 
     def __init__(self, fields: list[str], mask: Any) -> None:
         if not fields:
-            raise ValueError("name at least one field to redact")
+            raise ValueError("invalid fields: there must be at least one to redact")
         for field in fields:
             if not isinstance(field, str):
                 raise TypeError(f"invalid field: it must be a string, not {type(field).__name__}")
             if "" in field.split("."):
                 raise ValueError(
-                    f"{field!r} is no field: dots separate the names of nested fields, and each needs a name"
+                    f"invalid field: dots separate the names of nested fields, and each needs a name, got {field!r}"
                 )
         self._names = frozenset(field for field in fields if "." not in field)
         paths = [tuple(field.split(".")) for field in fields if "." in field]

@@ -44,7 +44,7 @@ def validate_metadata(schema: type[BaseModel] | Check) -> Hook:
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         check: Check = _ModelCheck(schema)
     elif is_async(schema):
-        raise TypeError("a check of metadata must be a plain function; for an async one write a hook of your own")
+        raise TypeError("invalid schema: a check must be a plain function; for an async one write a hook of your own")
     elif callable(schema) and not isinstance(schema, type):
         check = _named(schema)
     else:
@@ -94,7 +94,7 @@ def _named(check: Check) -> Check:
             # Its own text shows the values that were refused, and this error may end in a log.
             refused = error.errors()
         except ValueError as error:
-            raise ValueError(f"metadata {_fields(metadata)}: {error}") from error
+            raise ValueError(f"invalid metadata {_fields(metadata)}: {error}") from error
         if refused:
             raise ValueError(_text(refused, metadata))
 
@@ -104,7 +104,7 @@ def _named(check: Check) -> Check:
 def _text(refused: list[ErrorDetails], metadata: dict[str, Any]) -> str:
     """Say which fields were refused and why; an error of the model as a whole is about all fields of the update."""
     places = (".".join(str(part) for part in found["loc"]) for found in refused)
-    return "; ".join(
+    return "invalid " + "; ".join(
         f"metadata {_fields([place] if place else metadata)}: {found['msg']}"
         for place, found in zip(places, refused, strict=True)
     )

@@ -146,7 +146,7 @@ class FileSource(_LogSource):
         """
         self._root = storage_dir or os.path.join(tempfile.gettempdir(), "strands", "sessions")
         if not os.path.isdir(self._root):
-            raise ValueError(f"invalid storage_dir {self._root!r}: it must be a folder")
+            raise ValueError(f"invalid storage_dir: it must be a folder, got {self._root!r}")
 
     async def count(self) -> int | None:
         """Return how many sessions there are."""

@@ -120,7 +120,7 @@ async def migrate(
         ValueError: Source and target are one collection, or a concurrency below 1.
     """
     if check_whole_number("concurrency", concurrency) < 1:
-        raise ValueError(f"invalid concurrency {concurrency!r}: it must be at least 1")
+        raise ValueError(f"invalid concurrency: it must be at least 1, got {concurrency!r}")
     source.check_apart_from(target._namespace)
     migration = _Migration(source, target, MigrationReport(dry_run), progress)
     migration.progress.total = await source.count()

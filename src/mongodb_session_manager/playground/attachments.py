@@ -58,7 +58,7 @@ def content_blocks(files: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
         content = _decoded(shown, data)
         together += len(content)
         if together > MOST_BYTES_TOGETHER:
-            raise ValueError(f"{shown!r}: all files together have at most {MOST_BYTES_TOGETHER:,} bytes")
+            raise ValueError(f"invalid file {shown!r}: all files together have at most {MOST_BYTES_TOGETHER:,} bytes")
         format_ = _format_of(shown, content)
         source = {"bytes": content}
         if format_ in IMAGES:
@@ -88,15 +88,17 @@ def file_of(content: object, place: int) -> tuple[str, str, bytes] | None:
 
 def _decoded(name: str, data: str) -> bytes:
     if len(data) > MOST_BYTES * 4 // 3 + 4:
-        raise ValueError(f"{name!r}: a file has at most {MOST_BYTES:,} bytes")
+        raise ValueError(f"invalid file {name!r}: it must have at most {MOST_BYTES:,} bytes")
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{name!r}: its content is not base64") from None
+        raise ValueError(f"invalid file {name!r}: its content must be base64") from None
     if not content:
-        raise ValueError(f"{name!r}: the file is empty")
+        raise ValueError(f"invalid file {name!r}: it must not be empty")
     if len(content) > MOST_BYTES:
-        raise ValueError(f"{name!r}: a file has at most {MOST_BYTES:,} bytes, this one has {len(content):,}")
+        raise ValueError(
+            f"invalid file {name!r}: it must have at most {MOST_BYTES:,} bytes, this one has {len(content):,}"
+        )
     return content
 
 
@@ -110,7 +112,7 @@ def _format_of(name: str, content: bytes) -> str:
         return ending
     if ending not in MEDIA_TYPES and _is_text(content):
         return "txt"  # source code, logs, settings
-    raise ValueError(f"{name!r}: a model takes {', '.join(MEDIA_TYPES)} and other text; this file is none of them")
+    raise ValueError(f"invalid file {name!r}: it must be {', '.join(MEDIA_TYPES)} or other text")
 
 
 def _by_signature(content: bytes) -> str | None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 Number: TypeAlias = int | float
 
 LONGEST_EXPRESSION = 500
-_ALLOWED = "only numbers, + - * / // % **, parentheses and simple functions are allowed"
+_ALLOWED = "invalid expression: only numbers, + - * / // % **, parentheses and simple functions are allowed"
 _DEEPEST = 60
 # Big enough for any question a person asks, small enough that no product or power takes long.
 _MOST_BITS = 2_000
@@ -66,7 +66,9 @@ def calculate(expression: str) -> Number:
         ValueError: It is no such expression, has no value, or its value is too large; the message says which.
     """
     if len(expression) > LONGEST_EXPRESSION:
-        raise ValueError(f"the expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
+        raise ValueError(
+            f"invalid expression: it must have at most {LONGEST_EXPRESSION} characters, got {len(expression)}"
+        )
     # Before Python's parser sees it, which warns of odd texts, and quotes them.
     if _arithmetic.sub("", expression):
         raise ValueError(_ALLOWED)
@@ -74,9 +76,9 @@ def calculate(expression: str) -> Number:
         tree = ast.parse(expression.strip(), mode="eval")
         return _value(tree.body, _DEEPEST)
     except (SyntaxError, RecursionError, MemoryError):
-        raise ValueError("that is no arithmetic expression") from None
+        raise ValueError("invalid expression: it must be arithmetic") from None
     except (ArithmeticError, TypeError) as error:
-        raise ValueError(f"that has no value: {error}") from None
+        raise ValueError(f"invalid expression: it has no value: {error}") from None
 
 
 def shown(value: Number) -> str:
@@ -86,7 +88,7 @@ def shown(value: Number) -> str:
 
 def _value(node: ast.expr, depth: int) -> Number:
     if depth == 0:
-        raise ValueError("the expression is nested too deeply")
+        raise ValueError("invalid expression: it is nested too deeply")
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return _bounded(number)
@@ -111,18 +113,18 @@ def _check_power(base: Number, exponent: Number) -> None:
     """Refuse a power of integers before it is computed: Python's have no limit."""
     whole = isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1
     if whole and abs(exponent) * int(base).bit_length() > _MOST_BITS:
-        raise ValueError("the result is too large")
+        raise ValueError("invalid expression: the result is too large")
 
 
 def _check_places(places: Sequence[Number]) -> None:
     """Refuse a rounding before it is computed: of an integer it takes a power of ten as large as is asked for."""
     if any(isinstance(place, int) and abs(place) > _MOST_PLACES for place in places):
-        raise ValueError(f"a number can be rounded to {_MOST_PLACES} places at most")
+        raise ValueError(f"invalid expression: a number can be rounded to {_MOST_PLACES} places at most")
 
 
 def _bounded(value: object) -> Number:
     if not isinstance(value, int | float):
-        raise ValueError("the result is not a real number")
+        raise ValueError("invalid expression: the result is not a real number")
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        raise ValueError("the result is too large")
+        raise ValueError("invalid expression: the result is too large")
     return value

@@ -73,8 +73,8 @@ class PlaygroundSettings(BaseSettings):
     def _is_local(cls, value: str) -> str:
         if not is_loopback(value):
             raise ValueError(
-                f"the playground has no password, so {value!r} will not do; use 127.0.0.1, "
-                "and to reach it from elsewhere a reverse proxy that asks for one, with FORWARDED_ALLOW_IPS"
+                f"it must be an address of this machine, such as 127.0.0.1, got {value!r}: the playground has no "
+                "password; to reach it from elsewhere use a reverse proxy that asks for one, with FORWARDED_ALLOW_IPS"
             )
         return value
 
@@ -89,7 +89,7 @@ class PlaygroundSettings(BaseSettings):
     def _is_web_address(cls, value: str) -> str:
         parts = urlsplit(value)
         if value and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
-            raise ValueError(f"{value!r} is not an address such as http://127.0.0.1:8882/")
+            raise ValueError("it must be an address such as http://127.0.0.1:8882/")
         return value
 
     @property

@@ -94,11 +94,11 @@ def encode(
     except _TooDeepError as refusal:
         if foreign and max_depth >= _ROOM_OF_FLAT + _DEEPEST_STEP:
             return _encode_deep(value, where, max_depth, native_dates)
-        raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
+        raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
     except _UnstorableError as refusal:
-        raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
+        raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
     except RecursionError:  # an ordinary value, met by a caller that has used up Python's stack itself
-        raise ValueError(f"{where}: {_TOO_DEEP}") from None
+        raise ValueError(f"invalid {where}: {_TOO_DEEP}") from None
 
 
 def decode(value: Any) -> Any:
@@ -282,9 +282,9 @@ def _encode_deep(value: Any, where: str, max_depth: int, native_dates: bool) -> 
     try:
         return _Encoder(native_dates, foreign=True, flattens=True).encode(value, max_depth)
     except _UnstorableError as refusal:
-        raise refusal.error(f"{where}{refusal.path()}: {refusal}") from None
+        raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
     except RecursionError:
-        raise ValueError(f"{where}: {_TOO_DEEP}") from None
+        raise ValueError(f"invalid {where}: {_TOO_DEEP}") from None
 
 
 def _check_room(room: int) -> None:

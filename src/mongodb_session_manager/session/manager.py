@@ -184,7 +184,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             return self
         if not self._store.handle.acknowledges_writes:
             raise ValueError(
-                "the client's write concern is w=0, so the outcome of a write is unknown; use w=1 or majority"
+                "invalid client: its write concern is w=0, so the outcome of a write is unknown; use w=1 or majority"
             )
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
         try:
@@ -489,5 +489,5 @@ def _handle(connection_string: str | None, client: object, options: dict[str, An
     if not isinstance(client, ClientHandle):
         return ClientHandle(connection_string, client=client, options=options)
     if options:  # A factory's client, which has its options already.
-        raise ValueError(f"client options {sorted(options)} belong to the factory, not to the managers that it makes")
+        raise ValueError(f"invalid client options: {sorted(options)} belong to the factory, not to its managers")
     return client.share()

@@ -71,7 +71,9 @@ def _counted(path: str) -> IndexModel:
 
 def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:
     if isinstance(metadata_fields, str):
-        raise TypeError(f"metadata_fields takes a list of fields: [{metadata_fields!r}]")
+        raise TypeError(
+            f"invalid metadata_fields: it must be a list of fields, such as [{metadata_fields!r}], not a plain string"
+        )
     return list(dict.fromkeys(metadata_path(field) for field in metadata_fields or ()))
 
 
@@ -131,7 +133,7 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
             return
         if (obstacle := _obstacle(information)) is not None:
             raise _ExpiryIndexError(
-                f"sessions cannot expire as ttl asks for: in the collection {name!r} the index {obstacle!r} takes the "
+                f"invalid ttl: sessions cannot expire: in the collection {name!r} the index {obstacle!r} takes the "
                 "place of the one on 'expires_at' that lets them. "
                 f"Drop it, db.getCollection({name!r}).dropIndex({obstacle!r}); the index to have "
                 "instead is {expires_at: 1} with expireAfterSeconds: 0, which is made when a session is opened"

@@ -73,8 +73,9 @@ def session_filter(
         raise TypeError(f"invalid metadata: it must be a dict of fields and values, not {type(metadata).__name__}")
     for key, value in (metadata or {}).items():
         if isinstance(value, Mapping | list | tuple | set | frozenset):
-            raise TypeError(f"metadata filter {key!r} must be a plain value, not {type(value).__name__}")
-        query[metadata_path(key)] = {"$eq": values.encode(value, where=key, native_dates=True)}
+            raise TypeError(f"invalid metadata filter {key!r}: it must be a plain value, not {type(value).__name__}")
+        path = metadata_path(key)
+        query[path] = {"$eq": values.encode(value, where=path, native_dates=True)}
     if agent_id is not None:
         query[f"{paths.AGENTS}.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
     if application_name is not None:

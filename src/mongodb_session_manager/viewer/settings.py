@@ -159,13 +159,13 @@ class ViewerSettings(BaseSettings):
         )
         if self.default_page_size > self.max_page_size:
             raise ValueError(
-                f"{called('default_page_size')}={self.default_page_size} is more than "
-                f"{called('max_page_size')}={self.max_page_size}"
+                f"invalid {called('default_page_size')}: it must be at most "
+                f"{called('max_page_size')}={self.max_page_size}, got {self.default_page_size}"
             )
         if "min_pool_size" in self.model_fields_set and self.min_pool_size > self.max_pool_size:
             raise ValueError(
-                f"{called('min_pool_size')}={self.min_pool_size} is more than "
-                f"{called('max_pool_size')}={self.max_pool_size}"
+                f"invalid {called('min_pool_size')}: it must be at most "
+                f"{called('max_pool_size')}={self.max_pool_size}, got {self.min_pool_size}"
             )
         return self
 

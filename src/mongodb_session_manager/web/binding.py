@@ -39,11 +39,11 @@ def check_binding(host: str, password: str | None, *, host_setting: str, passwor
         said = sum(1 for character in password if unicodedata.category(character)[0] not in "ZC")
         if said < MIN_PASSWORD_LENGTH:
             raise ValueError(
-                f"{password_setting} must have at least {MIN_PASSWORD_LENGTH} characters that are not blanks "
-                f"(it has {said}); take a random one"
+                f"invalid {password_setting}: it must have at least {MIN_PASSWORD_LENGTH} characters that are not "
+                f"blanks (it has {said}); take a random one"
             )
     elif not is_loopback(host):
         raise ValueError(
-            f"{host_setting}={host} can be reached from other machines, so {password_setting} must have at least "
-            f"{MIN_PASSWORD_LENGTH} characters (it has none); set one, or use {host_setting}=127.0.0.1"
+            f"invalid {host_setting}: {host} can be reached from other machines, so {password_setting} must have at "
+            f"least {MIN_PASSWORD_LENGTH} characters (it has none); set one, or use {host_setting}=127.0.0.1"
         )

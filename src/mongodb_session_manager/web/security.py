@@ -127,7 +127,7 @@ def parse_hosts(values: Iterable[str]) -> frozenset[str]:
     for value in values:
         name = value.strip().lower().rstrip(".")
         if name != "*" and (_host_name(name) != name or not name):
-            raise ValueError(f"{value!r} is not a host name such as sessions.example.com")
+            raise ValueError(f"it must hold host names only, such as sessions.example.com, got {value!r}")
         found.add(name)
     return frozenset(found)
 
@@ -142,7 +142,7 @@ def parse_origins(values: Iterable[str]) -> frozenset[str]:
     for value in values:
         parts = urlsplit(value.strip())
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise ValueError(f"{value!r} is not an origin such as https://console.example.com")
+            raise ValueError(f"it must hold origins only, such as https://console.example.com, got {value!r}")
         found.add(f"{parts.scheme}://{parts.netloc.lower()}")
     return frozenset(found)
 

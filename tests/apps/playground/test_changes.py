@@ -128,7 +128,7 @@ async def test_what_a_model_cannot_do_is_said_and_a_bad_change_refused(sessions:
     assert nobody.status_code == 404
     assert (busy.status_code, busy.json()["error"]["code"]) == (409, "busy")
     assert health["takes_temperature"] is False
-    assert events[0].data["message"] == "OfflineModel takes no temperature"
+    assert events[0].data["message"] == "invalid temperature: OfflineModel takes none"
     assert events[0].data["hint"]
 
 
@@ -149,7 +149,7 @@ def test_the_temperature_is_put_where_a_model_takes_it_and_its_original_stays() 
     assert with_temperature(passing, 0.1).get_config()["params"] == {"max_tokens": 9, "temperature": 0.1}
     assert passing.get_config()["params"] == {"max_tokens": 9}
     assert not takes_temperature(OfflineModel())
-    with pytest.raises(ValueError, match="takes no temperature"):
+    with pytest.raises(ValueError, match="invalid temperature"):
         with_temperature(OfflineModel(), 0.1)
 
 

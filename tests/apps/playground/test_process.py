@@ -97,7 +97,7 @@ async def test_it_starts_with_a_server_of_its_own_when_none_is_named(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("PLAYGROUND_MODEL", "gpt", "PLAYGROUND_MODEL: 'gpt' is no model"),
+        ("PLAYGROUND_MODEL", "gpt", "PLAYGROUND_MODEL: invalid model: it must be 'offline'"),
         ("PLAYGROUND_HOST", "0.0.0.0", "PLAYGROUND_HOST: "),
         ("PLAYGROUND_PORT", "many", "PLAYGROUND_PORT: "),
     ],

@@ -63,7 +63,7 @@ def look_up_order(order_id: str) -> dict[str, Any]:
         order_id: Number of the order.
     """
     if not order_id.startswith("A-"):
-        raise ValueError(f"no order {order_id}; numbers begin with A-")
+        raise ValueError(f"invalid order_id: it must begin with A-, got {order_id!r}")
     items = [{"sku": "LAMP-02", "name": "Desk lamp", "quantity": 1, "price": 39.9}]
     order = {"order_id": order_id, "status": "delivered", "items": items, "delivered_at": "2026-11-17T10:32:00Z"}
     return {"status": "success", "content": [{"json": order}]}
