@@ -24,6 +24,8 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 _ENDINGS: dict[Format, str] = {"json": "json", "jsonl": "jsonl", "markdown": "md"}
 _PAGE = 50
+_PAGE_OF_WHOLE = 1_000
+"""Items of a page where each page reads the whole document, as those of older tools are."""
 
 
 def file_name(session_id: str, format_: Format) -> str:
@@ -63,7 +65,9 @@ async def _items(database: Database, session_id: str, page: Page) -> AsyncIterat
         if not page.more:
             return
         with time_limit():
-            page = await database.timeline.page(session_id, page.after, _PAGE, whole=True)
+            is_whole = any(entry.kind == "message" and entry.held is not None for entry in page.head.lists)
+            limit = _PAGE_OF_WHOLE if is_whole else _PAGE
+            page = await database.timeline.page(session_id, page.after, limit, whole=True)
 
 
 async def _as_json(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:

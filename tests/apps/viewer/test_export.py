@@ -6,11 +6,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from mongodb_session_manager.viewer.export import file_name
 from tests.apps.viewer.conftest import Viewer
 from tests.apps.viewer.stored import message, session
-from tests.fixtures.sessions import Sessions
+from tests.fixtures.sessions import COLLECTION, Sessions
 from tests.support.agents import make_agent
 from tests.support.segments import converse
 
@@ -127,6 +128,26 @@ async def test_a_file_is_written_while_the_session_is_read(
 )
 def test_file_names_are_plain(session_id: str, name: str) -> None:
     assert file_name(session_id, "json") == name
+
+
+async def test_an_older_tools_document_is_not_read_whole_for_each_few_messages(
+    viewer: Viewer, sessions: Sessions, mongo_client: MongoClient[dict[str, Any]]
+) -> None:
+    messages = [{"message_id": number, "role": "user", "content": f"m{number}"} for number in range(1_500)]
+    agents = {"a": {"agent_data": {"agent_id": "a"}, "messages": messages}}
+    sessions.raw.insert_one({"_id": "s-1", "agents": agents})
+    database = mongo_client[sessions.database_name]
+    database.command("profile", 2)
+
+    lines = (await viewer.client.get(URL, params={"format": "jsonl"})).text.splitlines()
+
+    database.command("profile", 0)
+    found = [json.loads(line)["message_id"] for line in lines[1:]]
+    assert found == list(range(1_500))
+    reads = database["system.profile"].count_documents(
+        {"ns": f"{sessions.database_name}.{COLLECTION}", "command.find": COLLECTION, "command.filter._id": "s-1"}
+    )
+    assert 1 <= reads <= 8
 
 
 async def test_an_unknown_format_is_refused(viewer: Viewer, sessions: Sessions) -> None:
