@@ -54,27 +54,47 @@ _FROM_HERE = frozenset({"same-origin", "none"})
 _OF_PROXIES = frozenset(
     {
         "cdn-loop",
-        "cf-connecting-ip",
         "client-ip",
-        "fastly-client-ip",
+        "do-connecting-ip",
         "forwarded",
         "forwarded-for",
+        "incap-client-ip",
+        "proxy-client-ip",
+        "surrogate-capability",
         "true-client-ip",
         "via",
-        "x-amzn-trace-id",
+        "wl-proxy-client-ip",
         "x-client-ip",
+        "x-cloud-trace-context",
         "x-cluster-client-ip",
-        "x-envoy-external-address",
-        "x-original-forwarded-for",
-        "x-original-host",
         "x-originating-ip",
         "x-proxyuser-ip",
         "x-real-ip",
         "x-remote-addr",
         "x-remote-ip",
+        "x-scheme",
+        "x-sucuri-clientip",
+        "x-varnish",
     }
 )
-"""Headers that proxies add, besides all that begin with `X-Forwarded`."""
+"""Headers that proxies add, besides all that begin as `_OF_PROXIES_BEGIN` says."""
+
+_OF_PROXIES_BEGIN = (
+    "cf-",
+    "cloudfront-",
+    "fastly-",
+    "fly-",
+    "x-akamai-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-azure-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-original-",
+    "x-vercel-",
+)
 
 _API_PREFIX = "/api/"
 
@@ -238,7 +258,9 @@ def _is_local(scope: Scope, headers: Headers) -> bool:
     # A Unix socket has no address.
     if client is not None and not is_loopback(client[0]):
         return False
-    if any(name in _OF_PROXIES or name.startswith("x-forwarded") for name in headers):
+    # Some write underscores.
+    names = [name.replace("_", "-") for name in headers]
+    if any(name in _OF_PROXIES or name.startswith(_OF_PROXIES_BEGIN) for name in names):
         return False
     name = _host_name(headers.get("host", ""))
     return name is not None and is_loopback(name)

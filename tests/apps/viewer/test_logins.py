@@ -139,6 +139,22 @@ PROXIED = {
     "True-Client-IP": "203.0.113.9",
     "X-Client-IP": "203.0.113.9",
     "X-Cluster-Client-IP": "203.0.113.9",
+    "CF-Ray": "7d0",
+    "CloudFront-Viewer-Address": "203.0.113.9:443",
+    "X-Amz-Cf-Id": "a",
+    "X-Amzn-Trace-Id": "Root=1",
+    "X-Azure-ClientIP": "203.0.113.9",
+    "X-ARR-LOG-ID": "a",
+    "X-Cloud-Trace-Context": "a/1",
+    "X-AppEngine-User-IP": "203.0.113.9",
+    "Fastly-Client-IP": "203.0.113.9",
+    "Fly-Client-IP": "203.0.113.9",
+    "X-Envoy-Expected-Rq-Timeout-Ms": "1",
+    "X-Original-URL": "/",
+    "X-Varnish": "1",
+    "Surrogate-Capability": "a",
+    "WL-Proxy-Client-IP": "203.0.113.9",
+    "X_Forwarded_For": "127.0.0.1",
 }
 
 
