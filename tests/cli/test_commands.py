@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,8 @@ import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from mongodb_session_manager import MongoDBSessionRepository
+from mongodb_session_manager.cli import sessions as commands_of_sessions
+from mongodb_session_manager.cli.export import export
 from mongodb_session_manager.extras import install_command
 from tests.cli.conftest import Fill, Run
 from tests.fixtures.sessions import COLLECTION, Sessions
@@ -257,30 +264,59 @@ def program(sessions: Sessions, tmp_path: Path, *arguments: str, **options: Any)
     return subprocess.Popen([*PROGRAM, *arguments], env=environment, cwd=tmp_path, **options)
 
 
-@pytest.mark.thorough
-def test_on_a_real_terminal_of_80_columns(sessions: Sessions, fill: Fill, tmp_path: Path) -> None:
-    fill("s-1")
+def on_terminal(sessions: Sessions, tmp_path: Path, *arguments: str, columns: int) -> tuple[int, bytes]:
+    """Return how a command on a terminal of that width ended, and all it printed."""
     ours, theirs = pty.openpty()
+    said = b""
     try:
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        process = program(sessions, tmp_path, "sessions", "list", stdin=theirs, stdout=theirs, stderr=theirs)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = program(sessions, tmp_path, *arguments, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        said = b""
         try:
             while chunk := os.read(ours, 65536):
                 said += chunk
         except OSError:
             pass  # the other end is closed
-        assert process.wait(60) == 0
+        return process.wait(60), said
     finally:
         os.close(ours)
 
-    assert b"s-1" in said
-    assert b"\x1b[" in said
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("columns", [40, 80])
+def test_on_a_real_terminal_nothing_to_copy_is_lost(
+    sessions: Sessions, fill: Fill, tmp_path: Path, columns: int
+) -> None:
+    fill("customer-1")
+
+    code, said = on_terminal(sessions, tmp_path, "sessions", "list", columns=columns)
+
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", said).decode()
+    assert code == 0
+    assert "customer-1" in plain
+    assert all(len(line) <= columns for line in plain.splitlines())
+    assert (b"\x1b[" in said) is (columns == 80)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
+def test_an_export_that_is_cut_short_leaves_what_was_there(
+    run: Run, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    async def cut_short(*arguments: Any) -> AsyncIterator[str]:
+        async for part in export(*arguments):
+            yield part
+            raise fault
+
+    fill("s-1")
+    target = tmp_path / "talk.json"
+    target.write_text("the export of yesterday")
+    monkeypatch.setattr(commands_of_sessions, "export", cut_short)
+
+    ended = run("sessions", "export", "s-1", "-o", str(target))
+
+    assert ended.code == (130 if fault is KeyboardInterrupt else 1)
+    assert [path.name for path in tmp_path.iterdir() if "talk" in path.name] == ["talk.json"]
+    assert target.read_text() == "the export of yesterday"
 
 
 @pytest.mark.thorough

@@ -127,6 +127,15 @@ def test_credentials_that_are_not_encoded_are_not_taken_for_a_host(make: Callabl
     assert not any(part in str(said) for said in told for part in ("p@ss", "ss/w", "ada"))
 
 
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+@pytest.mark.parametrize("kind", [AsyncMongoDBSessionManager, MongoDBSessionManager])
+def test_a_connection_string_is_no_session_id(kind: type[Any], scheme: str) -> None:
+    with pytest.raises(ValueError, match=r"^invalid session_id: it must not be a connection string") as error:
+        kind(f"{scheme}://ada:hunter2@db.example.com/", "s-1")
+
+    assert "hunter2" not in "".join(traceback.format_exception(error.value, limit=0))
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that was not warned yet."""

@@ -47,7 +47,7 @@ class Output:
             _write(json_text(value) + "\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Row], *, wide: str = "") -> None:
-        """Print a table; with `--json` nothing.
+        """Print a table; with `--json` nothing. On a terminal too narrow for it, each row is names and values.
 
         Args:
             columns: Their titles.
@@ -59,6 +59,11 @@ class Output:
         if not self.is_terminal:
             for row in [columns, *rows]:
                 self.line("\t".join(shown(cell) for cell in row))
+            return
+        if self._console.width < _least_width(columns, rows):
+            for row in rows:
+                self.fields(dict(zip(columns, row, strict=True)))
+                self.line()
             return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
         for column in columns:
@@ -143,6 +148,13 @@ class Output:
         ) as progress:
             progress.add_task(what, total=total)
             yield progress
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Row]) -> int:
+    """Return the cells that a table needs to be readable: the first column counts most, of the others a beginning."""
+    most = [16] + [8] * (len(columns) - 1)
+    cells = [[column, *(shown(row[place]) for row in rows)] for place, column in enumerate(columns)]
+    return sum(min(limit, max(map(len, texts))) + 3 for limit, texts in zip(most, cells, strict=True))
 
 
 def _write(text: str) -> None:

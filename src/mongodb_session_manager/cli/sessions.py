@@ -204,11 +204,15 @@ async def export_(
             with out.progress(f"exporting {shown(session_id)}", total) as progress:
                 # Beside the file first: an export that is cut short replaces nothing.
                 partial = path.with_name(f"{path.name}.part")
-                with partial.open(
-                    "a" if several and written else "w", encoding="utf-8", errors="backslashreplace"
-                ) as to:
-                    async for part in export(repository, session_id, form, head, lambda: advance(progress)):
-                        to.write(part)
+                try:
+                    with partial.open(
+                        "a" if several and written else "w", encoding="utf-8", errors="backslashreplace"
+                    ) as to:
+                        async for part in export(repository, session_id, form, head, lambda: advance(progress)):
+                            to.write(part)
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
             if not several or session_id == session_ids[-1]:
                 partial.replace(path)
             written.append({"session_id": session_id, "file": str(path), "messages": total})

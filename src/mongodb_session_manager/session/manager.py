@@ -110,9 +110,14 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             InvalidNameError: The session id is not a non-empty string.
             TypeError: The client is of another kind.
             TypeError: An argument is misspelt.
-            ValueError: Neither client nor connection string; or an option has no meaning.
+            ValueError: Neither client nor connection string, or one in the place of the session id; or an option has no
+                meaning.
         """
         session_id = check_session_id(session_id)
+        if session_id.startswith(
+            ("mongodb://", "mongodb+srv://")
+        ):  # It would be stored, and logged, with its password.
+            raise ValueError("invalid session_id: it must not be a connection string, which is the argument after it")
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         if flush_on not in ("message", "invocation"):
             raise ValueError(f"invalid flush_on: it must be 'message' or 'invocation', got {flush_on!r}")
