@@ -96,16 +96,11 @@ class SessionNotOpenError(SessionStoreError):
 
 
 class SessionClosedError(SessionStoreError):
-    """A manager was used after `close()`, or in a process that was forked while it was open."""
+    """A manager was used after `close()`."""
 
-    def __init__(self, session_id: str, *, inherited: bool = False) -> None:
-        """Say what to do instead; `inherited` in a forked process."""
-        super().__init__(
-            f"session manager for {session_id!r} was opened before this process was forked, and the process that "
-            "opened it goes on with it; make a new one here, from a factory or connection string of either process"
-            if inherited
-            else f"session manager for {session_id!r} is closed; make a new one to go on with the session"
-        )
+    def __init__(self, session_id: str) -> None:
+        """Say what to do instead."""
+        super().__init__(f"session manager for {session_id!r} is closed; make a new one to go on with the session")
         self.session_id = session_id
 
 

@@ -97,6 +97,11 @@ class Home:
         result: T = await asyncio.shield(awaitable(job))
         return result
 
+    def inherit(self) -> None:
+        """Forget, in a forked process, what runs in the one that started it."""
+        self._jobs.clear()
+        self._busy.clear()
+
     async def settle(self) -> None:
         """Wait for what runs, whatever comes of it."""
         loop = asyncio.get_running_loop()

@@ -52,7 +52,7 @@ def is_measure(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
 
 
-def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool = False) -> float:
+def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool = False, given: object = None) -> float:
     """Return the value if it is a length of time in seconds.
 
     Args:
@@ -60,6 +60,7 @@ def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool 
         value: What the caller gave.
         zero: Whether 0 is one.
         endless: Whether infinity is one.
+        given: What the caller gave where that was no number, for errors.
 
     Raises:
         TypeError: It is no number, or a bool.
@@ -69,7 +70,8 @@ def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool 
         raise TypeError(f"invalid {name}: it must be a number of seconds, not {type(value).__name__}")
     if (not 0 <= value <= LONGEST_S and not (endless and value == math.inf)) or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
-        raise ValueError(f"invalid {name}: it must be {least} seconds and at most 1,000 years, got {shown(value)}")
+        got = shown(value) if given is None else repr(given)
+        raise ValueError(f"invalid {name}: it must be {least} seconds and at most 1,000 years, got {got}")
     return value
 
 

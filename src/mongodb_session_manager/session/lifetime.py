@@ -69,7 +69,6 @@ class SessionLifetime:
         self._shares_client = shares_client
         self._opened: _Opened | None = None
         self._closed = False
-        self._inherited = False
 
     @property
     def phase(self) -> str:
@@ -125,12 +124,13 @@ class SessionLifetime:
     def check_not_closed(self) -> None:
         """Raise `SessionClosedError` when it was closed."""
         if self._closed:
-            raise SessionClosedError(self.session_id, inherited=self._inherited)
+            raise SessionClosedError(self.session_id)
 
     def inherit(self) -> None:
-        """Leave the session to the process that opened it: in a forked one it is closed, and nothing is written."""
+        """Go on in a forked process as another writer; what was pending is left to the process that opened it."""
         if self._opened is not None and not self._closed:
-            self._closed = self._inherited = True
+            self.home.inherit()
+            self._opened.writer.inherit()
 
     def lease(self) -> Lease | None:
         """Return the lease that is held, None without one or before the session is open."""

@@ -297,6 +297,12 @@ class PendingAgent:
         self._window_is_dirty = self._window_is_missing = False
         self.is_dirty = bool(self._new or self._changes or self._increments)
 
+    def inherit(self) -> None:
+        """Take what is frozen for stored: another process stores it, and may have done so."""
+        self.next_id = self.expected
+        for record in self.records:
+            record.state, record.document = RecordState.STORED, None
+
     def freeze(self) -> tuple[list[ChangeMessage], AppendMessages]:
         """Hand over what is pending."""
         changed, self._changes = list(self._changes.values()), {}
@@ -459,6 +465,13 @@ class PendingChanges:
         return bool(session.fields or session.pushes or self._amendments) or any(
             agent.is_dirty for agent in self.agents.values()
         )
+
+    def inherit(self) -> None:
+        """Drop what is pending, in a forked process: the one that noted it stores it."""
+        self.lock = threading.RLock()  # A thread of that process may have held it.
+        self.freeze()
+        for agent in self.agents.values():
+            agent.inherit()
 
     # -- what is not an agent's
 

@@ -411,6 +411,14 @@ class SessionWriter:
             self.head = await self._executor.bring_up_to_date(self.head.session_id)
         return self.head
 
+    def inherit(self) -> None:
+        """Go on in a forked process as another writer: what is pending or in flight is the first one's to send."""
+        self._changes.inherit()
+        self._queue.clear()
+        self._revoked.clear()
+        self._epoch += 1
+        self._attempt, self.lease, self.defers = None, None, False
+
     def adopt(self, head: SessionHead) -> None:
         """Go on from a session as it was loaded anew."""
         self.head, self.revision = head, head.revision

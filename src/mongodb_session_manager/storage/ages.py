@@ -17,7 +17,7 @@ def seconds(ttl: timedelta | float | None) -> float | None:
     if ttl is None:
         return None
     if isinstance(ttl, timedelta):
-        ttl = ttl.total_seconds()
-    elif isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        return float(check_seconds("ttl", ttl.total_seconds(), zero=False, given=ttl))
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         raise TypeError(f"invalid ttl: it must be a timedelta or a number of seconds, not {type(ttl).__name__}")
     return float(check_seconds("ttl", ttl, zero=False))

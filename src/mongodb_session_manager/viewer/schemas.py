@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from ..web.inputs import Input
 from .answer import Answer, Moment
@@ -44,7 +44,19 @@ class MessageMetrics(Answer):
     accumulated: bool = False
 
 
-class MessageItem(Answer):
+class Traced(Answer):
+    """What belongs to a turn; both are left out where nothing is known of its trace."""
+
+    trace_id: str | None = None
+    trace_url: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unknown_trace(self, serialize: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # keeps the schema
+        found = serialize(self)
+        return {name: value for name, value in found.items() if value is not None or not name.startswith("trace_")}
+
+
+class MessageItem(Traced):
     """A message of an agent.
 
     Of a redacted one only the replacement is shown. `problem` says what is odd about it; `cut` that a part of it was
@@ -61,8 +73,6 @@ class MessageItem(Answer):
     redacted: bool = False
     guardrail: GuardrailNote | None = None
     metrics: MessageMetrics | None = None
-    trace_id: str | None = None
-    trace_url: str | None = None
     cut: bool = False
     problem: str | None = None
 
@@ -91,15 +101,13 @@ class GuardrailItem(Answer):
     problem: str | None = None
 
 
-class ErrorItem(Answer):
+class ErrorItem(Traced):
     """A turn that failed: the class of its error, never its text; its trace as with messages."""
 
     type: Literal["error"] = "error"
     timestamp: Moment | None
     agent_id: str | None
     error: str
-    trace_id: str | None = None
-    trace_url: str | None = None
     problem: str | None = None
 
 

@@ -31,7 +31,9 @@ async def test_answers_and_failed_turns_lead_to_their_trace(open_viewer: OpenVie
         lines = (await viewer.client.get(f"{URL}/export?format=jsonl")).text
 
     address = AT.replace("{trace_id}", TRACE)
-    found = {item["type"] + str(item.get("message_id", "")): (item["trace_id"], item["trace_url"]) for item in items}
+    found = {
+        item["type"] + str(item.get("message_id", "")): (item.get("trace_id"), item.get("trace_url")) for item in items
+    }
     assert found == {"message0": (None, None), "message1": (TRACE, address), "error": (TRACE, address)}
     assert (one["trace_id"], one["trace_url"]) == (TRACE, address)
     assert lines.count(f'"trace_id":"{TRACE}"') == 2
@@ -42,7 +44,7 @@ async def test_without_an_address_there_is_the_id_alone(open_viewer: OpenViewer)
     async with open_viewer() as viewer:
         items = await viewer.timeline(URL)
 
-    found = [(item["trace_id"], item["trace_url"]) for item in items if item.get("message_id") != 0]
+    found = [(item.get("trace_id"), item.get("trace_url")) for item in items if item.get("message_id") != 0]
     assert found == [(TRACE, None), (TRACE, None)]
 
 
@@ -55,7 +57,7 @@ async def test_what_is_no_trace_id_leads_nowhere(sessions: Sessions, open_viewer
     async with open_viewer(trace_url=AT) as viewer:
         items = await viewer.timeline(URL)
 
-    assert [(item["trace_id"], item["trace_url"]) for item in items] == [(None, None)] * 2
+    assert [(item.get("trace_id"), item.get("trace_url")) for item in items] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize(
