@@ -55,6 +55,18 @@ def test_the_composed_example_takes_its_settings() -> None:
     assert all(f'"{variable}"' in source for variable in APPS["example"]["environment"])
 
 
+def test_what_compose_says_of_the_example_is_there() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    source = (ROOT / APPS["example"]["command"][1]).read_text()
+    port = APPS["example"]["environment"]["EXAMPLE_PORT"]
+
+    asked = re.findall(r"POST (/\S*?),? ", text) + re.findall(rf"127\.0\.0\.1:{port}(/\S+)", text)
+
+    assert len(asked) >= 2
+    assert all(f'@app.post("{path}")' in source for path in asked), asked
+    assert all(f"-H {header}" in source for header in re.findall(r"-H ('[^']+')", text))
+
+
 def test_hooks_before_a_commit_run_the_tools_of_make() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
 
