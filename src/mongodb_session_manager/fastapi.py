@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import anyio
 from pymongo.errors import ConnectionFailure, DocumentTooLarge, PyMongoError, WTimeoutError
+from strands.types.content import Message
 from strands.types.exceptions import EventLoopException
 
 from . import errors
 from .client import MongoDBClient, is_transient
 from .extras import needs
 from .factory import AsyncMongoDBSessionManagerFactory
+from .schema.messages import has_tool_result, text_of
 from .schema.numbers import check_seconds
 from .session import AsyncMongoDBSessionManager
 from .store import AsyncMongoDBSessionRepository
@@ -287,16 +289,30 @@ class SessionTurn:
         """
         async with self:
             if self.replayed:
-                yield _last_answer(agent)
+                yield _answer_to(prompt, agent)
                 return
             async for event in agent.stream_async(prompt, **options):
                 if "data" in event:
                     yield event["data"]
 
 
-def _last_answer(agent: Agent) -> str:
-    answers = (message for message in reversed(agent.messages) if message["role"] == "assistant")
-    return "".join(block.get("text", "") for block in next(answers, {"content": []})["content"])
+def _answer_to(prompt: Any, agent: Agent) -> str:
+    """Return the text that answered a prompt; where it does not stand in the window any more, the last answer.
+
+    Another request of the session may have come after it.
+    """
+    said = [{"text": prompt}] if isinstance(prompt, str) else prompt
+    answer: Message | None = None
+    for message in reversed(agent.messages):
+        if message["role"] == "assistant":
+            answer = answer or message
+        elif message["content"] == said:
+            break
+        elif not has_tool_result(message):
+            answer = None  # That was the answer to something else.
+    else:
+        answer = next((message for message in reversed(agent.messages) if message["role"] == "assistant"), None)
+    return "" if answer is None else text_of(answer)
 
 
 # -- streaming

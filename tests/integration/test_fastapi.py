@@ -88,6 +88,16 @@ async def test_a_streamed_turn_is_stored_when_the_answer_has_ended(sessions: Ses
     assert "lease" not in sessions.document()
 
 
+async def test_a_request_that_is_sent_again_after_others_gets_its_own_answer(sessions: Sessions) -> None:
+    async with serving(chat_app(sessions_of(sessions))) as client:
+        answers = {name: (await say(client, "s-1", f"My name is {name}.", name)).text for name in ("Ada", "Bo", "Cy")}
+        again = {name: (await say(client, "s-1", f"My name is {name}.", name)).text for name in answers}
+
+    assert again == answers
+    assert all(name in answer for name, answer in answers.items())
+    assert len(sessions.messages()) == 6
+
+
 async def test_a_request_that_is_sent_again_is_stored_once_and_answered_again(sessions: Sessions) -> None:
     async with serving(chat_app(sessions_of(sessions))) as client:
         first = await say(client, "s-1", "My name is Ada.", "k-1")
