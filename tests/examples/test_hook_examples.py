@@ -81,9 +81,9 @@ def test_metadata_is_audited_checked_cached_and_sent_without_addresses(examples:
         ("delete", "done"),
         ("get", "done"),
     ]
-    assert "refused:   metadata field 'customer.tier': Input should be 'silver' or 'gold'" in said
+    assert "refused:   invalid metadata field 'customer.tier': Input should be 'silver' or 'gold'" in said
     assert "commands:  {'find': 1}" in said
-    assert "metadata field 'priority': Input should be 'low' or 'high'" in said
+    assert "invalid metadata field 'priority': Input should be 'low' or 'high'" in said
     assert chapter(said, "What arrived in the queue, without addresses").splitlines() == [
         "  update:    {'customer': {'name': 'Ada', 'email': '[redacted]', 'tier': 'silver'}, 'priority': 'low'}",
         "  update:    {'language': 'Italian'}",

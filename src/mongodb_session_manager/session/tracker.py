@@ -410,15 +410,15 @@ class AgentTracker:
         for record, message in pairs:
             if record is not None and not record.looks_as_seen(message):
                 self._capture_rewriting(record, message)
-        self.pending.see_window(held, self._head(pairs))
+        self.pending.see_window(held, self._head(agent, pairs))
 
-    def _head(self, pairs: Sequence[tuple[Record | None, Message]]) -> int:
+    def _head(self, agent: LocalAgent, pairs: Sequence[tuple[Record | None, Message]]) -> int:
         """Return how many stored messages stand before what the conversation manager put in, 0 without any."""
         count = 0
         for record, message in pairs:
             if record is not None:
                 count += 1
-            elif not any(message is own for own in self._synthetic):
+            elif not any(message is own for own in self._synthetic) or message in _restored_by_manager(agent):
                 return count
         return 0
 

@@ -140,7 +140,7 @@ async def test_the_page_needs_nothing_from_elsewhere(sessions: Sessions) -> None
         ("PLAYGROUND_HOST", "0.0.0.0", "no password"),
         ("PLAYGROUND_HOST", "192.168.1.5", "no password"),
         ("PLAYGROUND_PORT", "70000", "65535"),
-        ("PLAYGROUND_VIEWER_URL", "javascript:alert(1)", "not an address"),
+        ("PLAYGROUND_VIEWER_URL", "javascript:alert(1)", "must be an address"),
         ("PLAYGROUND_MAX_TURNS", "0", "greater than or equal to 1"),
         ("LOG_LEVEL", "loud", "debug"),
     ],
