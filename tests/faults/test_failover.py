@@ -182,6 +182,7 @@ async def test_no_turn_fails_and_nothing_is_lost_when_primaries_are_killed(
 
 
 @pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("retry_writes", [True, False])
 async def test_with_a_short_deadline_what_is_unacknowledged_is_reported_and_stored_once_later(
