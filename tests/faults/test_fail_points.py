@@ -45,6 +45,7 @@ FAULTS = [
     pytest.param({"errorCode": 91}, id="shutting down"),
     pytest.param({"errorCode": 189}, id="stepped down"),
     pytest.param({"errorCode": 11600}, id="interrupted at shutdown"),
+    pytest.param({"errorCode": 211}, id="no keys for the cluster time yet"),
     pytest.param({"writeConcernError": {"code": 91, "errmsg": "shutting down"}}, id="stored, then shutting down"),
     pytest.param({"writeConcernError": {"code": 64, "errmsg": "late"}}, id="stored, write concern not met"),
     pytest.param(SILENT, id="no answer in time"),

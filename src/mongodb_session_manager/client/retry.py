@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Server errors after which the same command may be sent again: elections, shutdowns and lost connections
-# (MongoDB's retryable writes specification), and a write concern that was not met in time.
-_TRANSIENT_CODES = frozenset({6, 7, 64, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+# (MongoDB's retryable writes specification), a write concern that was not met in time, and a new primary that has no
+# keys for the cluster's time yet (211).
+_TRANSIENT_CODES = frozenset({6, 7, 64, 89, 91, 189, 211, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
