@@ -261,6 +261,8 @@ def program(sessions: Sessions, tmp_path: Path, *arguments: str, **options: Any)
         "COLLECTION_NAME": COLLECTION,
     }
     environment = os.environ | variables | options.pop("variables", {})
+    for name in ("COLUMNS", "LINES"):  # They count more than the size of the terminal.
+        environment.pop(name, None)
     return subprocess.Popen([*PROGRAM, *arguments], env=environment, cwd=tmp_path, **options)
 
 
