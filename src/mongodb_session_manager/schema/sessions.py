@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from bson.datetime_ms import DatetimeMS
 from strands.types.session import SessionType
 
 from ..errors import SessionStoreError
@@ -52,20 +53,11 @@ _HEAVY_FIELDS = (
 LOAD_PROJECTION: dict[str, Any] = dict.fromkeys(_HEAVY_FIELDS, 0)
 """What a session manager needs of a document; not what only grows."""
 
-_SESSION_FIELDS = (
-    paths.SESSION_ID,
+HEAD_FIELDS = (
     paths.SCHEMA_VERSION,
     paths.INCARNATION,
-    paths.SESSION_TYPE,
-    paths.APPLICATION_NAME,
-    paths.CREATED_AT,
-    paths.UPDATED_AT,
-    paths.TTL_S,
-    paths.MULTI_AGENTS,
-    paths.SUMMARY,
-    paths.FEEDBACKS_SEALED,
-    paths.GUARDRAIL_EVENTS_SEALED,
     paths.REVISION,
+    paths.TTL_S,
     paths.LIVE_BYTES,
     paths.HAS_RELATED,
     paths.HAS_PAYLOADS,
@@ -73,6 +65,20 @@ _SESSION_FIELDS = (
     paths.RELATED_EXPIRE_AT,
     paths.TITLE,
     paths.TITLE_OF,
+)
+"""What a writer needs of a document, whatever it writes."""
+
+_SESSION_FIELDS = (
+    *HEAD_FIELDS,
+    paths.SESSION_ID,
+    paths.SESSION_TYPE,
+    paths.APPLICATION_NAME,
+    paths.CREATED_AT,
+    paths.UPDATED_AT,
+    paths.MULTI_AGENTS,
+    paths.SUMMARY,
+    paths.FEEDBACKS_SEALED,
+    paths.GUARDRAIL_EVENTS_SEALED,
 )
 
 
@@ -150,6 +156,19 @@ def identity(session_id: str, incarnation: str | None) -> dict[str, Any]:
 def belonging_to(session_id: str, incarnation: str | None) -> dict[str, Any]:
     """Return the query for what belongs to a session and stands in collections of its own."""
     return {paths.SESSION_ID: session_id, paths.INCARNATION: incarnation}
+
+
+def behind(query: Mapping[str, Any], field: str, value: object, session_id: str) -> dict[str, Any]:
+    """Return the query for the sessions that come after one, listed by a field and then by id, both descending."""
+    later: list[dict[str, Any]] = [{field: value, "_id": {"$lt": session_id}}]
+    # A comparison finds values of its own type only; other tools leave text, numbers or nothing in place of a date.
+    if value is not None:
+        later += [{field: {"$lt": value}}, {field: None}]
+    if isinstance(value, datetime | DatetimeMS):
+        later.append({field: {"$type": "string"}})
+    if isinstance(value, datetime | DatetimeMS | str):
+        later.append({field: {"$gte": float("-inf")}})
+    return {"$and": [query, {"$or": later}]} if query else {"$or": later}
 
 
 def new_summary() -> dict[str, Any]:

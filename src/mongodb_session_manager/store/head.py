@@ -7,24 +7,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from ..schema import paths
-from ..schema.sessions import SCHEMA_VERSION, ttl_of, version_of
+from ..schema.sessions import HEAD_FIELDS, SCHEMA_VERSION, ttl_of, version_of
 
-HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(
-    (
-        paths.SCHEMA_VERSION,
-        paths.INCARNATION,
-        paths.REVISION,
-        paths.TTL_S,
-        paths.LIVE_BYTES,
-        paths.HAS_RELATED,
-        paths.HAS_PAYLOADS,
-        paths.HAS_STORAGE,
-        paths.RELATED_EXPIRE_AT,
-        paths.TITLE,
-        paths.TITLE_OF,
-    ),
-    1,
-)
+HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(HEAD_FIELDS, 1)
 
 
 class SessionHead(NamedTuple):

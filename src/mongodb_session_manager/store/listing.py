@@ -19,6 +19,7 @@ from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
 from ..schema.moments import zoned
 from ..schema.names import check_agent_id, encode_name, metadata_path
+from ..schema.sessions import behind
 from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
 
@@ -94,16 +95,7 @@ def session_filter(
 
 def after_position(query: dict[str, Any], position: Position) -> dict[str, Any]:
     """Return the query for what comes after a session, newest first."""
-    created_at, session_id = position
-    later: list[dict[str, Any]] = [{paths.CREATED_AT: created_at, "_id": {"$lt": session_id}}]
-    if created_at is not None:
-        # A comparison finds values of its own type only; other tools leave text, numbers or nothing in place of a date.
-        later += [{paths.CREATED_AT: {"$lt": created_at}}, {paths.CREATED_AT: None}]
-    if isinstance(created_at, datetime | DatetimeMS):
-        later.append({paths.CREATED_AT: {"$type": "string"}})
-    if isinstance(created_at, datetime | DatetimeMS | str):
-        later.append({paths.CREATED_AT: {"$gte": float("-inf")}})
-    return {"$and": [query, {"$or": later}]} if query else {"$or": later}
+    return behind(query, paths.CREATED_AT, *position)
 
 
 def position_of(cursor: str) -> Position:

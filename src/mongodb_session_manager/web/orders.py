@@ -14,6 +14,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
 from ..schema import paths
+from ..schema.sessions import behind
 from .errors import invalid
 
 Sort = Literal["created", "updated", "messages", "tokens"]
@@ -67,16 +68,7 @@ class Order:
 
     def after(self, query: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Return the query for what comes after a place."""
-        value = place.value
-        later: list[dict[str, Any]] = [{self.field: value, "_id": {"$lt": place.session_id}}]
-        # A comparison finds values of its own type only; other tools leave anything in place of a date.
-        if value is not None:
-            later += [{self.field: {"$lt": value}}, {self.field: None}]
-        if isinstance(value, datetime | DatetimeMS):
-            later.append({self.field: {"$type": "string"}})
-        if isinstance(value, datetime | DatetimeMS | str):
-            later.append({self.field: {"$gte": float("-inf")}})
-        return {"$and": [query, {"$or": later}]} if query else {"$or": later}
+        return behind(query, self.field, place.value, place.session_id)
 
     def cursor(self, place: Place) -> str:
         """Return the cursor that continues after a place."""

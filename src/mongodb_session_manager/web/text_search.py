@@ -116,17 +116,7 @@ class TextSearch:
         hit = {"$or": [matches(f"${paths.TITLE}", pattern), any_of(agents(), "agent", in_agent)]}
         moved = {
             "$filter": {
-                "input": {
-                    "$map": {
-                        "input": agents(),
-                        "as": "agent",
-                        "in": {
-                            "agent": "$$agent.k",
-                            "id": f"$$agent.v.{paths.ARCHIVE_ID}",
-                            "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
-                        },
-                    }
-                },
+                "input": _archives(),
                 "as": "archive",
                 "cond": is_a(f"$${paths.ARCHIVE}.{paths.TOKEN}", "string"),
             }
@@ -212,22 +202,9 @@ class TextSearch:
         return hits
 
     async def _sealed(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
-        archives = {
-            "agents": {
-                "$map": {
-                    "input": agents(),
-                    "as": "agent",
-                    "in": {
-                        "agent": "$$agent.k",
-                        "id": f"$$agent.v.{paths.ARCHIVE_ID}",
-                        "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
-                        "agent_id": f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}",
-                    },
-                }
-            }
-        }
+        archives = _archives(agent_id=f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}")
         query = {"$match": {"_id": {"$in": list(session_ids)}}}
-        heads = [query, {"$project": {paths.INCARNATION: 1, "moved": archives["agents"]}}]
+        heads = [query, {"$project": {paths.INCARNATION: 1, "moved": archives}}]
         known = {row["_id"]: row async for row in self._collection.aggregate(heads, maxTimeMS=_SHOW_MS)}
         pipeline = [
             {"$match": {"session_id": {"$in": list(known)}, "list": "messages"}},
@@ -256,3 +233,9 @@ def archive_of(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mappin
         if (archive["agent"], archive.get("id")) == (segment["agent"], segment.get("archive")):
             return archive if segment.get(paths.COMMITTED) or segment["token"] == archive.get("token") else None
     return None
+
+
+def _archives(**more: str) -> Document:
+    """Return the expression for where each agent's sealed messages are, and what else of the agent is named."""
+    found = {"agent": "$$agent.k", "id": f"$$agent.v.{paths.ARCHIVE_ID}", "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}"}
+    return {"$map": {"input": agents(), "as": "agent", "in": {**found, **more}}}
