@@ -16,16 +16,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from strands import Agent
-from strands.types.exceptions import EventLoopException
+from strands.types.exceptions import EventLoopException, StorageError
 
 from mongodb_session_manager import (
+    AgentExistsError,
     AgentNotFoundError,
     AsyncMongoDBSessionManager,
     InvalidNameError,
     LeaseLostError,
     LeaseUnavailableError,
+    MessageNotFoundError,
     MessageTooLargeError,
+    MetadataTooLargeError,
+    SessionExistsError,
+    SessionFullError,
     SessionNotFoundError,
+    StorageConflictError,
+    errors,
 )
 from mongodb_session_manager import fastapi as integration
 from mongodb_session_manager.fastapi import SessionTurn, streamed
@@ -163,21 +170,51 @@ async def test_reading_a_session_that_is_not_there_is_404_and_makes_none(session
     assert sessions.raw.count_documents({}) == 0
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+OF_THE_PACKAGE: list[tuple[Exception, int]] = [
+    (InvalidNameError("session id", "", "not empty"), 422),
+    (SessionNotFoundError("s-1"), 404),
+    (AgentNotFoundError("s-1", "a"), 404),
+    (MessageNotFoundError("s-1", "a", 1), 404),
+    (SessionExistsError("s-1"), 409),
+    (AgentExistsError("s-1", "a"), 409),
+    (LeaseUnavailableError("taken"), 409),
+    (LeaseLostError("lost"), 409),
+    (StorageConflictError("k", 1, 2), 409),
+    (MessageTooLargeError("a", 2, 1), 413),
+    (MetadataTooLargeError("s-1", "metadata", 2, 1), 413),
+    (SessionFullError("s-1", 2, 1), 413),
+]
+FAULTS_OF_THE_PROGRAM = {
+    errors.SessionStoreError,
+    errors.SessionNotOpenError,
+    errors.SessionClosedError,
+    errors.WrongLoopError,
+    errors.CorruptMessageError,
+}
+
+
+def test_every_error_of_the_package_has_a_status_or_is_no_matter_of_the_client() -> None:
+    there = {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__}
+
+    assert there == {type(error) for error, _ in OF_THE_PACKAGE} | FAULTS_OF_THE_PROGRAM
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (InvalidNameError("session id", "", "not empty"), 422),
-        (SessionNotFoundError("s-1"), 404),
-        (AgentNotFoundError("s-1", "a"), 404),
-        (LeaseUnavailableError("taken"), 409),
-        (LeaseLostError("lost"), 409),
-        (MessageTooLargeError("a", 2, 1), 413),
+        *OF_THE_PACKAGE,
         (ServerSelectionTimeoutError("a secret host"), 503),
         (AutoReconnect("a secret host"), 503),
         (NotPrimaryError("a secret host"), 503),
         (OperationFailure("a secret user may not", 13), 500),
         (EventLoopException(LeaseLostError("lost")), 409),
         (EventLoopException(AutoReconnect("a secret host")), 503),
+        (caused(StorageError("failed to read"), AutoReconnect("a secret host")), 503),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
@@ -199,14 +236,17 @@ def test_each_error_has_its_status_in_both_frameworks(error: Exception, status: 
         assert "secret" not in answer.text
 
 
-def test_an_error_of_another_kind_is_not_touched() -> None:
+@pytest.mark.parametrize(
+    "error", [EventLoopException(KeyError("model")), StorageError("invalid storage key")], ids=["agent", "storage"]
+)
+def test_an_error_of_another_kind_is_not_touched(error: Exception) -> None:
     app = FastAPI(exception_handlers=integration.Sessions(NOWHERE).exception_handlers)
 
     @app.get("/")
     async def failing() -> None:
-        raise EventLoopException(KeyError("model"))
+        raise error
 
-    with pytest.raises(EventLoopException):
+    with pytest.raises(type(error)):
         TestClient(app).get("/")
 
 

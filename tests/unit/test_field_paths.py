@@ -63,7 +63,7 @@ EXCEPTIONS = {
     ("migrate/snapshots.py", "_internal_state"): "form of Strands' snapshots",
     ("migrate/snapshots.py", "schema_version"): "form of Strands' snapshots",
     ("session/turn.py", "lease_s"): "argument of `turn`, named in errors",
-    ("fastapi.py", "lease_s"): "argument of `turn`",
+    ("fastapi/sessions.py", "lease_s"): "argument of `turn`",
     ("store/lease.py", "lease"): "name of a background job",
 }
 """What is spelled like a stored field and is none, by file and name."""

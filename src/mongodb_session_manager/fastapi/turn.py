@@ -1,0 +1,103 @@
+"""One request's turn of a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Self
+
+from strands.types.content import Message
+
+from ..schema.messages import has_tool_result, text_of
+from ..session import AsyncMongoDBSessionManager
+from ..store.lease import Turn
+
+if TYPE_CHECKING:
+    from strands import Agent
+
+
+class SessionTurn:
+    """One request's turn of a session: `async with turn:`; what was said is stored when the block ends.
+
+    Attributes:
+        manager: The open manager of the session.
+        idempotency_key: What the client calls the request, None when it calls it nothing.
+    """
+
+    def __init__(
+        self,
+        manager: AsyncMongoDBSessionManager,
+        idempotency_key: str | None = None,
+        *,
+        wait_s: float | None = 30,
+        lease_s: float = 30,
+    ) -> None:
+        """Note how to take the turn; the manager is borrowed."""
+        self.manager = manager
+        self.idempotency_key = idempotency_key
+        self._wait_s, self._lease_s = wait_s, lease_s
+        self._held: AbstractAsyncContextManager[Turn] | None = None
+        self._turn: Turn | None = None
+
+    @property
+    def replayed(self) -> bool:
+        """Whether this request was stored before: leave the agent alone then, its last message is the answer.
+
+        Raises:
+            RuntimeError: The turn was not taken yet.
+        """
+        if self._turn is None:
+            raise RuntimeError("the turn is not taken yet; read `replayed` inside of `async with turn:`")
+        return self._turn.replayed
+
+    async def __aenter__(self) -> Self:
+        """Take the turn, when no other request has it any more.
+
+        Raises:
+            LeaseUnavailableError: Another one kept it for too long.
+        """
+        self._held = self.manager.turn(self._wait_s, self._lease_s, self.idempotency_key)
+        self._turn = await self._held.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        """Store what is pending and give the turn back."""
+        assert self._held is not None
+        return await self._held.__aexit__(*error)
+
+    async def stream(self, agent: Agent, prompt: Any, **options: Any) -> AsyncGenerator[str]:
+        """Take the turn, and yield the text of the agent's answer, piece by piece; it ends when all is stored.
+
+        A request that was stored before gets its answer again, in one piece.
+
+        Args:
+            agent: Built on `manager`.
+            prompt: What `agent.stream_async` takes.
+            **options: More of what it takes.
+        """
+        async with self:
+            if self.replayed:
+                yield _answer_to(prompt, agent)
+                return
+            async for event in agent.stream_async(prompt, **options):
+                if "data" in event:
+                    yield event["data"]
+
+
+def _answer_to(prompt: Any, agent: Agent) -> str:
+    """Return the text that answered a prompt; where it does not stand in the window any more, the last answer.
+
+    Another request of the session may have come after it.
+    """
+    said = [{"text": prompt}] if isinstance(prompt, str) else prompt
+    answer: Message | None = None
+    for message in reversed(agent.messages):
+        if message["role"] == "assistant":
+            answer = answer or message
+        elif message["content"] == said:
+            break
+        elif not has_tool_result(message):
+            answer = None  # That was the answer to something else.
+    else:
+        answer = next((message for message in reversed(agent.messages) if message["role"] == "assistant"), None)
+    return "" if answer is None else text_of(answer)
