@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pymongo.errors import OperationFailure
+
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
@@ -14,7 +16,8 @@ from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, 
 from ..schema.messages import read_date
 from ..schema.migrate import usage_of_messages
 from ..store.loaded import StoredSession
-from ..store.segments import MissingSegmentsError, Segments
+from ..store.older_counts import NO_SUCH_EXPRESSION
+from ..store.segments import SEGMENT_BYTES, MissingSegmentsError, Segments
 from ..store.store import SessionStore
 from ..store.updates import Document
 from .projections import HEAD, slice_of
@@ -191,7 +194,14 @@ class SessionReader:
                 "end": {"$gt": start},
             }
             fields = {"start": 1, "end": 1, "bytes": {"$bsonSize": "$$ROOT"}}
-            segments = await self._history.segments.aggregate([{"$match": query}, {"$project": fields}])
+            try:
+                segments = await self._history.segments.aggregate([{"$match": query}, {"$project": fields}])
+            except OperationFailure as error:
+                if error.code not in NO_SUCH_EXPRESSION:
+                    raise
+                # The server cannot tell sizes: as much as a segment may hold.
+                parts = await self._history.segments.find(query, {"start": 1, "end": 1})
+                segments = [{**part, "bytes": SEGMENT_BYTES} for part in parts]
             found[entry.key] = [(range(part["start"], part["end"]), part["bytes"]) for part in segments]
         return found
 
@@ -252,7 +262,7 @@ def _list(kind: ListKind, entry: SealedList, holder: object, live: int, agent: S
 
 
 def _whole_head(session_id: str, document: Document) -> StoredHead:
-    """Return the head of a document that has to be read whole: an older tool's, or one that somebody changed."""
+    """Return the head of a document that has to be read whole: an older tool's, or one that was changed by hand."""
     agents = StoredSession.from_document(document).agents
     lists = [
         ItemList("message", SealedList.of_agent(agent.key), Archive(), len(held), agent, held)

@@ -10,9 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from starlette.exceptions import HTTPException
 
+from ..client import is_transient
 from ..errors import SessionNotFoundError, SessionStoreError
 from .plain import storable_text
 
@@ -149,13 +150,22 @@ async def _store_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     # The text of a driver's error may name hosts and users.
-    logger.warning("error=<%s>, code=<%s> | database error", type(error).__name__, getattr(error, "code", None))
-    if getattr(error, "timeout", False) and getattr(error, "code", None) == _MAX_TIME_EXPIRED:
+    code = getattr(error, "code", None)
+    logger.warning("error=<%s>, code=<%s> | database error", type(error).__name__, code)
+    if getattr(error, "timeout", False) and code == _MAX_TIME_EXPIRED:
         return error_response(ApiError(503, "too_slow", "the database took too long; narrow the request"))
+    if code in _UNKNOWN_TO_THE_SERVER:
+        message = "this database does not know an operator that this needs; see the page on MongoDB versions"
+        return error_response(ApiError(501, "not_supported", message))
+    if isinstance(error, OperationFailure) and not (error.timeout or is_transient(error) or code in _ENDED_EARLY):
+        return error_response(ApiError(500, "database_refused", "the database refused this; the log has its code"))
     message = "the database does not answer; try again in a moment"
     return error_response(ApiError(503, "database_unavailable", message, headers={"Retry-After": "2"}))
 
 
 _MAX_TIME_EXPIRED = 50
+_UNKNOWN_TO_THE_SERVER = frozenset({115, 168, 303, 31325, 40324})
+_ENDED_EARLY = frozenset({43, 175, 237, 11601})
+"""Codes of cursors and queries that the server gave up, as it does when it steps down or ends."""
 
 INTERNAL_ERROR = ApiError(500, "internal_error", "something went wrong; the server's log has the details")
