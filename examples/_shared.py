@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CONNECTION_STRING = "MONGODB_CONNECTION_STRING"
 DATABASE = os.environ.get("DATABASE_NAME") or "examples"
 COLLECTION = os.environ.get("COLLECTION_NAME") or "sessions"
-_BACKGROUND = {"createIndexes", "listIndexes", "endSessions"}
+_BACKGROUND = {"createIndexes", "listIndexes", "endSessions", "saslStart", "saslContinue"}
 
 
 def run(story: Callable[[str], Coroutine[Any, Any, None] | None]) -> None:
@@ -117,7 +117,7 @@ class Commands:
 
 
 class CommandCounter(CommandListener):
-    """Count the commands that a client sends; commands of background work (indexes, closing) are left out."""
+    """Count the commands that a client sends; those of connections, indexes and closing are left out."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
