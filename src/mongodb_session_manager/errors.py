@@ -198,7 +198,7 @@ def _shown(name: object) -> str:
 
 
 class StorageConflictError(StorageError):
-    """A value was written by somebody else meanwhile; nothing was overwritten."""
+    """Another writer has written the value meanwhile; nothing was overwritten."""
 
     def __init__(self, key: str, expected: int, found: int | None) -> None:
         """Name the key and both versions; `found` is None when there is no value."""

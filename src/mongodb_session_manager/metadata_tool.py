@@ -19,7 +19,7 @@ from .metadata_access import MISSING, MetadataAccess
 logger = logging.getLogger(__name__)
 
 PROTECTED = ("connection_id", "ws_connection_id")
-"""Fields that say where notifications go: a model that set them could send them to somebody else."""
+"""Fields that say where notifications go: a model that set them could send them to another user's browser."""
 
 MAX_ANSWER_BYTES = 64 * 1024
 """Most bytes of an answer, in UTF-8: it becomes part of the conversation."""

@@ -74,7 +74,7 @@ class ClientHandle:
 
     @property
     def borrowed(self) -> bool:
-        """Whether the client belongs to somebody else."""
+        """Whether the client is the caller's, who closes it."""
         return self._lease is None
 
     @property
@@ -94,7 +94,7 @@ class ClientHandle:
 
     @property
     def reached(self) -> bool:
-        """Whether the client's server has answered before, to anybody of this process."""
+        """Whether the client's server has answered before, to any user of it in this process."""
         return id(self.driver_client()) in _reached
 
     def note_reached(self) -> None:
@@ -302,7 +302,7 @@ _reached: set[int] = set()
 
 
 def _workers_of(client: MongoClient[Any]) -> Workers:
-    """Return the worker threads of a borrowed client, the same for everybody who borrows it."""
+    """Return the worker threads of a borrowed client, the same for all who borrow it."""
     workers = _borrowed_workers.get(id(client))
     if workers is None:
         workers = _borrowed_workers.setdefault(id(client), Workers(client))

@@ -22,7 +22,7 @@ class Probe:
 
     Args:
         port: The server's.
-        credentials: What it was started with, None for a server that lets everybody in.
+        credentials: What it was started with, None for a server that lets every client in.
     """
 
     def __init__(self, port: int, credentials: Credentials | None) -> None:
@@ -80,7 +80,7 @@ class Probe:
 
         Args:
             credentials: The user's.
-            members: Servers that must know it before anybody comes with it.
+            members: Servers that must know it before a client uses it.
         """
         concern: dict[str, Any] = {"w": members, "wtimeout": _PROBE_TIMEOUT_MS * 5} if members > 1 else {"w": 1}
         fields = {"pwd": credentials.password, "roles": ["root"], "writeConcern": concern}

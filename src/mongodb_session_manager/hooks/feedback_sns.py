@@ -15,7 +15,7 @@ from .payloads import accepted_text, fifo_attributes, one_line, timestamp
 from .stored import StoredSession
 
 OFF = "none"
-"""In place of a topic: feedback with this rating is not told to anybody."""
+"""In place of a topic: feedback with this rating is sent to no topic."""
 
 RATINGS = {"up": "positive", "down": "negative"}
 NEUTRAL = "neutral"

@@ -1,4 +1,4 @@
-"""What the hooks that notify somebody have in common: the stored operation first, then a message in the background."""
+"""What the notifying hooks have in common: the stored operation first, then a message in the background."""
 
 from __future__ import annotations
 

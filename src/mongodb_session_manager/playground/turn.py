@@ -1,4 +1,4 @@
-"""A turn as a background task: a reply is made and stored whether or not anybody is still reading it."""
+"""A turn as a background task: a reply is made and stored whether or not a page still reads it."""
 
 from __future__ import annotations
 

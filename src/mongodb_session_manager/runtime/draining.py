@@ -92,7 +92,7 @@ class _Drain:
 
 
 def register(outbox: Drainable) -> None:
-    """Have an outbox drained with the others, as long as somebody holds it."""
+    """Have an outbox drained with the others, as long as it is referenced."""
     with _registry.lock:
         _registry.outboxes.add(outbox)
 

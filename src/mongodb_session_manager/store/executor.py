@@ -108,7 +108,7 @@ class UpdateExecutor:
         Args:
             head: The session as the writer knows it.
             update: What changes.
-            lease: The lease that the writer holds. Without one, a lease of anybody refuses the update.
+            lease: The lease that the writer holds. Without one, any lease that is held refuses the update.
             revoked_tokens: Tokens of updates that were given up, so that one that arrives late is refused.
             ttl_s: A new time to live to set with it; None keeps what is stored.
             before_send: Called before each attempt; what it raises ends the call.

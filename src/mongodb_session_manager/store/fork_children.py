@@ -322,7 +322,7 @@ class ForkChildren:
         """Make sure that none of the copies was removed.
 
         Raises:
-            LostCopiesError: Somebody did.
+            LostCopiesError: One of them was.
         """
         for suffix, collection in ((SEGMENTS, self._segments), (PAYLOADS, self._chunks)):
             count = await collection.count_documents(self._target)

@@ -214,7 +214,7 @@ class Lease:
 
 
 def unavailable(session_id: str, waited_s: float | None) -> LeaseUnavailableError:
-    """Return the error for a session whose turn somebody else has."""
+    """Return the error for a session whose turn another holder has."""
     waited = "" if not waited_s else f" and kept it for {waited_s} s"
     return LeaseUnavailableError(
         f"another holder has the turn of session {session_id!r}{waited}; wait longer with turn(wait_s=...), or write "

@@ -81,7 +81,7 @@ class OlderDocuments:
     """Whether a collection holds documents that do not count ratings and failed turns; for one event loop.
 
     Finding that there are none reads every document, so it is found out beside the searches, when the viewer starts and
-    then every ten minutes while somebody asks; no search waits for more than the first look.
+    then every ten minutes while searches ask; no search waits for more than the first look.
     """
 
     def __init__(self, collection: Any) -> None:

@@ -80,7 +80,7 @@ class SessionFeed:
         self._listening: asyncio.Event | None = None
 
     async def events(self, query: Mapping[str, Any]) -> AsyncIterator[ServerSentEvent]:
-        """Yield what happens to the sessions that a query finds, for as long as somebody listens."""
+        """Yield what happens to the sessions that a query finds, for as long as a page listens."""
         subscription = Subscription(query)
         async with self._subscribed(subscription):
             yield ServerSentEvent(event="ready", data=FeedReady(mode=self._hub.mode))

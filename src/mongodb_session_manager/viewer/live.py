@@ -119,8 +119,8 @@ class NewestSessions:
 class ChangeHub:
     """Tells onlookers when their session may have changed; for one event loop.
 
-    It watches only while somebody looks on. While the server is gone, everybody is told once per second, and finds out
-    by reading.
+    It watches only while there are onlookers. While the server is gone, each is told once per second, and finds out by
+    reading.
     """
 
     def __init__(self, collection: Any, *, poll_s: float = POLL_S) -> None:

@@ -79,7 +79,7 @@ def locked(path: Path, operation: int) -> Iterator[int]:
 
 
 def _make_private(folder: Path) -> None:
-    """Make the folder; in a shared place such as `/tmp` somebody else may have made it first."""
+    """Make the folder; in a shared place such as `/tmp` another user may have made it first."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

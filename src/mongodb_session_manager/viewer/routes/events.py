@@ -1,4 +1,4 @@
-"""What happens to a session while somebody looks on."""
+"""What happens to a session while a page shows it."""
 
 from __future__ import annotations
 
