@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from ..client import ClientHandle
@@ -18,6 +14,7 @@ from ..store.store import SessionStore
 from .feed import SessionFeed
 from .filters import FieldCatalog
 from .finding import SessionFinder
+from .limits import READ_S, Room, time_limit
 from .live import ChangeHub
 from .places import PlaceFinder
 from .reading import SessionReader
@@ -26,19 +23,9 @@ from .settings import ViewerSettings
 from .timeline import TimelineReader
 from .totals import Totals
 
-READ_S = 5.0
-"""Seconds that one request may read for."""
-
 _PING_S = 2.0
 _COUNTING_MS = 1_500
 """Milliseconds that each of two commands may take to complete what a page shows of older documents."""
-
-
-@contextmanager
-def time_limit(seconds: float = READ_S) -> Iterator[None]:
-    """Bound what the block asks of the database: each command tells the server how long it may take."""
-    with pymongo.timeout(seconds):
-        yield
 
 
 class Database:
@@ -64,8 +51,9 @@ class Database:
         stored_segments = Segments(store)
         older_counts = OlderCounts(store.collection, stored_segments.segments, limit_ms=_COUNTING_MS)
         self.search = SessionSearch(collection, segments, older_counts)
-        self.reader = SessionReader(store, stored_segments)
-        self.timeline = TimelineReader(self.reader, settings.traces)
+        self.room = Room()
+        self.reader = SessionReader(store, stored_segments, self.room)
+        self.timeline = TimelineReader(self.reader, settings.traces, self.room)
         self.places = PlaceFinder(self.reader)
         self.finder = SessionFinder(collection, segments)
         self.changes = ChangeHub(collection)

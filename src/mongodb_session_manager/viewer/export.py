@@ -10,8 +10,9 @@ from typing import Any, Literal
 from ..web.exported import fenced, inline, one_line, quoted
 from ..web.plain import utc_text
 from .block_schemas import Block, ImageBlock, JsonBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
-from .database import Database, time_limit
+from .database import Database
 from .heads import session_head
+from .limits import time_limit
 from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem, SessionHead
 from .timeline import Item, Page, Position
 
@@ -24,8 +25,16 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 _ENDINGS: dict[Format, str] = {"json": "json", "jsonl": "jsonl", "markdown": "md"}
 _PAGE = 50
-_PAGE_OF_WHOLE = 1_000
-"""Items of a page where each page reads the whole document, as those of older tools are."""
+"""Items of the first page, and of one that has to be read no more."""
+
+_NEXT_PAGE = 200
+"""Items of a page that has to be read: each takes a few commands, and is bounded by bytes besides."""
+
+_PIECE = 64 * 1024
+"""Characters that are sent at once."""
+
+_PATIENCE_S = 30.0
+"""Seconds that a page behind the first one may be read for: a file that ends halfway is worth nothing."""
 
 
 def file_name(session_id: str, format_: Format) -> str:
@@ -45,7 +54,9 @@ async def export(database: Database, session_id: str, format_: Format, first: Pa
     """
     writer = {"json": _as_json, "jsonl": _as_lines, "markdown": _as_markdown}[format_]
     async for part in writer(session_head(first.head), _items(database, session_id, first)):
-        yield part.encode()
+        # A message may be as large as a document: each step on the way out would hold it once more.
+        for start in range(0, len(part), _PIECE):
+            yield part[start : start + _PIECE].encode()
 
 
 async def first_page(database: Database, session_id: str) -> Page:
@@ -60,14 +71,15 @@ async def first_page(database: Database, session_id: str) -> Page:
 
 async def _items(database: Database, session_id: str, page: Page) -> AsyncIterator[Item]:
     while True:
-        for item in page.items:
-            yield item
+        while page.items:
+            yield page.items.pop(0)  # let go of, before the next page is read
         if not page.more:
             return
-        with time_limit():
-            is_whole = any(entry.kind == "message" and entry.held is not None for entry in page.head.lists)
-            limit = _PAGE_OF_WHOLE if is_whole else _PAGE
-            page = await database.timeline.page(session_id, page.after, limit, whole=True)
+        # A document that had to be read whole is not read again for each page.
+        head = page.head if page.head.is_whole else None
+        with time_limit(_PATIENCE_S):
+            limit = _NEXT_PAGE if head is None else _PAGE
+            page = await database.timeline.page(session_id, page.after, limit, whole=True, head=head)
 
 
 async def _as_json(head: SessionHead, items: AsyncIterator[Item]) -> AsyncIterator[str]:

@@ -49,7 +49,7 @@ class ItemReader:
                 numbers: Sequence[int] = range(start, start + len(stored))
                 if entry.held is not None:
                     # Of today's documents numbers are positions; an older tool's may be anything.
-                    numbers = entry.agent.message_numbers[start : start + len(stored)]
+                    numbers = entry.numbers[start : start + len(stored)]
                 return list(self._messages(entry.agent, stored, numbers))
             case "feedback":
                 return [self._feedback(item) for item in stored]

@@ -9,9 +9,10 @@ from pymongo.errors import PyMongoError
 
 from ..errors import SessionNotFoundError
 from ..web import ServerSentEvent
-from .database import Database, time_limit
+from .database import Database
 from .heads import session_head
-from .reading import StoredHead
+from .limits import time_limit
+from .reading import SessionIdentity, StoredHead
 from .schemas import LiveItems, LiveReady, SessionHead
 from .timeline import Page, Position, end_of
 
@@ -30,19 +31,21 @@ async def live_events(database: Database, session_id: str, position: Position | 
     """
     async with database.changes.watch(session_id) as watch:
         known: SessionHead | None = None
-        seen: StoredHead | None = None
+        seen: SessionIdentity | None = None
+        head: StoredHead | None = None
         lost = False
         ready = False
         while True:
             try:
                 if position is None:
                     with time_limit():
-                        seen = await database.reader.head(session_id)
-                    position = end_of(seen)
-                page = await _page(database, session_id, position)
-                if seen is not None and not page.head.continues(seen):
+                        head = await database.reader.head(session_id)
+                    seen, position = head.identity, end_of(head)
+                page = await _page(database, session_id, position, head)
+                head = None
+                if seen is not None and not page.head.identity.continues(seen):
                     raise SessionNotFoundError(session_id)
-                seen = page.head
+                seen = page.head.identity
             except SessionNotFoundError:
                 yield ServerSentEvent(event="deleted", data={})
                 return
@@ -65,16 +68,18 @@ async def live_events(database: Database, session_id: str, position: Position | 
                 yield _event("items", LiveItems(items=page.items, cursor=cursor), cursor)
             if page.more:
                 continue
-            head = session_head(page.head)
-            if head != known:
-                known = head
-                yield _event("session", head)
+            shown = session_head(page.head)
+            # What was read is not kept while nothing happens: there may be many onlookers.
+            del page
+            if shown != known:
+                known = shown
+                yield _event("session", shown)
             await watch.changed()
 
 
-async def _page(database: Database, session_id: str, position: Position) -> Page:
+async def _page(database: Database, session_id: str, position: Position, head: StoredHead | None) -> Page:
     with time_limit():
-        return await database.timeline.page(session_id, position, _ITEMS)
+        return await database.timeline.page(session_id, position, _ITEMS, head=head)
 
 
 def _event(name: str, data: Any, cursor: str | None = None) -> ServerSentEvent:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ..web import ApiError
-from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
+from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead, place_in
 from .timeline import Position, date_of, list_name
 
 _ATTEMPTS = 5
@@ -19,8 +19,10 @@ class PlaceFinder:
         """Read with `reader`; no I/O."""
         self._reader = reader
 
-    async def before(self, session_id: str, agent_id: str, message_id: int, context: int) -> Position:
-        """Return the position some items before a message, for a page that begins there.
+    async def before(
+        self, session_id: str, agent_id: str, message_id: int, context: int
+    ) -> tuple[Position, StoredHead]:
+        """Return the position some items before a message, for a page that begins there, and the session.
 
         Args:
             session_id: The session.
@@ -35,7 +37,7 @@ class PlaceFinder:
         for attempt in range(_ATTEMPTS):
             head = await self._reader.head(session_id)
             try:
-                return await self._before(head, agent_id, message_id, context)
+                return await self._before(head, agent_id, message_id, context), head
             except ListMovedError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -43,7 +45,7 @@ class PlaceFinder:
 
     async def _before(self, head: StoredHead, agent_id: str, message_id: int, context: int) -> Position:
         own = next((e for e in head.lists if e.agent is not None and e.agent.agent_id == agent_id), None)
-        place = None if own is None else _place_in(own, message_id)
+        place = None if own is None else place_in(own, message_id)
         if own is None or place is None:
             raise ApiError(404, "not_found", "there is no such message")
         first = max(place - context, 0)
@@ -75,12 +77,3 @@ class PlaceFinder:
         fields = {kind: (name,) for kind, name in DATE_FIELDS.items()}
         found = await self._reader.stretch(head, ranges, fields)
         return {key: date_of(entry, found[key][0]) if found[key] else None for key, (entry, _) in places.items()}
-
-
-def _place_in(entry: ItemList, message_id: int) -> int | None:
-    """Return the position of a message; numbers are positions, but in an older tool's document."""
-    if entry.held is None:
-        return message_id if message_id < entry.count else None
-    assert entry.agent is not None
-    numbers = list(entry.agent.message_numbers)
-    return numbers.index(message_id) if message_id in numbers else None

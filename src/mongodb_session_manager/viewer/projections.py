@@ -25,7 +25,7 @@ _AGENT_FIELDS = (
     paths.UPDATED_AT,
     paths.NEXT_MESSAGE_ID,
 )
-_SESSION_FIELDS = (
+SESSION_FIELDS = (
     paths.APPLICATION_NAME,
     paths.CREATED_AT,
     paths.UPDATED_AT,
@@ -37,6 +37,8 @@ _SESSION_FIELDS = (
     paths.TITLE,
     paths.ERRORS,
 )
+"""Fields of a session that are shown, or needed to read its lists."""
+
 _LARGEST_SLICE = 2**31 - 1
 
 
@@ -62,7 +64,7 @@ def slice_of(path: str, start: int, length: int, names: Sequence[str] | None) ->
 
 _AGENTS = {"$cond": [_is(f"${paths.AGENTS}", "object"), {"$objectToArray": f"${paths.AGENTS}"}, []]}
 HEAD: Document = {
-    **dict.fromkeys(_SESSION_FIELDS, 1),
+    **dict.fromkeys(SESSION_FIELDS, 1),
     "is_current": _is(f"${paths.SCHEMA_VERSION}", "int", "long", "double"),
     "is_odd": {
         "$or": [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from pymongo.errors import OperationFailure
@@ -20,7 +21,9 @@ from ..store.older_counts import NO_SUCH_EXPRESSION
 from ..store.segments import SEGMENT_BYTES, MissingSegmentsError, Segments
 from ..store.store import SessionStore
 from ..store.updates import Document
-from .projections import HEAD, slice_of
+from .limits import WHOLE_DOCUMENT, Room, in_its_own_time
+from .packed import PackedItems
+from .projections import HEAD, SESSION_FIELDS, slice_of
 
 ListKind = Literal["message", "feedback", "guardrail", "error"]
 
@@ -47,6 +50,7 @@ class ItemList:
         count: How many items it has, sealed ones included.
         agent: Whose messages they are.
         held: The items themselves, where the whole document had to be read.
+        numbers: The numbers of those messages: only of today's documents are they positions.
         first: How many items were there that are stored no more: of failed turns only the last ones are kept.
     """
 
@@ -56,6 +60,7 @@ class ItemList:
     count: int
     agent: StoredAgent | None = None
     held: Sequence[Any] | None = None
+    numbers: Sequence[int] = ()
     first: int = 0
 
     @property
@@ -74,6 +79,7 @@ class StoredHead:
         agents: Its agents by id, without messages.
         usages: The agents' running totals.
         lists: Its lists.
+        is_whole: The lists hold their items: nothing more has to be read.
     """
 
     session_id: str
@@ -81,22 +87,36 @@ class StoredHead:
     agents: dict[str, StoredAgent]
     usages: dict[str, Mapping[str, Any]]
     lists: list[ItemList] = field(default_factory=list)
+    is_whole: bool = False
 
-    def continues(self, earlier: StoredHead) -> bool:
-        """Tell whether this is still the session of an earlier head, and not one made anew after it was deleted."""
-        before, now = earlier.document.get(paths.INCARNATION), self.document.get(paths.INCARNATION)
-        # An older tool's document gets one with the first write of today's library.
-        same = before == now or before is None
-        return same and read_date(earlier.document.get("created_at")) == read_date(self.document.get("created_at"))
+    @property
+    def identity(self) -> SessionIdentity:
+        """What tells it from another session of its id."""
+        return SessionIdentity(self.document.get(paths.INCARNATION), read_date(self.document.get("created_at")))
+
+
+@dataclass(frozen=True)
+class SessionIdentity:
+    """What tells a session from one that was made anew under its id after it was deleted."""
+
+    incarnation: Any
+    created_at: datetime | None
+
+    def continues(self, earlier: SessionIdentity) -> bool:
+        """Tell whether this is still the session that was seen earlier."""
+        # An older tool's document gets an incarnation with the first write of today's library.
+        same = earlier.incarnation in (self.incarnation, None)
+        return same and earlier.created_at == self.created_at
 
 
 class SessionReader:
     """Reads sessions of one collection."""
 
-    def __init__(self, store: SessionStore, history: Segments) -> None:
-        """Read from a store and its segments; no I/O."""
+    def __init__(self, store: SessionStore, history: Segments, room: Room) -> None:
+        """Read from a store and its segments, whole documents as far as there is room for them; no I/O."""
         self._store = store
         self._history = history
+        self._room = room
 
     async def head(self, session_id: str) -> StoredHead:
         """Return what is known of a session.
@@ -107,6 +127,10 @@ class SessionReader:
         found = await self._project(session_id, HEAD)
         if found.get("is_current") and not found.get("is_odd"):
             return _current_head(session_id, found)
+        async with self._room.taken(WHOLE_DOCUMENT):
+            return await in_its_own_time(self._whole(session_id))
+
+    async def _whole(self, session_id: str) -> StoredHead:
         document = await self._store.find_one({"_id": session_id})
         if document is None:
             raise SessionNotFoundError(session_id)
@@ -264,18 +288,31 @@ def _list(kind: ListKind, entry: SealedList, holder: object, live: int, agent: S
 def _whole_head(session_id: str, document: Document) -> StoredHead:
     """Return the head of a document that has to be read whole: an older tool's, or one that was changed by hand."""
     agents = StoredSession.from_document(document).agents
-    lists = [
-        ItemList("message", SealedList.of_agent(agent.key), Archive(), len(held), agent, held)
-        for agent in agents.values()
-        for held in [agent.raw_messages]
-    ]
+    usages: dict[str, Mapping[str, Any]] = {agent_id: usage_of_messages(agent) for agent_id, agent in agents.items()}
+    lists = [_whole_list(agent) for agent in agents.values()]
     for kind, entry in (("guardrail", GUARDRAIL_EVENTS), ("feedback", FEEDBACKS)):
         items = document.get(entry.path)
-        held = items if isinstance(items, list) else [items] if items else []
+        held = PackedItems(items if isinstance(items, list) else [items] if items else [])
         lists.append(ItemList(kind, entry, Archive(), len(held), held=held))  # type: ignore[arg-type]
     lists += _errors(document)
-    usages: dict[str, Mapping[str, Any]] = {agent_id: usage_of_messages(agent) for agent_id, agent in agents.items()}
-    return StoredHead(session_id, document, agents, usages, lists)
+    # The messages themselves are let go of: what is packed takes a fraction.
+    fields = {name: value for name, value in document.items() if name in SESSION_FIELDS and name != paths.ERRORS}
+    bare = {agent_id: _without_messages(agent) for agent_id, agent in agents.items()}
+    return StoredHead(session_id, fields, bare, usages, lists, is_whole=True)
+
+
+def _whole_list(agent: StoredAgent) -> ItemList:
+    numbers: Sequence[int] = agent.message_numbers
+    if numbers:
+        following = range(numbers[0], numbers[0] + len(numbers))
+        numbers = following if list(following) == numbers else numbers
+    held = PackedItems(agent.raw_messages)
+    entry = SealedList.of_agent(agent.key)
+    return ItemList("message", entry, Archive(), len(held), _without_messages(agent), held, numbers)
+
+
+def _without_messages(agent: StoredAgent) -> StoredAgent:
+    return replace(agent, raw={name: value for name, value in agent.raw.items() if name != paths.MESSAGES})
 
 
 def _errors(document: Document) -> list[ItemList]:
@@ -285,8 +322,16 @@ def _errors(document: Document) -> list[ItemList]:
         return []
     total = _mapping(document.get(paths.SUMMARY)).get("errors")
     count = total if isinstance(total, int) and total >= len(held) else len(held)
-    return [ItemList("error", SealedList("errors", ""), Archive(), count, held=held, first=count - len(held))]
+    entry = SealedList(paths.ERRORS, "")
+    return [ItemList("error", entry, Archive(), count, held=PackedItems(held), first=count - len(held))]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def place_in(entry: ItemList, message_id: int) -> int | None:
+    """Return the position of a message; numbers are positions, but in an older tool's document."""
+    if entry.held is None:
+        return message_id if message_id < entry.count else None
+    return entry.numbers.index(message_id) if message_id in entry.numbers else None

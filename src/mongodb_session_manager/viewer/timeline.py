@@ -20,7 +20,8 @@ from typing import Any
 from ..schema.messages import read_date
 from ..web import invalid
 from .items import ItemReader
-from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead
+from .limits import Room, in_its_own_time
+from .reading import DATE_FIELDS, ItemList, ListMovedError, SessionReader, StoredHead, place_in
 from .schemas import ErrorItem, FeedbackItem, GuardrailItem, MessageItem
 from .traces import Traces
 
@@ -115,12 +116,21 @@ def end_of(head: StoredHead) -> Position:
 class TimelineReader:
     """Reads timelines of sessions."""
 
-    def __init__(self, reader: SessionReader, traces: Traces) -> None:
-        """Read with `reader`; no I/O. `traces` says where the traces of answers are to be seen."""
+    def __init__(self, reader: SessionReader, traces: Traces, room: Room) -> None:
+        """Read with `reader`, as far as there is `room`; no I/O. `traces` says where traces of answers are seen."""
         self._reader = reader
         self._traces = traces
+        self._room = room
 
-    async def page(self, session_id: str, position: Position, limit: int, *, whole: bool = False) -> Page:
+    async def page(
+        self,
+        session_id: str,
+        position: Position,
+        limit: int,
+        *,
+        whole: bool = False,
+        head: StoredHead | None = None,
+    ) -> Page:
         """Return a page. Only what it shows is read, and the dates of as many items of each list.
 
         Args:
@@ -128,16 +138,18 @@ class TimelineReader:
             position: Where the page begins.
             limit: Most items.
             whole: Leave nothing out because of its size.
+            head: The session as it was read before; what is not in it is read now.
 
         Raises:
+            ApiError: There is no room for it.
             SessionNotFoundError: No such session.
         """
         for _ in range(_ATTEMPTS - 1):
             try:
-                return await self._page(session_id, position, limit, whole)
+                return await self._page(head or await self._reader.head(session_id), position, limit, whole)
             except ListMovedError:
-                continue
-        return await self._page(session_id, position, limit, whole)
+                head = None
+        return await self._page(await self._reader.head(session_id), position, limit, whole)
 
     async def message(self, session_id: str, agent_id: str, message_id: int) -> MessageItem | None:
         """Return one message, nothing left out; None when there is none.
@@ -150,8 +162,10 @@ class TimelineReader:
             entry = next((e for e in head.lists if e.agent is not None and e.agent.agent_id == agent_id), None)
             if entry is None:
                 return None
-            # Numbers are positions, but in an older tool's document.
-            part = (message_id, message_id + 1) if entry.held is None else (0, entry.count)
+            place = place_in(entry, message_id)
+            if place is None:
+                return None
+            part = (place, place + 1)
             try:
                 found = await self._reader.stretch(head, {entry.key: part}, None)
             except ListMovedError:
@@ -162,12 +176,17 @@ class TimelineReader:
             return next((m for m in items if isinstance(m, MessageItem) and m.message_id == message_id), None)
         return None
 
-    async def _page(self, session_id: str, position: Position, limit: int, whole: bool) -> Page:
-        head = await self._reader.head(session_id)
-        order = await self._affordable(head, await self._order(head, position, limit))
+    async def _page(self, head: StoredHead, position: Position, limit: int, whole: bool) -> Page:
+        order, weight = await self._affordable(head, await self._order(head, position, limit))
+        if not weight:
+            return await self._read(head, position, order, whole)
+        async with self._room.taken(weight):
+            return await in_its_own_time(self._read(head, position, order, whole))
+
+    async def _read(self, head: StoredHead, position: Position, order: list[Place], whole: bool) -> Page:
         ranges = _ranges(order)
         found = await self._reader.stretch(head, ranges, None)
-        reader = ItemReader(session_id, self._traces, whole=whole)
+        reader = ItemReader(head.session_id, self._traces, whole=whole)
         shown: dict[tuple[str, int], Item] = {}
         places: dict[str, int] = {}
         for entry in head.lists:
@@ -188,19 +207,20 @@ class TimelineReader:
         items = [shown[key, place] for _, key, place in order if (key, place) in shown]
         return Page(head, items, Position(position.ascending, places), more)
 
-    async def _affordable(self, head: StoredHead, order: list[Place]) -> list[Place]:
-        """Return as much of a page's beginning as may be read at once: a few items can be hundreds of megabytes."""
+    async def _affordable(self, head: StoredHead, order: list[Place]) -> tuple[list[Place], int]:
+        """Return as much of a page's beginning as may be read at once, and its bytes: few items can be many."""
         weights = await self._reader.weights(head, _ranges(order))
         counted: set[tuple[str, int]] = set()
-        left = PAGE_BYTES
+        taken = 0
         for number, (_, key, place) in enumerate(order):
+            before = taken
             for positions, size in weights.get(key, ()):
                 if place in positions and (key, positions.start) not in counted:
                     counted.add((key, positions.start))
-                    left -= size
-            if left < 0 and number:
-                return order[:number]
-        return order
+                    taken += size
+            if taken > PAGE_BYTES and number:
+                return order[:number], before
+        return order, taken
 
     async def _order(self, head: StoredHead, position: Position, limit: int) -> list[Place]:
         """Return what comes next: its date, list and position there."""

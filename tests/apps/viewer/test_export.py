@@ -109,8 +109,7 @@ async def test_a_file_is_written_while_the_session_is_read(
     }
     await exported.app(scope, receive, send)
 
-    assert len(read) == 3
-    assert max(read) <= 50
+    assert read == [50, 71]
     # The first line left when only the first page had been read.
     assert sent[0] == read[0]
     assert sent[-1] == 121

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from ...web import EventStream
-from ..database import time_limit
+from ..limits import time_limit
 from ..live_events import live_events
 from ..timeline import Position
 from .dependencies import AllowedForNow, Db, ServerStopping, errors

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Response
 from ...errors import CorruptMessageError
 from ...web import ApiError, invalid
 from ..blocks import image_at, raster_type
-from ..database import time_limit
 from ..heads import session_head
+from ..limits import WHOLE_DOCUMENT, time_limit
 from ..schemas import FoundMessages, MessageAnswer, SessionDetail, UsageSeries
 from ..timeline import Position, end_of
 from ..usage import usage_series
@@ -42,12 +42,12 @@ async def detail(
 ) -> SessionDetail:
     """Return a session with a page of its timeline; with `agent_id` and `message_id` one that begins just before it."""
     position = Position.of(cursor, ascending=order == "asc")
-    previous = None
+    previous = head = None
     with time_limit():
         if agent_id is not None and message_id is not None and not cursor:
-            position = await database.places.before(session_id, agent_id, message_id, _CONTEXT)
+            position, head = await database.places.before(session_id, agent_id, message_id, _CONTEXT)
             previous = Position(False, position.places).encoded() if position.places else None
-        page = await database.timeline.page(session_id, position, limit)
+        page = await database.timeline.page(session_id, position, limit, head=head)
     return SessionDetail(
         **dict(session_head(page.head)),
         timeline=page.items,
@@ -95,8 +95,10 @@ async def image(
     """Return an image of a message; of a redacted one, those of the replacement."""
     found = None
     try:
-        with time_limit():
-            stored = await database.repository.read_message(session_id, agent_id, message_id)
+        # Of an older tool's document this reads the whole of it, and a page may show many images at once.
+        async with database.room.taken(WHOLE_DOCUMENT):
+            with time_limit():
+                stored = await database.repository.read_message(session_id, agent_id, message_id)
         if stored is not None:
             found = image_at(stored.to_message()["content"], place)
     except CorruptMessageError:
