@@ -28,7 +28,7 @@ class Report:
         self._about = about
         self._systems = list(systems)
         self._samples: dict[str, dict[str, dict[str, list[float]]]] = {}
-        self._growth: dict[str, dict[int, float]] = {}
+        self._growth: dict[str, dict[int, float | None]] = {}
         self.commands: dict[str, dict[str, float]] = {}
 
     def add(self, workload: str, system: str, found: Mapping[str, list[float]]) -> None:
@@ -38,8 +38,8 @@ class Report:
             samples.setdefault(name, []).extend(values)
 
     def add_growth(self, system: str, messages: int, seconds: Sequence[float]) -> None:
-        """Add what a request took at one length."""
-        self._growth.setdefault(system, {})[messages] = 1000 * median(seconds)
+        """Add what a request took at one length; nothing when the system cannot store as many messages."""
+        self._growth.setdefault(system, {})[messages] = 1000 * median(seconds) if seconds else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers: times in milliseconds, medians unless named otherwise."""
@@ -85,7 +85,7 @@ def _tables(found: Found) -> Iterator[tuple[str, Table]]:
     sizes = list(next(iter(found["growth_ms"].values())))
     table = [["messages in the session", *(f"{int(size):,}" for size in sizes)]]
     for system, row in found["growth_ms"].items():
-        table.append([system, *(_ms(row[size]) for size in sizes)])
+        table.append([system, *("too large" if row[size] is None else _ms(row[size]) for size in sizes)])
     yield "growth", table
 
 
@@ -133,7 +133,10 @@ def write_page(found: Found, page: Path) -> None:
     )
     (folder / "growth.svg").write_text(
         lines(
-            {system: [(int(size), value) for size, value in row.items()] for system, row in found["growth_ms"].items()},
+            {
+                system: [(int(size), value) for size, value in row.items() if value is not None]
+                for system, row in found["growth_ms"].items()
+            },
             "ms for a request, by messages in the session",
         )
     )

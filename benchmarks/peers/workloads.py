@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from _measure import loop_lag
 from _models import PROMPT, FixedModel
 from _workloads import RESUMED_MESSAGES, SESSIONS, conversation, new_session_ids
+from strands.types.exceptions import StorageError
 
 from .systems import Peer
 
@@ -78,9 +80,16 @@ async def _serve(peer: Peer, *, requests: int, limit_s: float, late_s: Seconds) 
 
 
 async def growth(peer: Peer, *, messages: int, requests: int, limit_s: float) -> dict[str, Any]:
-    """Resume a session of so many messages of 1 KB under a window of 40, take one turn and close."""
+    """Resume a session of so many messages of 1 KB under a window of 40, take one turn and close.
+
+    No seconds come back of a system that cannot store as many.
+    """
     session_id = "growing"
-    await peer.grow(session_id, messages, await conversation(RESUMED_MESSAGES))
+    try:
+        await peer.grow(session_id, messages, await conversation(RESUMED_MESSAGES))
+    except StorageError as error:
+        print(f"{messages:,} messages: {error}", file=sys.stderr)
+        return {"seconds": []}
 
     async def request(_: int) -> None:
         async with peer.agent(session_id, FixedModel()) as agent:

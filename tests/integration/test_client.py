@@ -595,6 +595,32 @@ async def test_workers_get_on_in_a_busy_process_while_some_wait_for_the_server(
         workers.shutdown()
 
 
+async def test_what_came_when_no_thread_was_free_is_started_once_the_others_are_known_to_wait(
+    mongo_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = workers_module.FEW + 1
+    with MongoClient[Any](mongo_uri, maxPoolSize=size) as client:
+        workers = Workers(client)
+        loop = asyncio.get_running_loop()
+        first_end, end = threading.Event(), threading.Event()
+        monkeypatch.setattr(workers_module._Load, "is_busy", lambda load, moment: False)
+        first = workers.start(lambda: first_end.wait(WAIT_S), loop)
+        held_up = [workers.start(lambda: end.wait(WAIT_S), loop) for _ in range(size - 1)]
+        waiting = workers.start(lambda: "answered", loop)
+        monkeypatch.setattr(workers_module._Load, "is_busy", lambda load, moment: True)
+        with monkeypatch.context() as patch:
+            patch.setattr(workers_module, "HELD_UP_S", 10 * WAIT_S)
+            first_end.set()
+            await first
+            assert workers.queued == 1
+
+        assert await asyncio.wait_for(waiting, WAIT_S) == "answered"
+
+        end.set()
+        assert all(await asyncio.gather(*held_up))
+        workers.shutdown()
+
+
 async def test_operation_that_was_given_up_in_the_queue_is_never_started(mongo_uri: str) -> None:
     with MongoClient[Any](mongo_uri, maxPoolSize=1) as client:
         workers = Workers(client)

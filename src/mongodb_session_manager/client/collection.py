@@ -10,8 +10,9 @@ from pymongo.results import DeleteResult, InsertManyResult, InsertOneResult, Upd
 
 from .. import tracing
 from ..errors import WrongLoopError
-from .drivers import Command, Driver, all_of, next_of, read_of
+from .drivers import Command, Driver, all_of, next_of
 from .retry import Retry
+from .together import ReadById, UpdateById
 
 if TYPE_CHECKING:
     from .handle import ClientHandle
@@ -108,13 +109,15 @@ class Collection:
             "find_one", lambda native: native.find_one(filter, projection, **options), filter, bounded=bounded
         )
 
-    async def read_one(self, filter: Filter, projection: Projection, read: Callable[[Document], T]) -> T | None:
-        """Return what `read` makes of the first matching document, None without one.
+    async def read_by_id(
+        self, document_id: str, projection: Mapping[str, Any], read: Callable[[Document], T]
+    ) -> T | None:
+        """Return what `read` makes of the document of that `_id`, None without one.
 
         It is called where the document was decoded, on a worker thread if the client has them, so that a large one does
         not hold up the event loop.
         """
-        return await self._send("find_one", lambda native: read_of(native.find_one(filter, projection), read), filter)
+        return await self._send("find_one", ReadById(document_id, projection, read), {"_id": document_id})
 
     async def find(
         self,
@@ -191,18 +194,26 @@ class Collection:
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Any = None,
         deadline_s: float | None = None,
-        before_send: Callable[[], None] | None = None,
     ) -> UpdateResult:
-        """Update the first matching document; `before_send` is called before each attempt, and may raise."""
+        """Update the first matching document."""
         options = _given(array_filters=array_filters, hint=hint)
         result: UpdateResult = await self._send(
             "update_one",
             lambda native: native.update_one(filter, update, upsert=upsert, **options),
             filter,
             deadline_s=deadline_s,
-            before_send=before_send,
         )
         return result
+
+    async def update_by_id(
+        self, filter: Filter, update: Update, *, before_send: Callable[[], None] | None = None
+    ) -> UpdateResult:
+        """Update the document of one `_id`; `before_send` is called before each attempt, and may raise.
+
+        Sent twice, it must be able to tell that it was there before: under load it is sent along with others, and when
+        the filter of one of them refuses it, each is sent again by itself.
+        """
+        return await self._send("update_one", UpdateById(filter, update), filter, before_send=before_send)
 
     async def update_many(
         self,

@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar, cast
 
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import ReadPreference
+from pymongo import ReadPreference, _csot
 from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import Cursor
 
-from .workers import Workers, no_answer
+from .together import SentTogether
+from .workers import OperationTogether, Workers, no_answer
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -59,8 +60,12 @@ class OnWorkers:
         self._workers = workers
 
     def run(self, command: Command[T], timeout_s: float | None = None) -> Awaitable[T]:
-        """Send a command on one of the threads."""
-        operation = cast("Callable[[], T]", partial(command, self.native))
+        """Send a command on one of the threads, perhaps along with others."""
+        # What limits the time of one caller's commands is not to limit those of others.
+        if isinstance(command, SentTogether) and _csot.get_timeout() is None:
+            operation: Callable[[], Any] = OperationTogether(command, self.native)
+        else:
+            operation = partial(command, self.native)
         return self._workers.start(operation, asyncio.get_running_loop(), timeout_s)
 
 
@@ -108,15 +113,3 @@ async def _all_awaited(found: Any) -> list[Document]:
 def next_of(cursor: Any, count: int) -> Any:
     """Return the next documents of a cursor, at most so many; likewise."""
     return list(islice(cursor, count)) if isinstance(cursor, Cursor) else cursor.to_list(count)
-
-
-def read_of(found: Any, read: Callable[[Document], T]) -> Any:
-    """Return what `read` makes of a document that was found; None without one. Likewise."""
-    if found is None or isinstance(found, dict):
-        return None if found is None else read(found)
-    return _read_awaited(found, read)
-
-
-async def _read_awaited(found: Awaitable[Document | None], read: Callable[[Document], T]) -> T | None:
-    document = await found
-    return None if document is None else read(document)

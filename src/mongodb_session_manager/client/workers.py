@@ -11,21 +11,24 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from pymongo import MongoClient
-from pymongo.errors import NetworkTimeout, PyMongoError, WaitQueueTimeoutError
+from pymongo.errors import AutoReconnect, NetworkTimeout, PyMongoError, WaitQueueTimeoutError
 
 from ..advice import hosts_of_client, with_advice
+from .together import Outcome, SentTogether
 
 T = TypeVar("T")
 
 UNLIMITED_WORKERS = 1000
 """Most workers of a client whose pool has no limit (`maxPoolSize=0`)."""
 
-FEW = 8
+FEW = 4
 """Threads that work at once in a process that is busy."""
 
 LOOK_S = 0.01
@@ -40,6 +43,37 @@ HELD_UP_S = 0.1
 EXIT_WAIT_S = 5.0
 """How long the interpreter's exit waits for operations that are under way, in seconds."""
 
+LOOKED_THROUGH = 64
+"""Waiting operations that are looked at for those that can go together."""
+
+MOST_TOGETHER = 16
+"""Commands that go to the server as one, at most: the first of them waits for the last."""
+
+
+class OperationTogether:
+    """An operation that takes along others of its kind that wait."""
+
+    __slots__ = ("command", "native")
+
+    def __init__(self, command: SentTogether, native: Any) -> None:
+        """Take a command, and the driver's collection."""
+        self.command = command
+        self.native = native
+
+    def __call__(self) -> Any:
+        """Send the command by itself."""
+        return self.command(self.native)
+
+    def joins(self, other: object) -> bool:
+        """Tell whether another operation can be run along with it."""
+        return (
+            isinstance(other, OperationTogether) and other.native is self.native and self.command.joins(other.command)
+        )
+
+    def run_with(self, others: Sequence[OperationTogether]) -> list[Outcome] | None:
+        """Run it and others as one; None where that does not tell what became of each."""
+        return self.command.send_with([other.command for other in others], self.native)
+
 
 class _Job:
     """One operation, and the future on an event loop that gets its outcome."""
@@ -47,7 +81,7 @@ class _Job:
     __slots__ = ("context", "future", "loop", "operation", "submitted_at")
 
     def __init__(self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.operation = operation
+        self.operation: Any = operation
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         # What the caller has set holds for the driver, too: a time limit (`pymongo.timeout`), a trace.
@@ -57,6 +91,16 @@ class _Job:
     def tell(self, result: Any, error: BaseException | None) -> None:
         with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile, and with it everything that waited.
             self.loop.call_soon_threadsafe(self._set, result, error)
+
+    def tell_with(self, others: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
+        """Tell it and others of the same loop, at once."""
+
+        def set_all() -> None:
+            for job, (result, error) in zip((self, *others), outcomes, strict=True):
+                job._set(result, error)
+
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(set_all)
 
     def expire(self, timeout_s: float) -> None:
         self._set(None, no_answer(timeout_s))
@@ -170,14 +214,36 @@ class _Threads:
             return True
         return sum(moment - since < HELD_UP_S for since in self._busy.values()) < FEW
 
+    def taken_along(self, job: _Job) -> list[_Job]:
+        """Take what waits and can be run along with a job."""
+        operation = job.operation
+        if not self.waiting or not isinstance(operation, OperationTogether):
+            return []
+        taken: dict[str, _Job] = {}
+        with self._lock:
+            for other in islice(self.waiting, LOOKED_THROUGH):
+                if other.loop is job.loop and operation.joins(other.operation):
+                    taken.setdefault(other.operation.command.document_id, other)
+                    if len(taken) == MOST_TOGETHER - 1:
+                        break
+            taken.pop(operation.command.document_id, None)
+            for other in taken.values():
+                self.waiting.remove(other)
+        return list(taken.values())
+
     def next_for(self, thread: _Thread) -> _Job | None:
         """Return the next job for a thread that has done one; None when it is to wait at its queue."""
         with self._lock:
             moment = time.monotonic()
+            was_full = len(self._busy) == self._size
             del self._busy[thread]
             if self.waiting and self._has_room(moment):
                 self._busy[thread] = moment
                 return self.waiting.popleft()
+            if self.waiting and was_full:
+                job = self.waiting[0]  # It came when no thread was free, and is not looked at again so far.
+                with contextlib.suppress(RuntimeError):
+                    job.loop.call_soon_threadsafe(self._look_again, job)
             self._idle.append(thread)
             if self._is_ending:
                 self._end_idle()
@@ -247,22 +313,48 @@ class Workers:
     def _run(self, job: _Job) -> None:
         if job.future.done():
             return  # Given up while it waited.
+        waited_s = time.monotonic() - job.submitted_at
+        if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
+            message = (
+                f"waited {waited_s:.1f} s for one of {self._size} connections, which were all in use; "
+                "nothing was sent (see maxPoolSize and waitQueueTimeoutMS)"
+            )
+            job.tell(None, self._advised(WaitQueueTimeoutError(message)))
+        elif others := [other for other in self._threads.taken_along(job) if not other.future.done()]:
+            self._run_together(job, others)
+        else:
+            self._run_alone(job)
+
+    def _run_together(self, job: _Job, others: list[_Job]) -> None:
+        """Run jobs as one, and where that does not tell what became of each, one after the other."""
+        first: OperationTogether = job.operation
         try:
-            waited_s = time.monotonic() - job.submitted_at
-            if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
-                raise WaitQueueTimeoutError(
-                    f"waited {waited_s:.1f} s for one of {self._size} connections, which were all in use; "
-                    "nothing was sent (see maxPoolSize and waitQueueTimeoutMS)"
-                )
+            outcomes = job.context.run(first.run_with, [other.operation for other in others])
+        except AutoReconnect as error:
+            # Each caller sends its own again when it is time.
+            outcomes = [(None, self._advised(copy(error))) for _ in (job, *others)]
+        except Exception:
+            outcomes = None
+        if outcomes is not None:
+            job.tell_with(others, outcomes)
+            return
+        for each in (job, *others):
+            if not each.future.done():
+                self._run_alone(each)
+
+    def _run_alone(self, job: _Job) -> None:
+        try:
             result = job.context.run(job.operation)
         except BaseException as error:
-            if isinstance(error, PyMongoError):
-                error = with_advice(error, hosts_of_client(self._client()))
-                error.__suppress_context__ = True
-            job.tell(None, error)
+            job.tell(None, self._advised(error) if isinstance(error, PyMongoError) else error)
             del job  # The error's traceback holds this frame.
         else:
             job.tell(result, None)
+
+    def _advised(self, error: PyMongoError) -> PyMongoError:
+        error = with_advice(error, hosts_of_client(self._client()))
+        error.__suppress_context__ = True
+        return error
 
     def shutdown(self) -> None:
         """Let the threads end with what they are doing and what is queued, without waiting for them."""

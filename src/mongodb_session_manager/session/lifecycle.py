@@ -36,6 +36,7 @@ from strands.types.content import Message
 from strands.types.exceptions import EventLoopException
 
 from ..errors import SessionStoreError
+from ..runtime.cancellation import KEPT, cleaning_up
 from .conversations import Conversations
 
 ANSWER_WAIT_S = 0.1
@@ -74,6 +75,8 @@ class LifecycleEvents:
         self._flush = flush
         self._flush_soon = flush_soon
         self._timer: asyncio.TimerHandle | None = None
+        # Of each invocation under way, by the id of its agent or graph: the error that its caller was handling.
+        self._handled_before: dict[int, BaseException | None] = {}
 
     def register(self, registry: HookRegistry) -> None:
         """Register for every event that changes what is stored."""
@@ -96,6 +99,7 @@ class LifecycleEvents:
         self._manager.initialize(event.agent)
 
     async def _on_before_invocation(self, event: BeforeInvocationEvent) -> None:
+        self._begin(event.agent)
         was_restored = await self._prepare(event.agent)
         self._conversations.identify(event.agent)
         if was_restored and isinstance(event.agent, Agent):
@@ -154,23 +158,39 @@ class LifecycleEvents:
             self._conversations.learn_stop_reason(event.agent, event.stop_response.stop_reason)
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
-        # Strands tells of the end in a `finally`, where what ended the invocation is the error being handled.
-        error = sys.exception()
+        error = self._ended_by(event.agent)
         while isinstance(error, EventLoopException):
             error = error.original_exception
         # That the store failed says nothing of the turn.
         is_own = isinstance(error, PyMongoError | SessionStoreError)
         self._conversations.end_invocation(event.agent, None if is_own else error)
-        await self._flush_now()
+        await self._flush_at_end(error)
+
+    def _begin(self, source: object) -> None:
+        self._handled_before[id(source)] = sys.exception()
+
+    def _ended_by(self, source: object) -> BaseException | None:
+        """Return what ended an invocation, None when it came to its end.
+
+        Strands tells of the end in a `finally`, where that is the error being handled; the caller may have been
+        handling another one when it began.
+        """
+        error = sys.exception()
+        return None if error is self._handled_before.pop(id(source), None) else error
+
+    async def _flush_at_end(self, ended_by: BaseException | None) -> None:
+        with cleaning_up(ended_by, self._manager.session_id, KEPT):
+            await self._flush_now()
 
     async def _on_bidi_pause(self, event: BidiAgentStopEvent | BidiBeforeConnectionRestartEvent) -> None:
         self._conversations.capture(event.agent, final=True)
-        await self._flush_now()
+        await self._flush_at_end(sys.exception())
 
     def _on_multi_agent_initialized(self, event: MultiAgentInitializedEvent) -> None:
         self._manager.initialize_multi_agent(event.source)
 
     async def _on_before_multi_agent(self, event: BeforeMultiAgentInvocationEvent) -> None:
+        self._begin(event.source)
         await self._prepare(event.source)
 
     async def _on_after_node_call(self, event: AfterNodeCallEvent) -> None:
@@ -180,7 +200,7 @@ class LifecycleEvents:
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
-        await self._flush_now()
+        await self._flush_at_end(self._ended_by(event.source))
 
 
 async def _catch_up(agent: Agent, prompt: Sequence[Message] | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from difflib import get_close_matches
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pymongo.errors import PyMongoError
@@ -22,6 +23,7 @@ from ..advice import hosts_of_client, with_advice
 from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
+from ..runtime.cancellation import NOT_WRITTEN, cleaning_up
 from ..schema.names import check_agent_id, check_session_id
 from ..schema.numbers import check_seconds
 from ..storage import MongoDBStorage
@@ -224,9 +226,12 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 await self.close()
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        """Write what is pending and close."""
-        await self.close()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what is pending and close; a cancellation stays one, and what fails then is logged."""
+        with cleaning_up(error, self.session_id, NOT_WRITTEN):
+            await self.close()
 
     async def close(self, drain_s: float = runtime.DRAIN_S) -> None:
         """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.

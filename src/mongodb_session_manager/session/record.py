@@ -232,7 +232,9 @@ def objects_of(messages: Iterable[Message]) -> list[object] | None:
         found += (message, content)
         if type(content) is list:
             found += content
-            found += _results(content)
+            for block in content:
+                if isinstance(block, dict) and "toolResult" in block:
+                    found += _results((block,))
         if "metadata" in message and _custom(message) is not None:
             return None
     return found

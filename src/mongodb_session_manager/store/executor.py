@@ -136,7 +136,7 @@ class UpdateExecutor:
             filter_, changes = self._rendered(head, update, title, lease, revoked_tokens, keeps_ttl=keeps_ttl)
             try:
                 with within_document(head.session_id):
-                    result = await self.store.collection.update_one(filter_, changes, before_send=before_send)
+                    result = await self.store.collection.update_by_id(filter_, changes, before_send=before_send)
             except WriteError as error:
                 identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
                 if not await restart_counters(self.store, identity, changes["$inc"], error):

@@ -356,8 +356,8 @@ class Segments:
 
     async def complete(self, session: StoredSession) -> None:
         """Load what the windows of a session's agents need of its segments: with one find, or none."""
-        if session.head.incarnation is None:
-            return  # A document of an older tool has no segments.
+        if session.head.incarnation is None or not session.head.has_related:
+            return  # A document of an older tool has no segments, nor has a new one.
         wanted = {agent.key: (agent, needed) for agent in session.agents.values() if (needed := gaps(agent))}
         if not wanted:
             return

@@ -76,10 +76,9 @@ class SessionStore:
                 prepare(stored)
             return stored
 
-        query = {"_id": session_id}
-        stored = await self.collection.read_one(query, load_projection(names), read)
+        stored = await self.collection.read_by_id(session_id, load_projection(names), read)
         if stored is False:
-            stored = await self.collection.read_one(query, load_projection(None), partial(read, names=None))
+            stored = await self.collection.read_by_id(session_id, load_projection(None), partial(read, names=None))
         return stored or None
 
     async def load_or_create(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pymongo.collection import Collection
@@ -19,6 +20,7 @@ from .. import hooks, runtime
 from ..client import MongoDBClient
 from ..metadata_tool import PROTECTED, create_blocking_metadata_tool
 from ..runtime import portal
+from ..runtime.cancellation import NOT_WRITTEN, cleaning_up
 from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..session.storage import session_storage
 from ..storage import MongoDBStorage
@@ -158,9 +160,12 @@ class MongoDBSessionManager(RepositorySessionManager):
         """Return the manager."""
         return self.open()
 
-    def __exit__(self, *_: object) -> None:
-        """Write what is pending and close."""
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what is pending and close; an interruption (Ctrl-C) stays one, and what fails then is logged."""
+        with cleaning_up(error, self.session_id, NOT_WRITTEN):
+            self.close()
 
     def close(self, drain_s: float = runtime.DRAIN_S) -> None:
         """Write what is pending, deliver the session's notifications, and close the client that is owned. Idempotent.

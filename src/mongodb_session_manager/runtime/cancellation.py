@@ -1,0 +1,34 @@
+"""A cancellation stays one, whatever goes wrong while what it ended is cleaned up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+KEPT = "not written yet when the work was cancelled; kept for the next flush"
+NOT_WRITTEN = "what was pending is not written: the session was closed while the server could not be written to"
+"""What becomes of what was to be written, for the log."""
+
+
+@contextmanager
+def cleaning_up(ended_by: BaseException | None, session_id: str, outcome: str) -> Iterator[None]:
+    """Let an error of the block be a line of the log, when what it cleans up was cancelled or interrupted.
+
+    Raised, the error would take the place of the cancellation: a task group would go on waiting for a task that goes on
+    working, and a program would not hear Ctrl-C.
+
+    Args:
+        ended_by: What ended the work before: a cancellation, a reader who left (`GeneratorExit`), Ctrl-C; after an
+            ordinary error or none, an error of the block is raised.
+        session_id: For the log.
+        outcome: What becomes of what was to be written, for the log.
+    """
+    try:
+        yield
+    except Exception as error:
+        if ended_by is None or isinstance(ended_by, Exception):
+            raise
+        logger.error("session_id=<%r>, error=<%s> | %s", session_id, type(error).__name__, outcome)
