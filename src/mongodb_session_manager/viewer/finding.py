@@ -13,8 +13,8 @@ from ..schema import paths
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
-from ..web.stored_texts import Document, agents, found_messages, literally
-from ..web.text_search import archive_of
+from ..web.sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
+from ..web.stored_texts import Document, found_messages, literally
 from .schemas import FoundMessage, FoundMessages
 
 MOST = 1_000
@@ -22,7 +22,6 @@ MOST = 1_000
 
 _LIMIT_MS = 4_000
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_IDENTITY = dict.fromkeys(("session_id", paths.INCARNATION, "agent", "archive", "token", paths.COMMITTED), 1)
 
 
 class SessionFinder:
@@ -44,7 +43,7 @@ class SessionFinder:
         try:
             session = await self._live(session_id, pattern)
             found = [(entry["agent_id"], message) for entry in session["moved"] for message in entry["found"]]
-            if any(entry.get("token") is not None for entry in session["moved"]):
+            if any(entry.get(paths.TOKEN) is not None for entry in session["moved"]):
                 found = await self._sealed(session, pattern) + found
         except ExecutionTimeout:
             raise ApiError(503, "too_slow", f"looking through it takes more than {_LIMIT_MS // 1000} s") from None
@@ -55,20 +54,12 @@ class SessionFinder:
 
     async def _live(self, session_id: str, pattern: str) -> Document:
         per_agent = {
-            "agent": "$$agent.k",
             "agent_id": {"$ifNull": [f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "$$agent.k"]},
-            "id": f"$$agent.v.{paths.ARCHIVE_ID}",
-            "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}",
             "found": found_messages(f"$$agent.v.{paths.MESSAGES}", pattern, MOST + 1),
         }
         pipeline = [
             {"$match": {"_id": session_id}},
-            {
-                "$project": {
-                    paths.INCARNATION: 1,
-                    "moved": {"$map": {"input": agents(), "as": "agent", "in": per_agent}},
-                }
-            },
+            {"$project": {paths.INCARNATION: 1, "moved": archives(**per_agent)}},
         ]
         rows: list[Document] = await self._collection.aggregate(pipeline, maxTimeMS=_LIMIT_MS).to_list(None)
         if not rows:
@@ -77,9 +68,9 @@ class SessionFinder:
 
     async def _sealed(self, session: Document, pattern: str) -> list[tuple[Any, Document]]:
         pipeline = [
-            {"$match": {"session_id": session["_id"], "list": "messages"}},
-            {"$sort": {"agent": 1, "start": 1}},
-            {"$project": {**_IDENTITY, "found": found_messages(f"${paths.ITEMS}", pattern, MOST + 1)}},
+            {"$match": segments_of([session["_id"]])},
+            {"$sort": {paths.AGENT: 1, paths.START: 1}},
+            {"$project": {**SEGMENT_FIELDS, "found": found_messages(f"${paths.ITEMS}", pattern, MOST + 1)}},
             {"$match": {"found.0": {"$exists": True}}},
         ]
         found: list[tuple[Any, Document]] = []

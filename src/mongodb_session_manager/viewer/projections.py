@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..schema import paths
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS
+from ..store.listing import SUMMARY_PROJECTION
 from ..store.updates import Document
 
 _AGENT_DATA = (
@@ -26,15 +28,10 @@ _AGENT_FIELDS = (
     paths.NEXT_MESSAGE_ID,
 )
 SESSION_FIELDS = (
-    paths.APPLICATION_NAME,
-    paths.CREATED_AT,
-    paths.UPDATED_AT,
-    paths.EXPIRES_AT,
-    paths.METADATA,
+    *(name for name in SUMMARY_PROJECTION if name != paths.SUMMARY),
     paths.INCARNATION,
-    paths.FEEDBACKS_SEALED,
-    paths.GUARDRAIL_EVENTS_SEALED,
-    paths.TITLE,
+    FEEDBACKS.archive,
+    GUARDRAIL_EVENTS.archive,
     paths.ERRORS,
 )
 """Fields of a session that are shown, or needed to read its lists."""

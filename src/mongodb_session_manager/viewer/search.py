@@ -34,8 +34,8 @@ COUNT_AT_LEAST_MS = 50
 """Milliseconds that it may count for in any case."""
 
 MOST_SKIPPED = 1_000_000
-_WHOLE = {**SUMMARY_PROJECTION, "title": 1, paths.INCARNATION: 1}
-_SHOWN = {**SUMMARY_PROJECTION, "metadata": SHOWN_METADATA, "title": 1, paths.INCARNATION: 1}
+_WHOLE = {**SUMMARY_PROJECTION, paths.INCARNATION: 1}
+_SHOWN = {**_WHOLE, paths.METADATA: SHOWN_METADATA}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pymongo.errors import ExecutionTimeout
 
 from ..schema import paths
 from .orders import Order, Place
+from .sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
 from .stored_texts import Document, agents, any_of, array, excerpt, found_messages, is_a, literally, matches, says
 
 LOOK_S = 3.0
@@ -115,11 +116,7 @@ class TextSearch:
         in_agent = any_of(array(f"$$agent.v.{paths.MESSAGES}"), "message", says(pattern))
         hit = {"$or": [matches(f"${paths.TITLE}", pattern), any_of(agents(), "agent", in_agent)]}
         moved = {
-            "$filter": {
-                "input": _archives(),
-                "as": "archive",
-                "cond": is_a(f"$${paths.ARCHIVE}.{paths.TOKEN}", "string"),
-            }
+            "$filter": {"input": archives(), "as": "moved", "cond": is_a(f"$$moved.{paths.TOKEN}", "string")},
         }
         pipeline = [
             {"$match": dict(query) if after is None else order.after(query, after)},
@@ -148,21 +145,12 @@ class TextSearch:
 
     async def _in_segments(self, pattern: str, sessions: Mapping[str, Document], limit_s: float) -> set[str]:
         pipeline = [
-            {"$match": {"session_id": {"$in": list(sessions)}, "list": "messages"}},
+            {"$match": segments_of(list(sessions))},
             {"$match": {"$expr": any_of(array(f"${paths.ITEMS}"), "message", says(pattern))}},
-            {
-                "$project": {
-                    "session_id": 1,
-                    paths.INCARNATION: 1,
-                    "agent": 1,
-                    "archive": 1,
-                    "token": 1,
-                    paths.COMMITTED: 1,
-                }
-            },
+            {"$project": SEGMENT_FIELDS},
         ]
         cursor = self._segments.aggregate(pipeline, maxTimeMS=int(limit_s * 1000) + 1)
-        return {item["session_id"] async for item in cursor if archive_of(item, sessions[item["session_id"]])}
+        return {item[paths.SESSION_ID] async for item in cursor if archive_of(item, sessions[item[paths.SESSION_ID]])}
 
     async def _pass_over(self, query: Mapping[str, Any], order: Order, after: Place | None) -> list[Document]:
         asked = dict(query) if after is None else order.after(query, after)
@@ -202,40 +190,20 @@ class TextSearch:
         return hits
 
     async def _sealed(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
-        archives = _archives(agent_id=f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}")
+        moved = archives(agent_id=f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}")
         query = {"$match": {"_id": {"$in": list(session_ids)}}}
-        heads = [query, {"$project": {paths.INCARNATION: 1, "moved": archives}}]
+        heads = [query, {"$project": {paths.INCARNATION: 1, "moved": moved}}]
         known = {row["_id"]: row async for row in self._collection.aggregate(heads, maxTimeMS=_SHOW_MS)}
         pipeline = [
-            {"$match": {"session_id": {"$in": list(known)}, "list": "messages"}},
-            {"$sort": {"start": 1}},
-            {
-                "$project": {
-                    **dict.fromkeys(("session_id", paths.INCARNATION, "agent", "archive", "token", paths.COMMITTED), 1),
-                    "found": found_messages(f"${paths.ITEMS}", pattern, 1),
-                }
-            },
+            {"$match": segments_of(list(known))},
+            {"$sort": {paths.START: 1}},
+            {"$project": {**SEGMENT_FIELDS, "found": found_messages(f"${paths.ITEMS}", pattern, 1)}},
             {"$match": {"found.0": {"$exists": True}}},
         ]
         hits: dict[str, Document] = {}
         async for item in self._segments.aggregate(pipeline, maxTimeMS=_SHOW_MS):
-            archive = archive_of(item, known[item["session_id"]])
-            if archive and item["session_id"] not in hits:
-                hits[item["session_id"]] = {"agent_id": archive.get("agent_id"), **item["found"][0]}
+            session_id = item[paths.SESSION_ID]
+            archive = archive_of(item, known[session_id])
+            if archive and session_id not in hits:
+                hits[session_id] = {"agent_id": archive.get("agent_id"), **item["found"][0]}
         return hits
-
-
-def archive_of(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the archive that a segment belongs to, None when it counts for nothing."""
-    if segment.get(paths.INCARNATION) != session.get(paths.INCARNATION):
-        return None
-    for archive in session["moved"]:
-        if (archive["agent"], archive.get("id")) == (segment["agent"], segment.get("archive")):
-            return archive if segment.get(paths.COMMITTED) or segment["token"] == archive.get("token") else None
-    return None
-
-
-def _archives(**more: str) -> Document:
-    """Return the expression for where each agent's sealed messages are, and what else of the agent is named."""
-    found = {"agent": "$$agent.k", "id": f"$$agent.v.{paths.ARCHIVE_ID}", "token": f"$$agent.v.{paths.ARCHIVE_TOKEN}"}
-    return {"$map": {"input": agents(), "as": "agent", "in": {**found, **more}}}
