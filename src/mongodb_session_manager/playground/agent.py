@@ -44,10 +44,8 @@ def calculator(expression: str) -> str:
     Args:
         expression: Such as "(2 + 3) * 4 ** 2" or "sqrt(2) * pi".
     """
-    try:
-        return f"Result: {shown(calculate(expression))}"
-    except ValueError as error:
-        return f"Error: {error}"
+    # What it cannot compute is a `ValueError`, which Strands hands to the model as a result that failed.
+    return f"Result: {shown(calculate(expression))}"
 
 
 @tool(context=True)
@@ -61,14 +59,14 @@ def set_state(key: str, value: str, tool_context: ToolContext) -> str:
     state = tool_context.agent.state
     known: dict[str, Any] = state.get() or {}
     if not key.strip() or len(key) > _LONGEST_STATE_KEY:
-        return f"Error: a key has 1 to {_LONGEST_STATE_KEY} characters"
+        raise ValueError(f"invalid key: it has 1 to {_LONGEST_STATE_KEY} characters")
     if len(value) > _LONGEST_STATE_VALUE:
-        return f"Error: a value has at most {_LONGEST_STATE_VALUE} characters"
+        raise ValueError(f"invalid value: it has at most {_LONGEST_STATE_VALUE} characters")
     if not value:
         state.delete(key)
         return f"Removed {key}"
     if key not in known and len(known) >= _MOST_STATE_KEYS:
-        return f"Error: the state holds {_MOST_STATE_KEYS} values already; remove one first"
+        raise ValueError(f"invalid key: the state holds {_MOST_STATE_KEYS} values already; remove one first")
     state.set(key, value)
     return f"Stored {key} = {value}"
 

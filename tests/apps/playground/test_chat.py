@@ -276,3 +276,18 @@ async def test_bad_input_is_refused_with_its_name(sessions: Sessions) -> None:
             assert answer.status_code == 422, content
 
     assert sessions.raw.count_documents({}) == 0
+
+
+async def test_a_tool_that_could_not_do_its_work_is_stored_as_failed(sessions: Sessions) -> None:
+    """The model reads what is wrong, and who looks at the session sees that it failed."""
+    right = [("calculator", {"expression": "6 * 7"}), ("set_state", {"key": "a", "value": "1"})]
+    wrong = [("calculator", {"expression": "six"}), ("set_state", {"key": " ", "value": "1"})]
+    long = ("set_state", {"key": "a", "value": "x" * 2_001})
+    async with playground(sessions, ScriptedModel(calls(*right, *wrong, long), "Done.")) as app:
+        events = await app.chat("s-1", "Try all of them")
+
+    told = [event.data["status"] for event in events if event.kind == "tool_result"]
+    blocks = [block for message in sessions.messages(AGENT_ID, "s-1") for block in message["content"]]
+    stored = [block["toolResult"] for block in blocks if "toolResult" in block]
+    assert told == [result["status"] for result in stored] == ["success"] * 2 + ["error"] * 3
+    assert all(result["content"][0]["text"].startswith("Error: invalid ") for result in stored[2:])

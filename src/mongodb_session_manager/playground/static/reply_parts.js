@@ -14,9 +14,7 @@ import { textView } from "../shared/values.js";
  */
 export function toolView(call, result, options) {
   if (!result) return toolCard(call, null, options);
-  const { content } = result;
-  // Tools that answer a mistake with a sentence call it a success.
-  const status = content.startsWith("Error") ? "error" : result.status;
+  const { content, status } = result;
   return toolCard(call, { status, content, parts: () => [textView(content)] }, options);
 }
 

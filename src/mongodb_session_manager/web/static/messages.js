@@ -7,6 +7,7 @@ import { icon } from "./icons.js";
 import { jsonTree } from "./json_tree.js";
 import { renderMarkdown } from "./markdown.js";
 import { timeElement } from "./time.js";
+import { hasFailed } from "./tool_results.js";
 import { typedText } from "./typed_text.js";
 
 // A map, not an object: a stored role may say "constructor".
@@ -140,7 +141,7 @@ export function reasoningView(text) {
  *   in a way of the caller's own; else it is text and JSON
  */
 export function toolResult({ name, status, content, parts }) {
-  const failed = status === "error";
+  const failed = hasFailed({ status });
   return disclosure({
     art: failed ? "alert" : "check",
     kind: failed ? "tool tool-result tool-error" : "tool tool-result",

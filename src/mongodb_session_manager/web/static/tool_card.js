@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { icon } from "./icons.js";
 import { disclosure, summariseInput, summariseResult } from "./messages.js";
+import { hasFailed } from "./tool_results.js";
 import { valueView } from "./values.js";
 
 /**
@@ -11,7 +12,7 @@ import { valueView } from "./values.js";
  * @param {{running?: boolean, open?: boolean}} [options]
  */
 export function toolCard(call, result, { running = false, open = false } = {}) {
-  const failed = result?.status === "error";
+  const failed = hasFailed(result);
   const summary = [summariseInput(call.input), result ? summariseResult(result.content) : ""].filter(Boolean).join("  →  ");
   return disclosure({
     art: failed ? "alert" : "tool",
