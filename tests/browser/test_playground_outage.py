@@ -10,7 +10,7 @@ from pymongo import MongoClient
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.playground.agent import AGENT_ID
 from tests.apps.playground.servers import playground
-from tests.browser.accessibility import violations
+from tests.browser.accessibility import faults_in_each_look
 from tests.browser.playground_pages import answered, opened, replies, say
 from tests.fixtures.browser import OpenPage, Watch
 from tests.fixtures.sessions import Sessions
@@ -43,7 +43,7 @@ async def test_while_mongodb_is_away_nothing_is_promised_and_what_was_typed_is_s
             await page.keyboard.type(", and kept")
             await page.keyboard.press("Enter")
             await expect(box).to_have_value("In the middle, and kept")
-            assert await violations(page) == []
+            assert await faults_in_each_look(page, "away") == []
 
             await page.get_by_role("link", name="New conversation").click()
             await expect(page.locator(".welcome")).to_contain_text("nothing can be stored")

@@ -162,6 +162,27 @@ async def test_new_sessions_are_announced_and_shown_ones_change_in_place(
     await expect(pill).to_be_hidden()
 
 
+async def test_a_session_that_is_deleted_meanwhile_says_so_and_is_no_longer_chosen(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    sessions.raw.insert_many([talked(1), talked(2)])
+    await page.goto(start_viewer())
+    await expect(page.locator("a.result")).to_have_count(2)
+    sessions.raw.insert_one(talked(3))
+    await expect(page.get_by_role("button", name="1 new")).to_be_visible()  # It listens.
+    gone = page.locator("[data-row='s-001']")
+    for box in await page.locator(".result-choice").all():
+        await box.check()
+    await expect(page.get_by_text("2 chosen")).to_be_visible()
+
+    sessions.raw.delete_one({"_id": "s-001"})
+
+    await expect(gone).to_contain_text("deleted")
+    await expect(gone.locator(".result-choice")).to_be_disabled()
+    await expect(page.get_by_text("1 chosen")).to_be_visible()
+    await expect(page.locator("[data-row='s-002']")).not_to_contain_text("deleted")
+
+
 async def test_several_sessions_are_exported_as_one_archive_by_keyboard(
     page: Page, sessions: Sessions, start_viewer: StartViewer
 ) -> None:

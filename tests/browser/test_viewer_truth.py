@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from datetime import datetime
 from typing import Any
 
 from playwright.async_api import Locator, Page, expect
@@ -12,13 +14,14 @@ from strands import tool
 from tests.browser.conftest import StartViewer
 from tests.fixtures.sessions import Sessions
 from tests.support.agents import AGENT_ID, make_agent
-from tests.support.models import Scripted, calls
+from tests.support.models import Reply, Scripted, calls
 
 Document = dict[str, Any]
+THUMBS = {"up": "Positive feedback", "down": "Negative feedback"}
 
 
-async def store(sessions: Sessions) -> None:
-    """Store two conversations of real agents, rated, with metadata."""
+async def store(sessions: Sessions) -> dict[str, Document]:
+    """Store two conversations of real agents, rated, with metadata and turns that failed; return them as stored."""
 
     def look_up(city: str) -> str:
         """Look a city up.
@@ -26,93 +29,192 @@ async def store(sessions: Sessions) -> None:
         Args:
             city: Its name.
         """
+        if city.endswith("2"):
+            raise ValueError("invalid city: it is not on the map")
         return f"{city} has rain"
 
     for number in (1, 2):
         async with sessions.manager(f"s-{number}", application_name="shop") as manager:
             first = calls(("look_up", {"city": f"Lisbon {number}"}))
             script: list[Scripted] = [first, *(f"Rain {turn}." for turn in range(number))]
-            agent = make_agent(manager, *script, tools=[tool(look_up)])
+            failures = [Reply(error=ConnectionError("away")), Reply(error=TimeoutError("slow"))][: number - 1]
+            agent = make_agent(manager, *script, *failures, tools=[tool(look_up)], state={"unit": "mm", "n": number})
             for turn in range(number):
                 await agent.invoke_async(f"How is the weather of day {turn} in {number}?")
+            for failure in failures:
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    await agent.invoke_async(f"And the next day, {failure}?")
             await manager.update_metadata({"priority": "high", "nested": {"deep": [1, number]}})
             for rating in ("up", "down", "up")[: number + 1]:
                 await manager.add_feedback({"rating": rating, "comment": f"a comment on {number}"})
+    return {name: sessions.document(name) for name in ("s-1", "s-2")}
 
 
-def texts(document: Document) -> list[str]:
-    """Return the texts of a stored session."""
-    messages = document["agents"][AGENT_ID]["messages"]
-    return [block["text"] for message in messages for block in message["content"] if "text" in block]
+def messages_of(document: Document) -> list[Document]:
+    """Return the stored messages."""
+    found: list[Document] = document["agents"][AGENT_ID]["messages"]
+    return found
 
 
-async def shown_facts(row: Locator) -> str:
-    """Return the counts of a row as one line."""
-    return " ".join((await row.locator(".result-facts").inner_text()).split())
+async def moments(times: Locator) -> list[datetime]:
+    """Return the moments that `<time>` elements stand for."""
+    return [datetime.fromisoformat(value) for value in await times.evaluate_all("(all) => all.map((t) => t.dateTime)")]
 
 
-async def test_every_panel_shows_what_is_stored(page: Page, sessions: Sessions, start_viewer: StartViewer) -> None:
-    await store(sessions)
-    documents = {name: sessions.document(name) for name in ("s-1", "s-2")}
-    url = start_viewer()
-    await page.goto(url)
+async def shown(page: Page, kind: str, value: Any) -> str:
+    """Return how the pages write a number: `number`, `compact` or `duration`."""
+    text: str = await page.evaluate(f"async (value) => (await import('/shared/format.js')).{kind}(value)", value)
+    return text
+
+
+async def figures(root: Locator) -> dict[str, str]:
+    """Return figures with their labels."""
+    pairs = "(all) => all.map((stat) => [...stat.children].map((part) => part.textContent))"
+    return dict(await root.locator(".stat").evaluate_all(pairs))
+
+
+async def rows(region: Locator) -> list[list[str]]:
+    """Return the rows of a table."""
+    cells = "(all) => all.map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"
+    found: list[list[str]] = await region.locator("tbody tr").evaluate_all(cells)
+    return found
+
+
+async def test_the_list_shows_what_is_stored(page: Page, sessions: Sessions, start_viewer: StartViewer) -> None:
+    documents = await store(sessions)
+    await page.goto(start_viewer())
     await expect(page.locator("a.result")).to_have_count(2)
 
-    # The list: title, counts, ratings, tokens, badges.
     for name, document in documents.items():
         row, summary = page.locator(f"[data-row='{name}']"), document["summary"]
         await expect(row.locator(".result-title")).to_have_text(document["title"])
-        facts = await shown_facts(row)
-        expected = f"{summary['ratings']['up']} thumbs up {summary['ratings']['down']} thumbs down "
-        expected += f"{summary['messages']} messages {summary['usage']['totalTokens']} tokens"
-        assert facts == expected
-        assert summary["messages"] == len(document["agents"][AGENT_ID]["messages"])
+        await expect(row.locator(".result-id")).to_have_text(document["_id"])
+        assert await moments(row.locator("time")) == [document["updated_at"]]
+        failed, agent = len(document["errors"]), document["agents"][AGENT_ID]
+        expected = f"{failed} failed turn " if failed else ""
+        expected += f"{summary['ratings']['up']} thumbs up {summary['ratings']['down']} thumbs down "
+        expected += f"{len(messages_of(document))} messages {agent['usage']['totalTokens']} tokens"
+        assert " ".join((await row.locator(".result-facts").inner_text()).split()) == expected
         assert sum(summary["ratings"].values()) == len(document["feedbacks"])
         badges = await row.locator(".result-badges").inner_text()
         assert document["application_name"] in badges
         assert document["metadata"]["priority"] in badges
 
-    # The conversation, alone and beside another one: what was said, calls and results, feedback.
-    await page.goto(f"{url}?session_id=s-1&with=s-2")
+
+async def test_the_conversation_shows_what_is_stored(page: Page, sessions: Sessions, start_viewer: StartViewer) -> None:
+    documents = await store(sessions)
+    await page.goto(f"{start_viewer()}?session_id=s-1&with=s-2")
+
     for name, document in documents.items():
-        side = page.get_by_role("region", name=name)
-        await expect(side.locator(".bubble")).to_have_text(texts(document))
-        await expect(side.locator(".event")).to_have_count(len(document["feedbacks"]))
-        titles = {"up": "Positive feedback", "down": "Negative feedback"}
-        for event, feedback in zip(await side.locator(".event").all(), document["feedbacks"], strict=True):
-            await expect(event).to_contain_text(titles[feedback["rating"]])
+        side, stored = page.get_by_role("region", name=name), messages_of(document)
+        said = [block["text"] for message in stored for block in message["content"] if "text" in block]
+        await expect(side.locator(".bubble")).to_have_text(said)
+        assert await moments(side.locator(".message time")) == [message["created_at"] for message in stored]
+        feedbacks = side.locator(".event").filter(has_text="feedback")
+        await expect(feedbacks).to_have_count(len(document["feedbacks"]))
+        for event, feedback in zip(await feedbacks.all(), document["feedbacks"], strict=True):
+            await expect(event).to_contain_text(THUMBS[feedback["rating"]])
             await expect(event).to_contain_text(feedback["comment"])
-        call = document["agents"][AGENT_ID]["messages"][1]["content"][0]["toolUse"]
-        await expect(side.locator(".tool")).to_contain_text([f"city: {call['input']['city']}"])
+            assert await moments(event.locator("time")) == [feedback["created_at"]]
+        failures = side.locator(".event").filter(has_text="Turn failed")
+        await expect(failures).to_have_count(len(document["errors"]))
+        for event, error in zip(await failures.all(), document["errors"], strict=True):
+            await expect(event).to_contain_text(f"Turn failed: {error['error']}")
+            await expect(event).to_contain_text(error["agent_id"])
+            assert await moments(event.locator("time")) == [error["timestamp"]]
+        call, result = stored[1]["content"][0]["toolUse"], stored[2]["content"][0]["toolResult"]
+        card = side.locator("details.tool")
+        await expect(card.locator("summary").first).to_contain_text(f"city: {call['input']['city']}")
+        await expect(card.get_by_text("failed")).to_have_count(int(result["status"] == "error"))
+        await card.locator("summary").first.click()
+        await expect(card.locator(".pre")).to_have_text(result["content"][0]["text"])
+        facts = " ".join((await side.locator(".detail-summary").inner_text()).split())
+        assert f"{len(stored)} messages" in facts
+        assert f"{len(document['feedbacks'])} feedbacks" in facts
+        assert ("failed turn" in facts) == bool(document["errors"])
 
-    # Metadata, usage and agents.
-    stored = documents["s-2"]
-    await page.goto(f"{url}?session_id=s-2&tab=metadata")
-    panel = page.get_by_role("tabpanel", name="Metadata")
-    await expect(panel.locator("dt").filter(has_text="priority")).to_have_count(1)
-    values = panel.locator("section").first.locator("dd")
-    await expect(values).to_have_count(len(stored["metadata"]))
-    await expect(values.filter(has_text=re.compile("^high$"))).to_have_count(1)
-    own = panel.locator("section").nth(1)
-    for value in (stored["_id"], stored["application_name"]):
-        await expect(own).to_contain_text(value)
-    await expect(own).to_contain_text(f"Messages{stored['summary']['messages']}")
+
+async def test_usage_metadata_and_agents_show_what_is_stored(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    document = (await store(sessions))["s-2"]
+    agent, usage = document["agents"][AGENT_ID], document["agents"][AGENT_ID]["usage"]
+    await page.goto(f"{start_viewer()}?session_id=s-2&tab=metadata")
+
+    metadata = page.get_by_role("tabpanel", name="Metadata")
+    facts, own = metadata.locator("section").first, metadata.locator("section").nth(1)
+    await expect(facts.locator("dl > dt")).to_have_text(sorted(document["metadata"]), use_inner_text=True)
+    await expect(facts.locator("dd").filter(has_text=re.compile("^high$"))).to_have_count(1)
+    await expect(own).to_contain_text(document["_id"])
+    await expect(own).to_contain_text(document["application_name"])
+    counts = {"Messages": len(messages_of(document)), "Feedback": len(document["feedbacks"]), "Failed turns": 1}
+    assert counts["Failed turns"] == len(document["errors"])
+    for label, count in counts.items():
+        await expect(own).to_contain_text(f"{label}{count}")
+    assert await moments(own.locator("time")) == [document["created_at"], document["updated_at"]]
+
     await page.get_by_role("tab", name="Usage").click()
-    usage = stored["agents"][AGENT_ID]["usage"]
-    await expect(page.locator(".stat").nth(0)).to_have_text(f"Input tokens{usage['inputTokens']}")
-    await expect(page.locator(".stat").nth(1)).to_have_text(f"Output tokens{usage['outputTokens']}")
-    await expect(page.locator(".stat").nth(2)).to_have_text(f"Model calls{usage['modelCalls']}")
-    await page.get_by_role("tab", name="Agents").click()
-    await expect(page.get_by_role("tabpanel", name="Agents")).to_contain_text(AGENT_ID)
+    panel = page.get_by_role("tabpanel", name="Usage")
+    await expect(panel.get_by_role("region", name="Per tool")).to_be_visible()
+    assert await figures(panel) == {
+        "Input tokens": await shown(page, "compact", usage["inputTokens"]),
+        "Output tokens": await shown(page, "compact", usage["outputTokens"]),
+        "Model calls": await shown(page, "compact", usage["modelCalls"]),
+        "Time in models": await shown(page, "duration", usage["latencyMs"]),
+    }
+    ((name, calls_, failed, *_),) = await rows(panel.get_by_role("region", name="Per tool"))
+    tools = usage["tools"]["look_up"]
+    assert (name, calls_, failed) == ("look_up", str(tools["call_count"]), str(tools["error_count"]))
+    ((id_, messages, received, sent, time_, made),) = await rows(panel.get_by_role("region", name="Per agent"))
+    assert (id_, messages) == (AGENT_ID, str(len(messages_of(document))))
+    assert [received, sent, made] == [str(usage[key]) for key in ("inputTokens", "outputTokens", "modelCalls")]
+    assert time_ == await shown(page, "duration", usage["latencyMs"])
+    answers = [message for message in messages_of(document) if message["role"] == "assistant"]
+    await panel.get_by_text("Show as a table").first.click()
+    await expect(panel.locator(".chart-table tbody tr")).to_have_count(len(answers))
+    points = await rows(panel.locator(".chart-table").first)
+    reported = [message["metadata"]["usage"] for message in answers]
+    assert [point[-2:] for point in points] == [[str(u["inputTokens"]), str(u["outputTokens"])] for u in reported]
 
-    # The totals, against sums that MongoDB makes of its documents.
+    await page.get_by_role("tab", name="Agents").click()
+    panel = page.get_by_role("tabpanel", name="Agents")
+    for text in (AGENT_ID, f"Messages{len(messages_of(document))}", "unit", '"mm"'):
+        await expect(panel).to_contain_text(text)
+    assert await moments(panel.locator("time")) == [agent["created_at"], agent["updated_at"]]
+
+
+async def test_totals_show_the_sums_of_what_is_stored(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    documents = (await store(sessions)).values()
+    url = start_viewer()
+    agents = [document["agents"][AGENT_ID] for document in documents]
+    ratings = [feedback["rating"] for document in documents for feedback in document["feedbacks"]]
+    sums: dict[str, int] = {
+        key: sum(agent["usage"][key] for agent in agents) for key in ("inputTokens", "outputTokens", "latencyMs")
+    }
+    messages, failed = sum(map(len, map(messages_of, documents))), sum(len(d["errors"]) for d in documents)
+    total = sum(agent["usage"]["totalTokens"] for agent in agents)
+
     await page.goto(f"{url}?view=totals")
-    sums = {"messages": "messages", "up": "ratings.up", "down": "ratings.down", "input": "usage.inputTokens"}
-    group = {name: {"$sum": f"$summary.{path}"} for name, path in sums.items()}
-    (added,) = sessions.raw.aggregate([{"$group": {"_id": None, "sessions": {"$sum": 1}, **group}}])
-    labels = {"Sessions": "sessions", "Messages": "messages", "Thumbs up": "up", "Thumbs down": "down"}
-    for label, name in {**labels, "Input tokens": "input"}.items():
-        await expect(page.locator(".totals .stat").filter(has_text=label)).to_have_text(f"{label}{added[name]}")
+    totals = page.locator(".totals")
+    await expect(totals.get_by_role("region", name="Over time")).to_be_visible()
+    assert await figures(totals) == {
+        "Sessions": str(len(documents)),
+        "Messages": str(messages),
+        "Thumbs up": str(ratings.count("up")),
+        "Thumbs down": str(ratings.count("down")),
+        "Failed turns": str(failed),
+        "Input tokens": await shown(page, "compact", sums["inputTokens"]),
+        "Output tokens": await shown(page, "compact", sums["outputTokens"]),
+        "Time in models": await shown(page, "duration", sums["latencyMs"]),
+    }
+    over_time = [row[1:] for row in await rows(totals.get_by_role("region", name="Over time"))]
+    numbers = [str(ratings.count("up")), str(ratings.count("down")), str(failed), str(total)]
+    assert over_time == [[str(len(documents)), str(messages), *numbers]]
+    await page.goto(f"{url}?view=totals&failed=1")
+    await expect(totals.get_by_role("region", name="Over time")).to_be_visible()
+    assert (await figures(totals))["Sessions"] == str(sum(1 for document in documents if document["errors"]))
 
 
 async def test_the_api_counts_what_is_stored(page: Page, sessions: Sessions, start_viewer: StartViewer) -> None:
@@ -123,9 +225,10 @@ async def test_the_api_counts_what_is_stored(page: Page, sessions: Sessions, sta
         answer = await page.request.get(f"{url}api/v1/sessions/{document['_id']}")
         head = json.loads(await answer.body())
         assert head["metadata"] == document["metadata"]
-        assert head["counts"]["messages"] == len(document["agents"][AGENT_ID]["messages"])
+        assert head["counts"]["messages"] == len(messages_of(document))
         assert head["counts"]["feedbacks"] == len(document["feedbacks"])
+        assert head["errors_count"] == len(document["errors"])
         assert head["usage"]["total_tokens"] == document["summary"]["usage"]["totalTokens"]
-        assert [item["rating"] for item in head["timeline"] if item["type"] == "feedback"] == [
-            feedback["rating"] for feedback in document["feedbacks"]
-        ]
+        for kind, key, stored in (("feedback", "rating", "feedbacks"), ("error", "error", "errors")):
+            items = [item[key] for item in head["timeline"] if item["type"] == kind]
+            assert items == [entry[key] for entry in document[stored]]

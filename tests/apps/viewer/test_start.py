@@ -107,7 +107,7 @@ async def test_the_samples_show_every_kind_of_thing(sessions: Sessions, open_vie
     assert (count, again) == (len(ids), 0)
     assert len({entry["application_name"] for entry in found}) > 2
     assert len({entry["created_at"][:10] for entry in found}) > 10
-    assert {item["type"] for item in items} == {"message", "feedback", "guardrail"}
+    assert {item["type"] for item in items} == {"message", "feedback", "guardrail", "error"}
     blocks = {block["type"] for item in items if item["type"] == "message" for block in item["content"]}
     assert blocks == {"text", "image", "tool_use", "tool_result", "reasoning"}
     assert any(item.get("redacted") for item in items)

@@ -15,6 +15,10 @@ from strands.types.streaming import StreamEvent
 T = TypeVar("T", bound=BaseModel)
 
 
+class ServiceUnavailableError(Exception):
+    """A story's model does not answer."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """One answer.
@@ -24,12 +28,14 @@ class Reply:
         calls: Tools that it calls, with their inputs.
         thought: What it thinks before.
         blocked: What a guardrail puts in place of the user's message.
+        fails: Whether the model gives no answer, but an error.
     """
 
     text: str = ""
     calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     thought: str = ""
     blocked: str | None = None
+    fails: bool = False
 
 
 class StoryModel(Model):
@@ -50,9 +56,15 @@ class StoryModel(Model):
         return dict(self._config)
 
     async def stream(self, messages: Messages, *args: Any, **kwargs: Any) -> AsyncIterable[StreamEvent]:
-        """Stream the next reply."""
+        """Stream the next reply.
+
+        Raises:
+            ServiceUnavailableError: It is one that fails.
+        """
         reply = next(self._replies)
         self._count += 1
+        if reply.fails:
+            raise ServiceUnavailableError("the model is busy")
         yield {"messageStart": {"role": "assistant"}}
         if reply.thought:
             yield {"contentBlockStart": {"start": {}}}

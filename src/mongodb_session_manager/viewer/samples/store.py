@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from strands import Agent
 from ...client import ClientHandle
 from ...factory import AsyncMongoDBSessionManagerFactory
 from ...schema import paths
-from .model import Reply, StoryModel
+from .model import Reply, ServiceUnavailableError, StoryModel
 from .stories import METADATA_FIELDS, STORIES, TOOLS, Story
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ async def _play(factory: AsyncMongoDBSessionManagerFactory, story: Story) -> Non
             for index, (agent_id, (prompt, model_id)) in enumerate(story.agents.items())
         }
         for turn in story.turns:
-            await agents[turn.agent].invoke_async(turn.prompt)
+            with contextlib.suppress(ServiceUnavailableError):
+                await agents[turn.agent].invoke_async(turn.prompt)
         await manager.update_metadata(dict(story.metadata))
         for feedback in story.feedbacks:
             await manager.add_feedback(dict(feedback))

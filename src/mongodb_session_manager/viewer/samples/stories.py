@@ -204,6 +204,8 @@ _GERMAN = Story(
             "Welche Lampe passt auf einen kleinen Schreibtisch?",
             (Reply("Die *Klemmleuchte*: sie braucht keinen Platz. 💡"),),
         ),
+        Turn("support", "Gibt es sie auch in Schwarz?", (Reply(fails=True),)),
+        Turn("support", "Gibt es sie auch in Schwarz?", (Reply("Ja, in Schwarz, Weiß und **Messing**."),)),
     ),
     {"priority": "normal", "language": "de", "customer": {"tier": "gold"}, "score": 5, "vip": True},
     ({"rating": "up"},),

@@ -46,6 +46,7 @@ export function showMetadata(root, head) {
         ["Messages", number(head.counts.messages)],
         ["Feedback", number(head.counts.feedbacks)],
         ["Guardrail events", number(head.counts.guardrails)],
+        ["Failed turns", number(head.errors_count)],
       ]),
     ),
   );

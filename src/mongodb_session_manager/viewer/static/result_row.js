@@ -45,6 +45,17 @@ export function resultRow(session, on, chosen) {
   return el("li.result-row", { data: { row: id } }, box, link, badges(session, on));
 }
 
+/** Say of a row that its session is no longer there; false when it says so already. */
+export function markGone(row) {
+  if (row.classList.contains("result-gone")) return false;
+  row.classList.add("result-gone");
+  row.querySelector(".result-time").before(el("span.badge.badge-warn", { text: "deleted" }));
+  const box = row.querySelector(".result-choice");
+  box.checked = false;
+  box.disabled = true;
+  return true;
+}
+
 function facts({ messages_count: messages, agents_count: agents, ratings, errors_count: errors, feedbacks_count: feedbacks, usage }) {
   const fact = (name, text, meaning, kind) =>
     el("span", { title: meaning, class: kind }, icon(name), el("span", { text }), el("span.visually-hidden", { text: ` ${meaning}` }));

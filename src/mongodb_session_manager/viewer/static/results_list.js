@@ -7,7 +7,7 @@ import { icon } from "../shared/icons.js";
 import { menuButton } from "../shared/menu.js";
 import { fullTime } from "../shared/time.js";
 import { FORMATS } from "./detail_head.js";
-import { resultRow } from "./result_row.js";
+import { markGone, resultRow } from "./result_row.js";
 
 const SORTS = [
   ["updated", "Last activity"],
@@ -141,7 +141,8 @@ export class ResultsList {
     }
     for (const sessionId of deleted) {
       this.fresh.delete(sessionId);
-      this.#row(sessionId)?.classList.add("result-gone");
+      const row = this.#row(sessionId);
+      if (row && markGone(row)) this.#choose(sessionId, false);
     }
     this.pill.hidden = this.fresh.size === 0 && !missed && this.pill.hidden;
     this.pill.textContent = missed ? "Many changes: show them" : `${number(this.fresh.size)} new`;
