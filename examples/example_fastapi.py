@@ -6,9 +6,10 @@ that is sent again with the same `Idempotency-Key` counts once, and errors have 
 
     python examples/example_fastapi.py
 
-    curl -X POST localhost:8000/sessions/ada/messages --json '{"message": "My name is Ada."}'
-    curl -X POST localhost:8000/sessions/ada/messages --json '{"message": "What is my name?"}'
-    curl -X POST localhost:8000/sessions/ada/feedback --json '{"rating": "up"}'
+    json='Content-Type: application/json'
+    curl localhost:8000/sessions/ada/messages -H "$json" -d '{"message": "My name is Ada."}'
+    curl localhost:8000/sessions/ada/messages -H "$json" -d '{"message": "What is my name?"}'
+    curl localhost:8000/sessions/ada/feedback -H "$json" -d '{"rating": "up"}'
     curl localhost:8000/sessions/ada
     curl localhost:8000/metrics
 """

@@ -6,8 +6,9 @@ away the turn is cancelled, and what was complete is kept.
 
     python examples/example_fastapi_streaming.py
 
-    curl -N localhost:8000/chat -H 'X-Session-Id: ada' --json '{"message": "My name is Ada. Set theme to dark."}'
-    curl -N localhost:8000/chat -H 'X-Session-Id: ada' --json '{"message": "What is my name? Get theme."}'
+    json='Content-Type: application/json'
+    curl -N localhost:8000/chat -H 'X-Session-Id: ada' -H "$json" -d '{"message": "My name is Ada. Set theme to dark."}'
+    curl -N localhost:8000/chat -H 'X-Session-Id: ada' -H "$json" -d '{"message": "What is my name? Get theme."}'
     curl localhost:8000/health
 """
 

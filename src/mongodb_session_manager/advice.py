@@ -73,8 +73,14 @@ def brief(error: PyMongoError) -> PyMongoError:
     return error.with_traceback(None) if _is_told(error) else error
 
 
+def told(error: BaseException) -> str:
+    """Return what an error says to try, for a log; empty where it says nothing."""
+    notes = (note for note in getattr(error, "__notes__", ()) if note.startswith(_MARK))
+    return next(notes, "").removeprefix(_MARK)
+
+
 _MARK = "What to try: "
 
 
 def _is_told(error: PyMongoError) -> bool:
-    return any(note.startswith(_MARK) for note in getattr(error, "__notes__", ()))
+    return bool(told(error))

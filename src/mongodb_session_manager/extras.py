@@ -28,8 +28,9 @@ def needs(extra: str) -> Iterator[None]:
         raise missing(extra, error.name) from error
 
 
-def missing(extra: str, module: str | None, what: str = "this") -> ImportError:
-    """Return the error for a module that is not installed."""
+def missing(extra: str, module: str | None, what: str | None = None) -> ImportError:
+    """Return the error for a module that is not installed; `what` needs it, or else what the extra is for."""
+    what = what or f"the extra {extra!r} of {DISTRIBUTION}"
     return ImportError(
         f"{what} needs {module}, which is not installed; install it with: {install_command(extra)}", name=module
     )

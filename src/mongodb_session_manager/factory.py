@@ -10,6 +10,7 @@ from . import hooks
 from .client import ClientHandle, MongoDBClient
 from .pool import pool_statistics
 from .runtime import portal
+from .schema.names import check_place
 from .session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from .store import indexes
 
@@ -60,6 +61,7 @@ class AsyncMongoDBSessionManagerFactory:
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
+            InvalidNameError: MongoDB takes no such database or collection.
             TypeError: The client is of another kind.
             ValueError: Neither client nor connection string, or client options together with a client.
         """
@@ -73,6 +75,7 @@ class AsyncMongoDBSessionManagerFactory:
             "lazy": lazy,
             "ensure_indexes": ensure_indexes,
         }
+        check_place(database_name, collection_name)
         self._handle = ClientHandle(connection_string, client=client, options=options)
         self._database_name = database_name
         self._collection_name = collection_name

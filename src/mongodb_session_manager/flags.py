@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from docstring_parser import DocstringStyle
 from docstring_parser import parse as parse_docstring
-from pydantic import AliasChoices, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from .extras import needs
+from .schema.names import collection_rule, database_rule
 
 with needs("cli"):
     import typer
@@ -100,6 +101,19 @@ def read_settings(settings: type[S], given: Mapping[str, Any], *, title: str) ->
         return settings(**dict(given))
     except ValidationError as error:
         raise SystemExit(f"{title} cannot start: {settings_problems(error, settings, given)}") from None
+
+
+def _named(rule: Callable[[str], str | None]) -> AfterValidator:
+    def check(name: str) -> str:
+        if (broken := rule(name)) is not None:
+            raise ValueError(broken)
+        return name
+
+    return AfterValidator(check)
+
+
+DatabaseName = Annotated[str, _named(database_rule)]
+CollectionName = Annotated[str, _named(collection_rule)]
 
 
 def settings_problems(

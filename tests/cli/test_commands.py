@@ -379,3 +379,18 @@ def test_without_its_extra_the_program_says_what_to_install(tmp_path: Path) -> N
     assert ended.returncode == 1
     assert install_command("cli") in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["sessions", "list"], ["stats"], ["doctor"], ["shard"]], ids="-".join)
+@pytest.mark.parametrize(
+    ("flag", "wrong"), [("--database-name", "my.app"), ("--database-name", ""), ("--collection-name", "a$b")]
+)
+def test_a_name_that_cannot_be_is_a_wrong_command_line(run: Run, command: list[str], flag: str, wrong: str) -> None:
+    ended = run(*command, flag, wrong)
+    as_json = run(*command, flag, wrong, "--json")
+
+    assert ended.code == as_json.code == 2
+    assert ended.out == as_json.out == ""
+    [line] = ended.err.splitlines()
+    assert line.startswith(f"error: {flag}: it must ")
+    assert json.loads(as_json.err)["error"]["message"] in line

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
@@ -23,7 +23,7 @@ from ..advice import AUTHENTICATION_CODES, advice
 from ..client import ClientHandle
 from ..client.options import check_connection_string, safe_error
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
-from ..flags import flag_parameters, read_settings, with_parameters
+from ..flags import CollectionName, DatabaseName, flag_parameters, settings_problems, with_parameters
 from ..schema.moments import NoZoneError, read_moment
 from ..store import AsyncMongoDBSessionRepository
 from .output import Output
@@ -48,8 +48,8 @@ class Target(BaseSettings):
     )
 
     connection_string: SecretStr | None = Field(default=None, validation_alias="MONGODB_CONNECTION_STRING")
-    database_name: str = Field(default="examples", min_length=1, validation_alias="DATABASE_NAME")
-    collection_name: str = Field(default="sessions", min_length=1, validation_alias="COLLECTION_NAME")
+    database_name: DatabaseName = Field(default="examples", validation_alias="DATABASE_NAME")
+    collection_name: CollectionName = Field(default="sessions", validation_alias="COLLECTION_NAME")
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,12 @@ def add(app: typer.Typer, name: str, function: Command, *, example: str = "", pa
     def command(**given: Any) -> None:
         out = Output(as_json=given.pop("as_json"))
         chosen = {name: given.pop(name) for name in Target.model_fields}
-        settings = read_settings(
-            Target, {name: value for name, value in chosen.items() if value is not None}, title=PROGRAM
-        )
-        context = Context(settings, out)
+        named = {name: value for name, value in chosen.items() if value is not None}
+        try:
+            context = Context(Target(**named), out)
+        except ValidationError as error:
+            out.failed(settings_problems(error, Target, named), kind=type(error).__name__)
+            raise typer.Exit(USAGE) from None
         run(lambda: function(context, **given), context)
 
     text = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]

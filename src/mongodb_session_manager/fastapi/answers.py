@@ -11,6 +11,7 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge, PyMongoError, WT
 from strands.types.exceptions import EventLoopException, StorageError
 
 from .. import errors
+from ..advice import told
 from ..client import is_transient
 from ..extras import needs
 
@@ -83,7 +84,8 @@ def _response(found: Exception) -> Response:
         return _said(next(status for kind, status in _STATUS.items() if isinstance(found, kind)), str(found))
     # The text of a driver's error may name hosts and users.
     code = getattr(found, "code", None)
-    logger.warning("error=<%s>, code=<%s> | request failed in the database", type(found).__name__, code)
+    known = told(found) or "request failed in the database"
+    logger.warning("error=<%s>, code=<%s> | %s", type(found).__name__, code, known)
     if isinstance(found, ConnectionFailure | WTimeoutError) or found.timeout or is_transient(found):
         answer = _said(503, "the database does not answer; try again in a moment")
         answer.headers["Retry-After"] = str(RETRY_AFTER_S)

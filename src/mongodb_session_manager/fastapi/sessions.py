@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from ..client import MongoDBClient
 from ..extras import needs
 from ..factory import AsyncMongoDBSessionManagerFactory
+from ..schema.names import check_place
 from ..schema.numbers import check_seconds
 from ..session import AsyncMongoDBSessionManager
 from ..store import AsyncMongoDBSessionRepository
@@ -54,7 +55,12 @@ class Sessions:
             wait_s: How long a request waits for the session's turn, in seconds; None for as long as it takes.
             lease_s: Seconds without a sign of life after which the turn of another process is taken over.
             **options: Other arguments of `AsyncMongoDBSessionManagerFactory`, MongoDB client options included.
+
+        Raises:
+            InvalidNameError: MongoDB takes no such database or collection.
+            ValueError: A time is negative or no number.
         """
+        check_place(database_name, collection_name)
         self._address = (connection_string, database_name, collection_name, client)
         self._options = options
         self._wait_s = None if wait_s is None else check_seconds("wait_s", wait_s, endless=True)

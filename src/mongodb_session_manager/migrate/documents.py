@@ -12,6 +12,7 @@ from ..schema import paths
 from ..schema.agents import STATE_FIELDS, find_agents
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
+from ..schema.names import check_place
 from ..schema.payloads import offload_state
 from .records import (
     Document,
@@ -40,6 +41,7 @@ class _CollectionSource(Source):
         **kwargs: Any,
     ) -> None:
         """Address a collection; the arguments are those of `AsyncMongoDBSessionRepository`."""
+        check_place(database_name, collection_name)
         self._handle = ClientHandle(connection_string, client=client, options=kwargs)
         self._place = database_name, collection_name
         self._collection: Collection = self._handle.collection(database_name, collection_name)

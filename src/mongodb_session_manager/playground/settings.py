@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..flags import CollectionName, DatabaseName
 from ..web import is_loopback, parse_hosts
 
 
@@ -45,8 +46,8 @@ class PlaygroundSettings(BaseSettings):
     )
 
     connection_string: SecretStr | None = Field(default=None, validation_alias="MONGODB_CONNECTION_STRING")
-    database_name: str = Field(default="examples", min_length=1, validation_alias="DATABASE_NAME")
-    collection_name: str = Field(default="sessions", min_length=1, validation_alias="COLLECTION_NAME")
+    database_name: DatabaseName = Field(default="examples", validation_alias="DATABASE_NAME")
+    collection_name: CollectionName = Field(default="sessions", validation_alias="COLLECTION_NAME")
     model: str = Field(default="offline", validation_alias="PLAYGROUND_MODEL")
     agent: str = Field(default="", validation_alias="PLAYGROUND_AGENT")
     reload: bool = Field(default=False, validation_alias="PLAYGROUND_RELOAD")

@@ -1,4 +1,4 @@
-"""Names that users choose, as field names and field paths.
+"""Names that users choose, as field names and field paths, and of where the sessions are.
 
 Agent ids, multi-agent ids and tool names may hold any character; `encode_name` makes one path segment of each, and
 `decode_name` the name again. Metadata keys are paths already (dots address nested fields) and are checked, not encoded.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import KeysView
 from typing import Any
+
+from pymongo.errors import InvalidName
 
 from ..errors import InvalidNameError
 from .paths import metadata as metadata_field
@@ -21,6 +23,12 @@ MAX_PATH_SEGMENTS = 20
 
 MAX_IDEMPOTENCY_KEY = 256
 """Most characters of an idempotency key."""
+
+MAX_DATABASE_NAME = 63
+"""Most bytes of a database's name."""
+
+_NOT_IN_DATABASES = re.compile(r'[/\\. "$\x00]')
+_NOT_IN_COLLECTIONS = re.compile(r"[$\x00]|\.\.")
 
 _EMPTY_NAME = "%"
 _UNSAFE = re.compile("[.$%\x00\ud800-\udfff]")
@@ -69,6 +77,47 @@ def check_agent_id(agent_id: object) -> str:
     if not isinstance(agent_id, str):
         raise InvalidNameError("agent id", agent_id, "it must be a string")
     return str.__str__(agent_id)
+
+
+class InvalidPlaceNameError(InvalidNameError, InvalidName):
+    """A database or collection of a name that MongoDB does not take; also what the driver would raise for it, later."""
+
+
+def check_place(database_name: object, collection_name: object) -> None:
+    """Check the names of a database and a collection before anything is sent.
+
+    Raises:
+        InvalidPlaceNameError: One is no string, empty, or holds what MongoDB keeps for itself.
+    """
+    for kind, name, rule in (
+        ("database_name", database_name, database_rule),
+        ("collection_name", collection_name, collection_rule),
+    ):
+        broken = rule(name) if isinstance(name, str) else "it must be a string"
+        if broken is not None:
+            raise InvalidPlaceNameError(kind, name, broken)
+
+
+def database_rule(name: str) -> str | None:
+    """Return the rule that a database's name breaks, None for a name that MongoDB takes."""
+    if not name or not _is_utf8(name):
+        return "it must be text that UTF-8 can encode, and not empty"
+    if (refused := _NOT_IN_DATABASES.search(name)) is not None:
+        return f"it must not hold {refused[0]!r}"
+    if len(name.encode(errors="replace")) > MAX_DATABASE_NAME:
+        return f"it must not have more than {MAX_DATABASE_NAME} bytes"
+    return None
+
+
+def collection_rule(name: str) -> str | None:
+    """Return the rule that a collection's name breaks, None for a name that MongoDB takes."""
+    if not name or not _is_utf8(name):
+        return "it must be text that UTF-8 can encode, and not empty"
+    if (refused := _NOT_IN_COLLECTIONS.search(name)) is not None:
+        return f"it must not hold {refused[0]!r}"
+    if name.startswith((".", "system.")) or name.endswith("."):
+        return "it must not begin or end with a dot, or begin with 'system.'"
+    return None
 
 
 def check_idempotency_key(key: object) -> str:

@@ -24,7 +24,7 @@ from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..runtime.cancellation import NOT_WRITTEN, cleaning_up
-from ..schema.names import check_agent_id, check_session_id
+from ..schema.names import check_agent_id, check_place, check_session_id
 from ..schema.numbers import check_seconds
 from ..storage import MongoDBStorage
 from ..storage.ages import seconds
@@ -109,7 +109,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
-            InvalidNameError: The session id is not a non-empty string.
+            InvalidNameError: The session id is not a non-empty string, or MongoDB takes no such database or collection.
             TypeError: The client is of another kind.
             TypeError: An argument is misspelt.
             ValueError: Neither client nor connection string, or one in the place of the session id; or an option has no
@@ -137,6 +137,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         self._metadata_fields = tuple(metadata_fields or ())
         self._ensure_indexes = ensure_indexes
         self._wants_expiry = ttl_s is not None
+        check_place(database_name, collection_name)
         handle = _handle(connection_string, client, options)
         note_placeholders(database_name, collection_name)
         self._store = SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s)

@@ -17,6 +17,7 @@ from ..client.index_building import build_once, settle
 from ..errors import StorageConflictError
 from ..runtime import portal
 from ..schema.moments import cutoff
+from ..schema.names import check_place
 from ..schema.numbers import check_seconds
 from . import search
 from .ages import seconds
@@ -75,9 +76,11 @@ class MongoDBStorage:
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
+            InvalidNameError: MongoDB takes no such database or collection.
             TypeError: The client, or the ttl, is of another kind.
             ValueError: Neither client nor connection string; or a ttl that is not positive.
         """
+        check_place(database_name, collection_name)
         handle = ClientHandle(connection_string, client=client, options=kwargs)
         ttl_s = seconds(ttl)
         deadline_s = check_seconds("write_deadline_s", write_deadline_s, endless=True)

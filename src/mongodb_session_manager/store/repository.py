@@ -28,7 +28,7 @@ from ..schema.archives import FEEDBACKS, Archive, SealedList, at, messages_pipel
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.moments import cutoff
-from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.names import check_agent_id, check_place, check_session_id, encode_name
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
 from ..schema.session_messages import encode_session_message
@@ -91,9 +91,11 @@ class AsyncMongoDBSessionRepository:
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
+            InvalidNameError: MongoDB takes no such database or collection.
             ValueError: Neither client nor connection string, or client options together with a client.
             TypeError: The client is of another kind.
         """
+        check_place(database_name, collection_name)
         handle = ClientHandle(connection_string, client=client, options=kwargs)
         self._setup(
             UpdateExecutor(SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s))

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, AliasGenerator, Field, SecretStr, field_valid
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
+from ..flags import CollectionName, DatabaseName
 from ..schema import paths
 from ..web import check_binding, parse_hosts, parse_origins
 from .prices import Prices
@@ -85,8 +86,8 @@ class ViewerSettings(BaseSettings):
     )
 
     mongodb_connection_string: SecretStr | None = None
-    database_name: str = Field(default="examples", min_length=1)
-    collection_name: str = Field(default="sessions", min_length=1)
+    database_name: DatabaseName = Field(default="examples")
+    collection_name: CollectionName = Field(default="sessions")
     backend_password: SecretStr | None = None
     backend_host: str = Field(default="127.0.0.1", min_length=1)
     backend_port: int = Field(default=8882, ge=0, le=65535)

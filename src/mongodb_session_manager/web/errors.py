@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pymongo.errors import OperationFailure, PyMongoError
 from starlette.exceptions import HTTPException
 
+from ..advice import told
 from ..client import is_transient
 from ..errors import SessionNotFoundError, SessionStoreError
 from .plain import storable_text
@@ -151,7 +152,7 @@ async def _store_error(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     # The text of a driver's error may name hosts and users.
     code = getattr(error, "code", None)
-    logger.warning("error=<%s>, code=<%s> | database error", type(error).__name__, code)
+    logger.warning("error=<%s>, code=<%s> | %s", type(error).__name__, code, told(error) or "database error")
     if getattr(error, "timeout", False) and code == _MAX_TIME_EXPIRED:
         return error_response(ApiError(503, "too_slow", "the database took too long; narrow the request"))
     if code in _UNKNOWN_TO_THE_SERVER:
