@@ -218,6 +218,7 @@ async def test_a_conversation_is_renamed_found_exported_and_deleted(sessions: Se
         await page.keyboard.type("the SEA")
         await expect(page.locator(".conversations-found")).to_have_text("2 conversations found")
         await expect(page.locator(".conversation-excerpt").first).to_contain_text("like the sea")
+        await expect(page.locator(".conversation-excerpt mark").first).to_have_text("the sea")
         await page.keyboard.press("Control+A")
         await page.keyboard.type("paint")
         await expect(page.locator(".conversation")).to_have_count(1)

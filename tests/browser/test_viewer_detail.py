@@ -70,7 +70,13 @@ async def test_a_picture_is_shown_and_enlarged(page: Page, samples: str) -> None
     await page.wait_for_function("document.querySelector('.thumb img').naturalWidth > 0")
 
     await page.locator(".thumb").click()
-    await expect(page.get_by_role("dialog").locator("img")).to_be_visible()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.locator("img")).to_be_visible()
+    large, around = await dialog.locator("img").bounding_box(), await dialog.bounding_box()
+    assert large is not None
+    assert around is not None
+    assert large["width"] >= 512
+    assert around["width"] - large["width"] < 60
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog")).to_have_count(0)
     await expect(page.get_by_role("heading", level=1, name="support-2026-1107")).to_be_visible()

@@ -234,6 +234,9 @@ async def test_two_sessions_stand_side_by_side(page: Page, sessions: Sessions, s
     one, other = page.get_by_role("region", name="s-000"), page.get_by_role("region", name="s-002")
     await expect(one).to_contain_text("Answer 0")
     await expect(other).to_contain_text("Answer 2")
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    cut = "(lists) => lists.filter((list) => list.scrollWidth > list.clientWidth).length"
+    assert await page.get_by_role("tablist").evaluate_all(cut) == 0
     assert _query(page) == {"session_id": "s-000", "with": "s-002"}
     await page.reload()
     await expect(other).to_contain_text("Answer 2")
@@ -286,3 +289,28 @@ async def test_totals_add_up_what_the_filters_leave(page: Page, sessions: Sessio
     assert _query(page) == {"failed": "1", "view": "totals"}
     await page.get_by_role("button", name="Close the totals").click()
     await expect(page.get_by_role("heading", name="Choose a session")).to_be_visible()
+
+
+async def test_charts_of_totals_name_days_and_count_in_whole_numbers(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    await page.add_init_script(
+        """window.drawn = [];
+        const fillText = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+            window.drawn.push(text);
+            return fillText.call(this, text, ...place);
+        };"""
+    )
+    start = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    for day in range(8):
+        document = session(f"s-{day}", created=start + timedelta(days=day), agents={"a": [message("user", "hello")]})
+        document["summary"] |= {"errors": day % 2}
+        sessions.raw.insert_one(document)
+    await page.goto(f"{start_viewer()}?view=totals")
+    await expect(page.locator(".totals canvas").first).to_be_visible()
+
+    drawn = await page.evaluate("window.drawn")
+    assert {"1 Mar", "8 Mar"} & set(drawn)
+    assert "1" in drawn
+    assert "0.5" not in drawn

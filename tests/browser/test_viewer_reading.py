@@ -35,6 +35,7 @@ async def test_a_hit_of_a_text_search_is_opened_at_its_place_and_marked(
     await expect(page.get_by_text("Looked through 2 sessions, all of them.")).to_be_visible()
     await expect(page.get_by_text("1 found")).to_be_visible()
     await expect(page.locator(".result-hit")).to_have_text("Message 50 with a needle")
+    await expect(page.locator(".result-hit mark")).to_have_text("needle")
     await page.locator("a.result").click()
 
     await expect(page.locator(".message", has_text="Message 50 with a needle")).to_be_in_viewport()

@@ -1,6 +1,7 @@
 // The list of conversations.
 
 import { debounce, el, fill, userText } from "../shared/dom.js";
+import { excerptView } from "../shared/excerpts.js";
 import { notice } from "../shared/feedback.js";
 import { oneLine, plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
@@ -178,7 +179,7 @@ export class ConversationList {
           timeElement(session.created_at),
           el("span", { text: `· ${plural(session.messages_count, "message")}` }),
         ),
-        session.excerpt ? userText(oneLine(session.excerpt, 120), "span.conversation-excerpt.user-text") : null,
+        session.excerpt ? excerptView(oneLine(session.excerpt, 120), this.search.value.trim(), "span.conversation-excerpt.user-text") : null,
       ),
       el(
         "button.btn.btn-ghost.btn-sm.btn-icon.conversation-delete",

@@ -4,6 +4,8 @@ import uPlot from "../shared/vendor/uplot/uPlot.js";
 import { UNKNOWN, number } from "../shared/format.js";
 
 const HEIGHT = 200;
+/** Steps of the axes: counts and milliseconds have no halves. */
+const STEPS = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 /** The colour that a token stands for now; canvases know no custom properties. */
 function colour(token) {
@@ -24,10 +26,11 @@ const faded = (rgb) => rgb.replace(/^rgb\((.+)\)$/, "rgba($1, 0.12)");
  * @param {object[]} points
  * @param {{key: string, label: string, token: string}[]} series
  * @param {(value: number) => string} format
- * @param {(index: number) => string} [name] what a point is called; else its number
+ * @param {{name: (index: number) => string, short: (index: number) => string}} [named] what points are called, and in
+ *   short below the axis; else their numbers
  * @returns {{destroy: () => void}}
  */
-export function lineChart(holder, points, series, format, name = null) {
+export function lineChart(holder, points, series, format, named = null) {
   const grid = { stroke: colour("--line"), width: 1 };
   const axis = { stroke: colour("--text-faint"), font: `12px ${getComputedStyle(document.body).fontFamily}`, grid, ticks: { show: false } };
   const data = [points.map((_, index) => index + 1), ...series.map(({ key }) => points.map((point) => point[key] ?? null))];
@@ -37,11 +40,11 @@ export function lineChart(holder, points, series, format, name = null) {
     padding: [12, 8, 0, 0],
     scales: { x: { time: false }, y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      { ...axis, size: 32, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500], values: (_chart, ticks) => ticks.map(number) },
-      { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => format(tick)) },
+      { ...axis, size: 32, grid: { show: false }, incrs: STEPS, space: named ? 72 : 50, values: (_chart, ticks) => ticks.map((tick) => (named ? (points[tick - 1] ? named.short(tick - 1) : "") : number(tick))) },
+      { ...axis, size: 64, incrs: STEPS, values: (_chart, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [
-      { label: name ? "From" : "Answer", value: (_chart, value) => (value === null ? UNKNOWN : name ? name(value - 1) : number(value)) },
+      { label: named ? "From" : "Answer", value: (_chart, value) => (value === null ? UNKNOWN : named ? named.name(value - 1) : number(value)) },
       ...series.map(({ label, token }, index) => ({
         label,
         stroke: colour(token),

@@ -1,6 +1,7 @@
 // One session in the list: title first, id below, what it holds, and badges that filter.
 
 import { el, userText } from "../shared/dom.js";
+import { excerptView } from "../shared/excerpts.js";
 import { compact, number, oneLine, plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
 import { timeElement } from "../shared/time.js";
@@ -17,9 +18,10 @@ const known = (value) => value !== null && value !== undefined;
  * @param {(field: string) => boolean} on.knows whether sessions can be filtered by the field
  * @param {(sessionId: string, chosen: boolean) => void} on.choose
  * @param {boolean} chosen
+ * @param {string} sought what was looked for in the conversation, or ""
  * @returns {HTMLLIElement}
  */
-export function resultRow(session, on, chosen) {
+export function resultRow(session, on, chosen, sought) {
   const id = session.session_id;
   const message = session.hit && known(session.hit.message_id) ? { agentId: session.hit.agent_id, messageId: session.hit.message_id } : null;
   const link = el(
@@ -32,7 +34,7 @@ export function resultRow(session, on, chosen) {
       el("span.result-time", {}, timeElement(session.updated_at ?? session.created_at)),
     ),
     el("span.result-line", {}, userText(id, "span.result-id.mono.truncate.user-text"), facts(session)),
-    session.hit ? userText(session.hit.excerpt, "span.result-hit.user-text") : null,
+    session.hit ? excerptView(session.hit.excerpt, sought, "span.result-hit.user-text") : null,
   );
   link.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;

@@ -39,6 +39,7 @@ export class ResultsList {
     this.selected = null;
     this.chosen = new Set();
     this.fresh = new Set();
+    this.sought = "";
     this.summary = el("p.results-summary", { role: "status" });
     this.sort = el("select.select.select-sm", { "aria-label": "Order", on: { change: () => on.sort(this.sort.value) } }, SORTS.map(([value, text]) => el("option", { value, text })));
     this.pager = el("nav.pager", { "aria-label": "Pages of sessions", hidden: true });
@@ -87,6 +88,7 @@ export class ResultsList {
    * Show what a search for text found so far.
    *
    * @param {object} looked
+   * @param {string} looked.text
    * @param {object[]} looked.sessions
    * @param {number} looked.searched sessions that were looked through
    * @param {string|null} looked.until how far back
@@ -94,9 +96,10 @@ export class ResultsList {
    * @param {boolean} looked.running
    * @param {number} looked.skipped
    */
-  showFound({ sessions, searched, until, ended, running, skipped }) {
-    this.body.toggleAttribute("aria-busy", false);
+  showFound({ text, sessions, searched, until, ended, running, skipped }) {
+    this.body.removeAttribute("aria-busy");
     this.pager.hidden = true;
+    this.sought = text;
     this.summary.textContent = `${number(sessions.length)} found`;
     const back = until ? ` back to ${fullTime(until)}` : "";
     const passed = skipped ? ` ${plural(skipped, "session")} too large to look through.` : "";
@@ -183,17 +186,21 @@ export class ResultsList {
   #rows(sessions) {
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest(".result-row")?.dataset.row : null;
     for (const id of this.chosen) if (!sessions.some((session) => session.session_id === id)) this.chosen.delete(id);
-    fill(this.body, el("ul.result-list", {}, sessions.map((session) => resultRow(session, this.on, this.chosen.has(session.session_id)))));
+    fill(this.body, el("ul.result-list", {}, sessions.map((session) => this.#newRow(session))));
     this.#showActions();
     this.select(this.selected);
     if (focused) this.#row(focused)?.querySelector("a.result").focus();
     this.body.querySelector("a.result[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
+  #newRow(session) {
+    return resultRow(session, this.on, this.chosen.has(session.session_id), this.sought);
+  }
+
   #replace(row, session) {
     const focused = row.contains(document.activeElement);
     const hit = row.querySelector(".result-hit");
-    const next = resultRow(session, this.on, this.chosen.has(session.session_id));
+    const next = this.#newRow(session);
     if (hit) next.querySelector("a.result").append(hit);
     row.replaceWith(next);
     this.select(this.selected);

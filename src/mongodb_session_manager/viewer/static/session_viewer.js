@@ -210,7 +210,7 @@ export class SessionViewer {
   #lookFor(state) {
     this.look = new TextLook(
       (cursor, signal) => this.api.search(state, cursor, signal),
-      (looked) => this.results.showFound(looked),
+      (looked) => this.results.showFound({ ...looked, text: state.text }),
     );
     return this.look.run();
   }

@@ -5,7 +5,7 @@ import { stateView } from "../shared/feedback.js";
 import { compact, duration, number } from "../shared/format.js";
 import { isAbort } from "../shared/http.js";
 import { icon } from "../shared/icons.js";
-import { fullTime } from "../shared/time.js";
+import { fullTime, periodName } from "../shared/time.js";
 import { isNarrowed } from "./urls.js";
 
 const CHARTS = [
@@ -88,7 +88,7 @@ export class TotalsView {
     if (!points.some((point) => given.some(({ key }) => point[key]))) return;
     const holder = el("div.chart", { role: "img", "aria-label": `${title}, ${points.length} points, one for ${UNITS[unit]}` });
     body.append(el("section.card", {}, el("h2.card-title", { text: `${title}, by ${unit}` }), holder));
-    this.charts.push(this.lineChart(holder, points, given, format, (index) => fullTime(points[index]?.start)));
+    this.charts.push(this.lineChart(holder, points, given, format, { name: (index) => fullTime(points[index]?.start), short: (index) => periodName(points[index].start, unit) }));
   }
 
   #cost() {

@@ -18,6 +18,9 @@ const STYLES = {
   clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
   day: { weekday: "long", day: "numeric", month: "long", year: "numeric" },
   full: { dateStyle: "medium", timeStyle: "medium" },
+  atHour: { hour: "2-digit", minute: "2-digit" },
+  atDay: { day: "numeric", month: "short" },
+  atMonth: { month: "short", year: "numeric" },
 };
 const formats = new Map();
 
@@ -51,6 +54,9 @@ const shown = (style, value, unknown) => (parseTime(value) ? formatted(style, pa
 export const fullTime = (value) => `${shown("full", value, UNKNOWN)}${parseTime(value) && currentZone() === "utc" ? " UTC" : ""}`;
 export const clockTime = (value) => shown("clock", value, UNKNOWN);
 export const dayName = (value) => shown("day", value, "No date");
+
+/** When a period begins, in short. @param {"hour"|"day"|"week"|"month"} unit */
+export const periodName = (value, unit) => shown({ hour: "atHour", month: "atMonth" }[unit] ?? "atDay", value, "");
 
 /**
  * A <time> element; relative ones are kept current by `refreshTimes`.
