@@ -22,7 +22,7 @@ _DRAIN_S = 2.0
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, declared or in chunks, and those that do not arrive in time."""
+    """Refuses bodies that are too large, declared or in chunks, those that do not arrive in time, and unclear ones."""
 
     def __init__(self, app: ASGIApp, most_bytes: int = MOST_BODY_BYTES, seconds: float = BODY_S) -> None:
         self._app = app
@@ -35,7 +35,14 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         body = _Body(receive, send, self._most_bytes, self._seconds)
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and ("content-length" in headers or scope.get("http_version") == "1.0"):
+            # A proxy may take something else for the end, and what follows for a request that it has checked.
+            body.refused = True
+            text = "a body has either a length or, in HTTP/1.1, chunks"
+            await error_response(ApiError(400, "bad_request", text))(scope, receive, body.send)
+            return
+        declared = headers.get("content-length", "")
         # A server that lets something else through as a length counts for itself, and so does `_Body`.
         if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._most_bytes):
             body.refused = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -97,6 +98,7 @@ _OF_PROXIES_BEGIN = (
 )
 
 _API_PREFIX = "/api/"
+_is_host = re.compile(r"(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[^\s:/?#@\[\]\\]+)(:\d{0,5})?").fullmatch
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ class RequestGuard:
         if origin is None:
             return False
         # Behind a proxy that ends TLS the scheme may differ, so only the host is compared.
-        return urlsplit(origin).netloc.lower() != (headers.get("host") or "").lower()
+        return _host_of(origin) != (headers.get("host") or "").lower()
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
@@ -283,7 +285,11 @@ def _is_known_host(host: str, allowed: frozenset[str]) -> bool:
 
 
 def _host_name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+    """Return the name in a `Host` header, None when it is none: nothing but a name and a port may stand there."""
+    return urlsplit(f"//{host}").hostname if _is_host(host) else None
+
+
+def _host_of(origin: str) -> str | None:
+    """Return the host and port of an origin, None when it is no origin."""
+    _, separator, host = origin.lower().partition("://")
+    return host if separator and _is_host(host) else None
