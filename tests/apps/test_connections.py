@@ -57,6 +57,37 @@ async def test_too_many_connections_cost_those_that_wait_longest(
     assert first.status == 0
 
 
+async def test_connections_that_last_do_not_keep_others_out(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PatientProtocol, "most_connections", 20)
+    sessions.raw.insert_one({"_id": "s-1"})
+    follow = b"GET /api/v1/sessions/s-1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    async with listening(app_of("viewer", sessions)) as port, AsyncExitStack() as stack:
+        opened = []
+        for _ in range(20):
+            reader, writer = await stack.enter_async_context(connected(port))
+            writer.write(follow)
+            await asyncio.wait_for(reader.readuntil(b"event: ready"), WAIT_S)
+            opened.append(reader)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
+            answers = [await client.get("/health", headers={"Connection": "close"}) for _ in range(3)]
+        ended = await asyncio.wait_for(_ending(opened[0]), WAIT_S)
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert ended
+
+
+async def _ending(reader: asyncio.StreamReader) -> bool:
+    """Return once the server has ended a connection."""
+    try:
+        while await reader.read(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
 async def test_a_client_that_does_not_read_is_dropped(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PatientProtocol, "stalled_s", 0.2)
     ask = b"GET /shared/vendor/markdown-it/markdown-it.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

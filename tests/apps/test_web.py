@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -63,6 +64,27 @@ def test_as_many_clients_as_there_may_be_take_bounded_memory() -> None:
 
     assert limiter.wait_s("client 0") == 0
     assert limiter.wait_s("client 10000") > 0
+
+
+def test_what_is_remembered_of_clients_and_targets_is_small_however_long_their_names_are() -> None:
+    clients, targets = AttemptLimiter(1, 60), TargetLimiter(1, 60)
+    name = ""
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            name = f"{number:06}" * 10_000
+            clients.failed(name)
+            targets.failed(name)
+            targets.succeeded(name, name)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 2_000_000
+    assert clients.wait_s(name) > 0
+    assert targets.wait_s(name, "another client") > 0
+    assert targets.wait_s(name, name) == 0
+    assert clients.wait_s(name + "0") == 0
 
 
 @pytest.mark.parametrize("data", ["a\nevent: forged\n\ndata: x", {"text": "line\r\nline\u2028"}, [1, None]])

@@ -36,6 +36,8 @@ IMAGES = frozenset(("png", "jpeg", "gif", "webp"))
 _TEXTS = frozenset(("csv", "html", "md", "txt"))
 _ENDINGS = {"htm": "html", "markdown": "md"}
 _OFFICE = {"docx": "word/document.xml", "xlsx": "xl/workbook.xml"}
+_MEMBER = b"PK\x01\x02"
+_MOST_MEMBERS = 2_000
 _SPACES = re.compile(r"\s+")
 _NOT_IN_NAMES = re.compile(r"[^\w\s\-()\[\]]|_")
 _LONGEST_NAME = 100
@@ -132,6 +134,8 @@ def _by_signature(content: bytes) -> str | None:
 
 
 def _office_format(content: bytes) -> str | None:
+    if content.count(_MEMBER) > _MOST_MEMBERS:
+        return None  # to list them would take seconds
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = set(archive.namelist())

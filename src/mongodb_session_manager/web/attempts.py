@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 _MOST_CLIENTS = 10_000
 _REMEMBERED_S = 24 * 3600.0
+_LONGEST_NAME = 64
 
 
 class AttemptLimiter:
@@ -36,7 +38,7 @@ class AttemptLimiter:
 
     def wait_s(self, client: str) -> int:
         """Return how many seconds a client has to wait before its next attempt; 0 when it may try."""
-        failures = self._failures.get(_network(client))
+        failures = self._failures.get(_remembered(client))
         if failures is None:
             return 0
         self._forget(failures)
@@ -46,7 +48,7 @@ class AttemptLimiter:
 
     def failed(self, client: str) -> None:
         """Count a failed attempt."""
-        network = _network(client)
+        network = _remembered(client)
         failures = self._failures.setdefault(network, deque(maxlen=self._limit))
         self._failures.move_to_end(network)
         failures.append(self._clock())
@@ -80,7 +82,7 @@ class TargetLimiter:
 
     def wait_s(self, target: str, client: str) -> int:
         """Return how many seconds a client has to wait before its next attempt at a target; 0 when it may try."""
-        if self._known.get((target, _network(client)), 0.0) > self._clock():
+        if self._known.get((_remembered(target), _remembered(client)), 0.0) > self._clock():
             return 0
         return self._attempts.wait_s(target)
 
@@ -90,11 +92,17 @@ class TargetLimiter:
 
     def succeeded(self, target: str, client: str) -> None:
         """Remember that a client knows the password."""
-        key = (target, _network(client))
+        key = (_remembered(target), _remembered(client))
         self._known[key] = self._clock() + _REMEMBERED_S
         self._known.move_to_end(key)
         if len(self._known) > _MOST_CLIENTS:
             self._known.popitem(last=False)
+
+
+def _remembered(name: str) -> str:
+    """Return what stands for a client or a target, of few bytes: both may have been chosen by somebody else."""
+    network = _network(name)
+    return network if len(network) <= _LONGEST_NAME else hashlib.sha256(network.encode("utf-8", "replace")).hexdigest()
 
 
 def _network(client: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,8 +22,9 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 with an end to patience.
 
     uvicorn ends connections that idle between two requests. This also ends those on which a request's head does not
-    arrive, or whose client does not read its answer, and when too many are open the one that waited longest for a head.
-    Bodies have a time limit of their own, `BodyLimit`.
+    arrive, or whose client does not read its answer. When too many are open it ends the one that waited longest for a
+    head, and when all are answered, as event streams and long files are, the oldest of the address with the most of
+    them: whoever has one password must not keep everybody else out. Bodies have a time limit of their own, `BodyLimit`.
     """
 
     most_connections = MOST_CONNECTIONS
@@ -31,6 +33,7 @@ class PatientProtocol(H11Protocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._begun_at = 0.0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
 
@@ -42,15 +45,26 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
+        self._begun_at = self.loop.time()
         self._await_head()
         if len(self.connections) > self.most_connections:
-            waiting = [
-                (until, id(other), other)
-                for other in self.connections
-                if isinstance(other, PatientProtocol) and (until := other.awaits_head_until) is not None
-            ]
-            # Itself at the latest.
-            min(waiting)[2]._end()
+            others = [other for other in self.connections if isinstance(other, PatientProtocol) and other is not self]
+            self._least_missed(others)._end()
+
+    def _least_missed(self, others: list[PatientProtocol]) -> PatientProtocol:
+        """Return the connection that has to end for this one."""
+        waiting = [(until, id(other), other) for other in others if (until := other.awaits_head_until) is not None]
+        if waiting:
+            return min(waiting)[2]
+        if not others:
+            return self
+        addresses = Counter(other._address for other in others)
+        most, _ = addresses.most_common(1)[0]
+        return min((other for other in others if other._address == most), key=lambda other: other._begun_at)
+
+    @property
+    def _address(self) -> str | None:
+        return None if self.client is None else self.client[0]
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; a whole head ends the wait for it."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import threading
 import zipfile
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from mongodb_session_manager.playground.agent import AGENT_ID
 from mongodb_session_manager.playground.attachments import MOST_BYTES, content_blocks
+from mongodb_session_manager.playground.routes import chat
 from tests.apps.playground.servers import playground, said
 from tests.fixtures.sessions import Sessions
 from tests.support.models import ScriptedModel
@@ -88,6 +91,45 @@ def test_what_no_model_takes_is_refused_by_name(name: str, data: str, problem: s
         content_blocks([(name, data)])
 
     assert repr(name) in str(refused.value)
+
+
+def test_an_archive_of_very_many_members_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[int] = []
+    namelist = zipfile.ZipFile.namelist
+
+    def counted(archive: zipfile.ZipFile) -> list[str]:
+        found = namelist(archive)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(zipfile.ZipFile, "namelist", counted)
+    for members in (1_000, 60_000):
+        # Written by hand: a member takes 47 bytes here, and each becomes an object.
+        header = struct.pack("<4s4B4H3L5H2L", b"PK\x01\x02", 20, 0, 20, 0, *[0] * 7, 1, *[0] * 6)
+        start = b"PK\x03\x04" + b"\0" * 26
+        count, size = min(members, 65_535), members * (len(header) + 1)
+        end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, size, len(start), 0)
+        content = start + (header + b"a") * members + end
+        with pytest.raises(ValueError, match="it must be png"):
+            content_blocks([("a.docx", base64.b64encode(content).decode())])
+
+    assert listed == [1_000]
+
+
+async def test_files_are_looked_at_beside_the_event_loop(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def looked_at(files: Any) -> Any:
+        threads.append(threading.current_thread())
+        return content_blocks(files)
+
+    monkeypatch.setattr(chat, "content_blocks", looked_at)
+    async with playground(sessions, ScriptedModel("A cat.")) as app:
+        files = [{"name": "a.txt", "data": _text(b"hi")}]
+        await app.client.post("/api/chat", json={"session_id": "s-1", "message": "Hi", "attachments": files})
+
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_all_files_together_are_bounded() -> None:

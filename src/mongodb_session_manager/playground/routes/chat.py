@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -27,7 +28,8 @@ async def chat(body: ChatRequest, services: Ready) -> EventStream:
     `/api/sessions/{session_id}/turn`.
     """
     try:
-        files = content_blocks((file.name, file.data) for file in body.attachments)
+        # Megabytes of base64 are decoded and looked at: not on the event loop.
+        files = await asyncio.to_thread(content_blocks, [(file.name, file.data) for file in body.attachments])
     except ValueError as error:
         raise invalid("attachments", str(error)) from None
     if not body.message and not files:
