@@ -31,6 +31,8 @@ CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
     # A date outside Python's range, written by another tool, must not make a whole session unreadable.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    # Nor must text that is no UTF-8.
+    unicode_decode_error_handler="replace",
 )
 MOCK_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, tz_aware=True)
 

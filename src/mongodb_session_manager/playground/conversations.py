@@ -15,6 +15,7 @@ from mongodb_session_manager import (
     SessionNotFoundError,
 )
 
+from ..web.foreign_values import ANY_VALUE
 from ..web.plain import storable_text, text_or_none
 from .agents import Agents
 from .attachments import file_of
@@ -65,6 +66,11 @@ class Conversations:
         self._application_name = application_name
         self._viewer_url = viewer_url
 
+    @property
+    def _titles(self) -> Any:
+        """The sessions, for reading what other tools may have stored in the place of a title."""
+        return self._repository.collection.with_options(codec_options=ANY_VALUE)
+
     async def check(self, session_id: str) -> None:
         """Make sure that the session is there, and this application's.
 
@@ -100,7 +106,7 @@ class Conversations:
 
     async def _summaries(self, found: list[dict[str, Any]]) -> list[ConversationSummary]:
         query = {"_id": {"$in": [session["session_id"] for session in found]}}
-        stored = await self._repository.collection.find(query, {"title": 1}).to_list(len(found))
+        stored = await self._titles.find(query, {"title": 1}).to_list(len(found))
         known = {document["_id"]: document.get("title") for document in stored}
         titles = await asyncio.gather(
             *(self._title(session["session_id"], known.get(session["session_id"])) for session in found)
@@ -225,7 +231,7 @@ class Conversations:
         end = count if before is None else min(before, count)
         first = max(end - limit, 0)
         session, stored = await asyncio.gather(
-            repository.read_session(session_id), repository.collection.find_one({"_id": session_id}, {"title": 1})
+            repository.read_session(session_id), self._titles.find_one({"_id": session_id}, {"title": 1})
         )
         title = await self._title(session_id, (stored or {}).get("title"))
         messages, config, agent, metadata, feedbacks, metrics = await asyncio.gather(

@@ -11,6 +11,7 @@ from mongodb_session_manager import AsyncMongoDBSessionRepository
 
 from ..schema import paths
 from ..store.related import SEGMENTS
+from ..web.foreign_values import ANY_VALUE
 from ..web.orders import Order
 from ..web.text_search import TextSearch
 
@@ -47,8 +48,9 @@ async def find_sessions(
     Raises:
         ApiError: No look ended with this cursor.
     """
-    order, collection = Order(), repository.collection
-    search = TextSearch(collection, collection.database[f"{collection.name}{SEGMENTS}"])
+    order, collection = Order(), repository.collection.with_options(codec_options=ANY_VALUE)
+    segments = collection.database[f"{collection.name}{SEGMENTS}"].with_options(codec_options=ANY_VALUE)
+    search = TextSearch(collection, segments)
     after = None if cursor is None else order.place_of(cursor)
     looked = await search.look(text, {paths.APPLICATION_NAME: {"$eq": application_name}}, order, after, limit)
     hits = await search.hits(text, looked.found)

@@ -225,6 +225,8 @@ def _take_agents(path: tuple[str, ...], node: object, found: dict[str, StoredAge
 def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, StoredAgent], *, legacy: bool) -> None:
     data = raw.get(paths.AGENT_DATA)
     stored_id = values.decode(data.get(paths.AGENT_ID)) if isinstance(data, Mapping) else None
+    if isinstance(stored_id, str):
+        stored_id = str.__str__(stored_id)  # code is a string for PyMongo, and no key of a dict
     fallback = ".".join(path) if legacy else decode_name(".".join(path))
     base = agent_id = stored_id if isinstance(stored_id, str) and stored_id else fallback
     copy_number = 2

@@ -19,11 +19,18 @@ from ..schema.sessions import RATINGS, belonging_to
 NO_SUCH_EXPRESSION = frozenset({2, 115, 168, 303, 31325})
 """Codes of servers that do not know an expression, or not with such operands."""
 
+NO_UTF8 = frozenset({34459, 51156})
+"""Codes of the errors for looking into text that is no UTF-8, as tools on other drivers may have stored it."""
+
 _COUNTED = (paths.AGENTS, paths.MESSAGES, paths.FEEDBACKS, paths.RATINGS, paths.ERRORS)
 _LOOKED_AT = 20
 _TITLE_CHARACTERS = 400
 
 Document = dict[str, Any]
+
+
+class _UnreadableError(Exception):
+    """Something that was looked into holds text that is no UTF-8."""
 
 
 class OlderCounts:
@@ -45,17 +52,27 @@ class OlderCounts:
     async def complete(self, documents: Sequence[Document]) -> None:
         """Complete in place the title and the summary of those documents that lack a part of them.
 
-        One command for the documents, and one for the segments of those that have some.
+        One command for the documents, and one for the segments of those that have some. What the server cannot read of
+        a document stays unknown, of that one alone.
         """
         lacking = {document["_id"]: document for document in documents if _lacks(document)}
         if not lacking:
             return
-        match = {"$match": {"_id": {"$in": list(lacking)}}}
-        live = await self._aggregated(self._sessions, [match, {"$project": _PROJECTION}]) or ()
-        found = {one["_id"]: one for one in live if one["_id"] in lacking}
+        found = {one["_id"]: one for one in await self._live(list(lacking)) if one["_id"] in lacking}
         sealed = await self._sealed([one for one in found.values() if _has_sealed(one)])
         for session_id, one in found.items():
             _complete(lacking[session_id], one, sealed.get(session_id) if _has_sealed(one) else ())
+
+    async def _live(self, session_ids: Sequence[Any]) -> Sequence[Document]:
+        """Return what counts of documents, without those that hold text which the server cannot read."""
+        match = {"$match": {"_id": {"$in": list(session_ids)}}}
+        try:
+            return await self._aggregated(self._sessions, [match, {"$project": _PROJECTION}]) or ()
+        except _UnreadableError:
+            if len(session_ids) == 1:
+                return ()
+            middle = len(session_ids) // 2
+            return [*await self._live(session_ids[:middle]), *await self._live(session_ids[middle:])]
 
     async def _sealed(self, found: Sequence[Document]) -> dict[Any, list[Document]]:
         """Return what counts of the segments, by session; none of a session whose segments could not be read."""
@@ -69,7 +86,10 @@ class OlderCounts:
                 wanted.append({**of_session, paths.LIST: FEEDBACKS.name, **committed(feedbacks)})
         if not wanted:
             return {}
-        segments = await self._aggregated(self._segments, [{"$match": {"$or": wanted}}, {"$project": _SEALED}])
+        try:
+            segments = await self._aggregated(self._segments, [{"$match": {"$or": wanted}}, {"$project": _SEALED}])
+        except _UnreadableError:
+            return {}
         if segments is None:
             return {}
         read: dict[Any, list[Document]] = {one["_id"]: [] for one in found}
@@ -85,6 +105,8 @@ class OlderCounts:
         except NotImplementedError:  # the mock's way to say it
             return None
         except OperationFailure as error:
+            if error.code in NO_UTF8:
+                raise _UnreadableError from None
             if self._limit_ms is None and error.code is not None and error.code not in NO_SUCH_EXPRESSION:
                 raise
             return None

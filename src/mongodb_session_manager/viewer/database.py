@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bson.codec_options import CodecOptions, DatetimeConversion
-
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
 from ..store import AsyncMongoDBSessionRepository
@@ -11,6 +9,7 @@ from ..store.older_counts import OlderCounts
 from ..store.related import SEGMENTS
 from ..store.segments import Segments
 from ..store.store import SessionStore
+from ..web.foreign_values import ANY_VALUE
 from .feed import SessionFeed
 from .filters import FieldCatalog
 from .finding import SessionFinder
@@ -36,7 +35,7 @@ class Database:
         self._handle = ClientHandle(connection_string, options=settings.client_options())
         store = SessionStore(self._handle, settings.database_name, settings.collection_name, write_deadline_s=READ_S)
         collection = self._handle.user_collection(settings.database_name, settings.collection_name).with_options(
-            codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+            codec_options=ANY_VALUE
         )
         self.repository = AsyncMongoDBSessionRepository(
             client=self._handle.client,

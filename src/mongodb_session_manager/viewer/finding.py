@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pymongo.errors import ExecutionTimeout
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import read_date
+from ..store.older_counts import NO_UTF8
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
 from ..web.sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
@@ -47,6 +48,12 @@ class SessionFinder:
                 found = await self._sealed(session, pattern) + found
         except ExecutionTimeout:
             raise ApiError(503, "too_slow", f"looking through it takes more than {_LIMIT_MS // 1000} s") from None
+        except OperationFailure as error:
+            if error.code not in NO_UTF8:
+                raise
+            raise ApiError(
+                422, "unreadable", "it holds text that is no UTF-8, so it cannot be looked through"
+            ) from None
         shown = [_shown(agent_id, message) for agent_id, message in found]
         # Messages of one agent stay in their order: the sort is stable.
         shown.sort(key=lambda message: message.timestamp or _NEVER)

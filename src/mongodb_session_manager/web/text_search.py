@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo.errors import ExecutionTimeout
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..schema import paths
+from ..store.older_counts import NO_UTF8
 from .orders import Order, Place
 from .sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
 from .stored_texts import Document, agents, any_of, array, excerpt, found_messages, is_a, literally, matches, says
@@ -41,7 +42,7 @@ class Looked:
         last: The last session that was looked at.
         sessions: How many were.
         size: Bytes of them.
-        skipped: Sessions that could not be looked through in the time of a call.
+        skipped: Sessions that could not be looked through: in the time of a call, or since a text in them is no UTF-8.
         ended: Whether there are no more.
     """
 
@@ -78,14 +79,18 @@ class TextSearch:
             started = time.monotonic()
             try:
                 rows = await self._slice(pattern, query, order, after, size, max(left, _LEAST_S))
-            except ExecutionTimeout:
-                if looked.sessions:
+            except OperationFailure as error:
+                is_slow = isinstance(error, ExecutionTimeout)
+                if not is_slow and error.code not in NO_UTF8:
+                    raise
+                if is_slow and looked.sessions:
                     break
                 if size == 1:
                     rows = await self._pass_over(query, order, after)
                     looked.skipped += len(rows)
                 else:
-                    size, until = 1, time.monotonic() + LOOK_S - SPARE_S
+                    size = 1
+                    until = time.monotonic() + LOOK_S - SPARE_S if is_slow else until
                     continue
             if not rows:
                 looked.ended = True
