@@ -12,6 +12,7 @@ from playwright.async_api import Download, Locator, Page, expect
 from mongodb_session_manager.offline import OfflineModel
 from mongodb_session_manager.playground.agent import AGENT_ID, SYSTEM_PROMPT
 from tests.apps.playground.servers import PausingModel, playground
+from tests.browser.keyboard import press
 from tests.browser.playground_pages import answered, opened, replies, say
 from tests.fixtures.browser import OpenPage
 from tests.fixtures.sessions import Sessions
@@ -21,18 +22,9 @@ from tests.support.models import Reply, ScriptedModel
 pytestmark = pytest.mark.slow
 
 
-async def _reach(page: Page, target: Locator, key: str = "Shift+Tab") -> None:
-    """Move the focus to an element with one key, as somebody without a mouse does."""
-    for _ in range(120):
-        if await target.evaluate("node => node === document.activeElement"):
-            return
-        await page.keyboard.press(key)
-    pytest.fail("the element cannot be reached by keyboard")
-
-
 async def _press(page: Page, target: Locator, key: str = "Shift+Tab") -> None:
-    await _reach(page, target, key)
-    await page.keyboard.press("Enter")
+    """Press a control that stands before the message box, where one is most of the time."""
+    await press(page, target, key)
 
 
 async def _content(download: Download) -> bytes:

@@ -33,6 +33,14 @@ def test_no_text_becomes_markup_and_nothing_comes_from_elsewhere(path: Path) -> 
     assert elsewhere == []
 
 
+@pytest.mark.parametrize("path", OWN, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_is_one_room_and_says_what_is_in_it(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    if path.suffix in {".js", ".css"}:
+        assert re.match(r"// [A-Z].+\.|/\* [A-Z].+", text), "its first line says what it is"
+
+
 def test_what_the_modules_import_is_there() -> None:
     """A typing error in a path shows here, not in a browser."""
     for path in OWN:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Page, expect
 
 from mongodb_session_manager import index_specs
 from tests.apps.viewer.stored import message, session
 from tests.browser.conftest import StartViewer
-from tests.fixtures.browser import OpenPage
+from tests.browser.keyboard import choose, press, reach
+from tests.fixtures.browser import OpenPage, Watch
 from tests.fixtures.sessions import Sessions
 
 Document = dict[str, Any]
@@ -35,22 +36,6 @@ def said(number: int) -> Document:
     return document | {"title": f"Question {number}"}
 
 
-async def reach(page: Page, target: Locator, key: str = "Tab") -> None:
-    """Press a key until a control has the focus, as a person does who looks for it."""
-    await expect(target).to_be_visible()
-    for _ in range(120):
-        if await target.evaluate("(node) => node === document.activeElement"):
-            return
-        await page.keyboard.press(key)
-    raise AssertionError("it is not reached")
-
-
-async def press(page: Page, target: Locator, *, back: bool = False) -> None:
-    """Reach a control and press it."""
-    await reach(page, target, "Shift+Tab" if back else "Tab")
-    await page.keyboard.press("Enter")
-
-
 def query(page: Page) -> dict[str, str]:
     """Return what a page's address says."""
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
@@ -63,7 +48,7 @@ async def test_sessions_are_compared_and_closed(page: Page, sessions: Sessions, 
 
     for keys in ("j", "x", "j", "x"):
         await page.keyboard.press(keys)
-    await press(page, page.get_by_role("button", name="Compare"), back=True)
+    await press(page, page.get_by_role("button", name="Compare"), "Shift+Tab")
     await expect(page.get_by_role("region", name="s-1")).to_contain_text("Answer 1")
     await page.keyboard.press("e")
     for number in (0, 1):
@@ -74,7 +59,7 @@ async def test_sessions_are_compared_and_closed(page: Page, sessions: Sessions, 
     await page.keyboard.type("Answer")
     await expect(page.get_by_role("region", name="s-1").locator(".find-count")).to_contain_text("1 of 1")
     await page.keyboard.press("Escape")
-    await press(page, page.get_by_role("button", name="Close s-0"), back=True)
+    await press(page, page.get_by_role("button", name="Close s-0"), "Shift+Tab")
     await expect(page.get_by_role("heading", level=1, name="s-1")).to_be_visible()
     assert query(page)["session_id"] == "s-1"
 
@@ -128,3 +113,119 @@ async def test_a_message_is_linked_to_and_a_value_seen_raw_and_copied(
     await press(page, page.get_by_role("button", name="Copy a link to message 3"))
     await expect(page.locator(".toasts")).to_contain_text("Link copied")
     assert (await page.evaluate("navigator.clipboard.readText()")).endswith("?session_id=s-0&message=a%3A3")
+
+
+async def test_a_text_is_searched_for_its_hit_opened_and_the_search_taken_up_again(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    sessions.raw.insert_many(said(number) for number in range(30))
+    await page.goto(start_viewer())
+    await expect(page.locator("a.result")).to_have_count(20)
+
+    await page.keyboard.press("/")
+    await page.keyboard.type("question")
+    await expect(page.get_by_text(re.compile(r"Looked through \d+ sessions back to"))).to_be_visible()
+    await press(page, page.get_by_role("button", name="Go on"))
+    await expect(page.locator("a.result")).to_have_count(30)
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message", has_text="Question 0")).to_be_focused()
+    await expect(page.locator(".find-count")).to_have_text("1 messages")
+    await page.keyboard.press("Escape")
+    await expect(page.locator(".find-bar")).to_be_hidden()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("heading", name="Choose a session")).to_be_visible()
+    await expect(page.locator("[data-row='s-0'] a.result")).to_be_focused()
+
+
+async def test_the_list_is_narrowed_ordered_and_turned(
+    page: Page, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    sessions.raw.create_indexes(index_specs(["priority", "score"]))
+    documents = [said(number) for number in range(25)]
+    for number, document in enumerate(documents):
+        document["metadata"]["score"] = number
+        document["summary"]["usage"] = {"totalTokens": number}
+    documents[3]["summary"] |= {"ratings": {"up": 0, "down": 1, "other": 0}, "feedbacks": 1, "errors": 1}
+    sessions.raw.insert_many(documents)
+    await page.goto(start_viewer())
+    rows = page.locator(".result-id")
+    await expect(rows).to_have_count(20)
+
+    await choose(page, page.get_by_label("Rating"), "Thumbs down")
+    await expect(rows).to_have_text(["s-3"])
+    await press(page, page.get_by_label("With failed turns"), with_key="Space")
+    await page.wait_for_url("**failed=1**")
+    await reach(page, page.get_by_label("Agent", exact=True))
+    await page.keyboard.type("nobody")
+    await expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    await press(page, page.get_by_role("button", name="Clear all"), "Shift+Tab")
+    await expect(rows).to_have_count(20)
+    await press(page, page.get_by_role("button", name="7 days"))
+    await page.wait_for_url("**from=**to=**")
+    await choose(page, page.get_by_label("Add a filter"), "score")
+    await expect(page.get_by_label("score", exact=True)).to_be_focused()
+    await press(page, page.get_by_role("button", name="Range of score"), "Shift+Tab")
+    await expect(page.get_by_label("score", exact=True)).to_be_focused()
+    await page.keyboard.type("21")
+    await expect(rows).to_have_text(["s-21", "s-22", "s-23", "s-24"])
+    await press(page, page.get_by_role("button", name="Remove filter score"), "Shift+Tab")
+    await expect(rows).to_have_count(20)
+    await choose(page, page.get_by_label("Order"), "Tokens")
+    await expect(rows.first).to_have_text("s-24")
+    await press(page, page.get_by_role("button", name="Next page"))
+    await expect(rows.first).to_have_text("s-4")
+    assert query(page).keys() == {"from", "to", "sort", "page"}
+
+
+async def test_a_session_is_read_exported_and_left(open_page: OpenPage, samples: str) -> None:
+    page = await open_page(permissions=["clipboard-read", "clipboard-write"])
+    await page.goto(f"{samples}?session_id=support-2026-1107")
+    await expect(page.locator(".message").first).to_be_visible()
+    detail = page.locator("#detail")
+    await detail.focus()
+
+    await press(page, page.get_by_role("button", name="Live"))
+    await expect(page.locator(".live")).to_have_attribute("aria-pressed", "false")
+    await press(page, page.get_by_role("button", name="Copy the id"))
+    await expect(page.locator(".toasts")).to_contain_text("Id copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == "support-2026-1107"
+    await press(page, page.get_by_label("Export", exact=True))
+    await page.keyboard.press("End")
+    async with page.expect_download() as download:
+        await page.keyboard.press("Enter")
+    assert (await download.value).suggested_filename.endswith(".md")
+    await press(page, page.get_by_label("Conversation only"), with_key="Space")
+    await expect(page.locator("details.disclosure:visible")).to_have_count(0)
+    await page.keyboard.press("Space")
+    await expect(page.locator("details.disclosure:visible").first).to_be_visible()
+    await press(page, page.get_by_role("button", name="Latest"))
+    await expect(page.locator(".event").last).to_be_in_viewport()
+    await press(page, page.get_by_role("button", name="Start"), "Shift+Tab")
+    await expect(page.locator(".message").first).to_be_in_viewport()
+    await press(page, page.locator(".thumb"))
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.locator(".thumb")).to_be_focused()
+    await press(page, page.locator("details.tool > summary").first)
+    await expect(page.locator("details.tool").first).to_have_attribute("open", "")
+    await press(page, page.get_by_role("button", name="Reload"), "Shift+Tab")
+    await expect(page.locator("details.tool").first).not_to_have_attribute("open", "")
+    await press(page, page.get_by_role("button", name="Theme: as the system"))
+    await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("heading", name="Choose a session")).to_be_visible()
+
+
+async def test_one_logs_in_and_out(page: Page, start_viewer: StartViewer, watch: Watch) -> None:
+    watch.allow("status of 401")
+    await page.goto(start_viewer(backend_password="a long password"))
+    await expect(page.get_by_label("Password")).to_be_focused()
+
+    for password, shown in (("a wrong password", "not right"), ("a long password", "No sessions yet")):
+        await page.keyboard.type(password)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#main")).to_contain_text(shown)
+    await press(page, page.get_by_role("button", name="Log out"), "Shift+Tab")
+    await expect(page.get_by_label("Password")).to_be_focused()

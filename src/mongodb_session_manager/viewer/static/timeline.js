@@ -4,13 +4,12 @@ import { el, fill } from "../shared/dom.js";
 import { notice, stateView, toast } from "../shared/feedback.js";
 import { plural } from "../shared/format.js";
 import { icon } from "../shared/icons.js";
-import { dayName, parseTime } from "../shared/time.js";
+import { daySeparator, sameDay, soonAfter } from "./timeline_days.js";
 import { ToolPairs } from "./tool_pairs.js";
 import { isAgentSide, itemKey, itemView, messageAnchor } from "./timeline_items.js";
 
 const NEAR_PX = 1200;
 const AT_END_PX = 96;
-const PAUSE_MS = 60_000;
 
 export class Timeline {
   /**
@@ -69,6 +68,9 @@ export class Timeline {
     this.cursors = order === "desc" ? { before: page.next_cursor, after: null } : { before: page.previous_cursor, after: page.next_cursor };
     this.#insert(order === "desc" ? page.timeline.reverse() : page.timeline, "after");
     this.#sawAll();
+    // Observed anew: items that come back to the size that the list had before would not be noticed.
+    this.sizes.unobserve(this.list);
+    this.sizes.observe(this.list);
     if (order === "desc") this.#toEnd();
     else this.scroller.scrollTop = 0;
   }
@@ -280,20 +282,4 @@ export class Timeline {
     this.unseen = 0;
     this.pill.hidden = true;
   }
-}
-
-/** Whether an item follows so closely that its time need not be shown again. */
-function soonAfter(item, before) {
-  const passed = parseTime(item.timestamp) - parseTime(before.timestamp);
-  return sameDay(item, before) && passed < PAUSE_MS;
-}
-
-function sameDay(one, other) {
-  return dayName(one?.timestamp) === dayName(other?.timestamp);
-}
-
-function daySeparator(item, before) {
-  if (before && sameDay(item, before)) return null;
-  if (!parseTime(item.timestamp)) return null;
-  return el("div.day", {}, el("span", { text: dayName(item.timestamp) }));
 }
