@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from datetime import datetime
 from typing import Any
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Page, expect
 from strands import tool
 
 from tests.browser.conftest import StartViewer
+from tests.browser.panels import figures, moments, rows, written
 from tests.fixtures.sessions import Sessions
 from tests.support.agents import AGENT_ID, make_agent
 from tests.support.models import Reply, Scripted, calls
@@ -53,30 +53,6 @@ async def store(sessions: Sessions) -> dict[str, Document]:
 def messages_of(document: Document) -> list[Document]:
     """Return the stored messages."""
     found: list[Document] = document["agents"][AGENT_ID]["messages"]
-    return found
-
-
-async def moments(times: Locator) -> list[datetime]:
-    """Return the moments that `<time>` elements stand for."""
-    return [datetime.fromisoformat(value) for value in await times.evaluate_all("(all) => all.map((t) => t.dateTime)")]
-
-
-async def shown(page: Page, kind: str, value: Any) -> str:
-    """Return how the pages write a number: `number`, `compact` or `duration`."""
-    text: str = await page.evaluate(f"async (value) => (await import('/shared/format.js')).{kind}(value)", value)
-    return text
-
-
-async def figures(root: Locator) -> dict[str, str]:
-    """Return figures with their labels."""
-    pairs = "(all) => all.map((stat) => [...stat.children].map((part) => part.textContent))"
-    return dict(await root.locator(".stat").evaluate_all(pairs))
-
-
-async def rows(region: Locator) -> list[list[str]]:
-    """Return the rows of a table."""
-    cells = "(all) => all.map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"
-    found: list[list[str]] = await region.locator("tbody tr").evaluate_all(cells)
     return found
 
 
@@ -157,10 +133,10 @@ async def test_usage_metadata_and_agents_show_what_is_stored(
     panel = page.get_by_role("tabpanel", name="Usage")
     await expect(panel.get_by_role("region", name="Per tool")).to_be_visible()
     assert await figures(panel) == {
-        "Input tokens": await shown(page, "compact", usage["inputTokens"]),
-        "Output tokens": await shown(page, "compact", usage["outputTokens"]),
-        "Model calls": await shown(page, "compact", usage["modelCalls"]),
-        "Time in models": await shown(page, "duration", usage["latencyMs"]),
+        "Input tokens": await written(page, "compact", usage["inputTokens"]),
+        "Output tokens": await written(page, "compact", usage["outputTokens"]),
+        "Model calls": await written(page, "compact", usage["modelCalls"]),
+        "Time in models": await written(page, "duration", usage["latencyMs"]),
     }
     ((name, calls_, failed, *_),) = await rows(panel.get_by_role("region", name="Per tool"))
     tools = usage["tools"]["look_up"]
@@ -168,7 +144,7 @@ async def test_usage_metadata_and_agents_show_what_is_stored(
     ((id_, messages, received, sent, time_, made),) = await rows(panel.get_by_role("region", name="Per agent"))
     assert (id_, messages) == (AGENT_ID, str(len(messages_of(document))))
     assert [received, sent, made] == [str(usage[key]) for key in ("inputTokens", "outputTokens", "modelCalls")]
-    assert time_ == await shown(page, "duration", usage["latencyMs"])
+    assert time_ == await written(page, "duration", usage["latencyMs"])
     answers = [message for message in messages_of(document) if message["role"] == "assistant"]
     await panel.get_by_text("Show as a table").first.click()
     await expect(panel.locator(".chart-table tbody tr")).to_have_count(len(answers))
@@ -205,9 +181,9 @@ async def test_totals_show_the_sums_of_what_is_stored(
         "Thumbs up": str(ratings.count("up")),
         "Thumbs down": str(ratings.count("down")),
         "Failed turns": str(failed),
-        "Input tokens": await shown(page, "compact", sums["inputTokens"]),
-        "Output tokens": await shown(page, "compact", sums["outputTokens"]),
-        "Time in models": await shown(page, "duration", sums["latencyMs"]),
+        "Input tokens": await written(page, "compact", sums["inputTokens"]),
+        "Output tokens": await written(page, "compact", sums["outputTokens"]),
+        "Time in models": await written(page, "duration", sums["latencyMs"]),
     }
     over_time = [row[1:] for row in await rows(totals.get_by_role("region", name="Over time"))]
     numbers = [str(ratings.count("up")), str(ratings.count("down")), str(failed), str(total)]
