@@ -69,7 +69,7 @@ def settings_command(settings: type[S], start: Callable[[S], None], *, title: st
     Args:
         settings: What the app needs to know. A flag wins over the environment, and that over `.env`.
         start: Starts the app; what it raises as `SystemExit` ends the program.
-        title: Names the app in errors, such as `the viewer`.
+        title: Names the app in errors, such as `Session Viewer`.
     """
 
     def command(**given: str | bool | None) -> None:

@@ -284,6 +284,26 @@ def on_terminal(sessions: Sessions, tmp_path: Path, *arguments: str, columns: in
         os.close(ours)
 
 
+@pytest.mark.parametrize("columns", [60, 72, 80, 100, 160])
+def test_what_a_table_says_is_whole_at_every_width(run: Run, fill: Fill, columns: int) -> None:
+    fill("s-1", "customer-0123456789-0123456789")
+    run("indexes", "--create")
+
+    listed = run("sessions", "list", terminal=columns).plain
+    indexes = run("indexes", terminal=columns).plain
+    stats = run("stats", terminal=columns).plain
+
+    for said in (listed, indexes, stats):
+        assert max(map(len, said.splitlines())) <= columns
+    assert "customer-0123456" in listed
+    names = [entry["name"] for entry in run("indexes", "--json").json["indexes"]]
+    assert all(name in indexes for name in names)
+    assert indexes.split().count("ok") == len(names)
+    assert all(title in stats for title in ("documents", "on disk MiB", "indexes MiB"))
+    if columns >= 80:
+        assert {"session", "updated", "agents", "messages", "feedback"} <= set(listed.splitlines()[0].split())
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("columns", [40, 80])
 def test_on_a_real_terminal_nothing_to_copy_is_lost(

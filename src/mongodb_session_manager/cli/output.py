@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import typer
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -52,7 +52,7 @@ class Output:
         Args:
             columns: Their titles.
             rows: Their cells.
-            wide: The column that gives way when the terminal is narrow.
+            wide: The column that is cut, or left out, when the terminal is narrow.
         """
         if self.as_json:
             return
@@ -60,23 +60,21 @@ class Output:
             for row in [columns, *rows]:
                 self.line("\t".join(shown(cell) for cell in row))
             return
-        if self._console.width < _least_width(columns, rows):
+        texts = [[shown(cell) for cell in row] for row in rows]
+        widths = _widths(columns, texts, wide, self._console.width)
+        if widths is None:
             for row in rows:
                 self.fields(dict(zip(columns, row, strict=True)))
                 self.line()
             return
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-        for column in columns:
-            # The first one holds what a person copies, so it is folded and never cut.
-            folds = column == columns[0] and column != wide
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+        for place, width in widths.items():
+            gives_way = columns[place] == wide
             table.add_column(
-                column,
-                overflow="fold" if folds else "ellipsis",
-                no_wrap=not folds,
-                min_width=min(16, max(len(shown(row[0])) for row in rows)) if folds and rows else None,
+                columns[place], width=width, overflow="ellipsis" if gives_way else "fold", no_wrap=gives_way
             )
-        for row in rows:
-            table.add_row(*(Text(shown(cell)) for cell in row))
+        for row in texts:
+            table.add_row(*(Text(row[place]) for place in widths))
         self._console.print(table)
 
     def fields(self, values: Mapping[str, object]) -> None:
@@ -150,11 +148,35 @@ class Output:
             yield progress
 
 
-def _least_width(columns: Sequence[str], rows: Sequence[Row]) -> int:
-    """Return the cells that a table needs to be readable: the first column counts most, of the others a beginning."""
-    most = [16] + [8] * (len(columns) - 1)
-    cells = [[column, *(shown(row[place]) for row in rows)] for place, column in enumerate(columns)]
-    return sum(min(limit, max(map(len, texts))) + 3 for limit, texts in zip(most, cells, strict=True))
+_GAP = 2
+"""Cells between two columns."""
+
+_LEAST_FIRST, _LEAST_WIDE = 16, 10
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: str, most: int) -> dict[int, int] | None:
+    """Return the columns of a table that fits so many cells, by place, and their widths; None when none fits.
+
+    All columns are whole, but for the first, which may be folded, and the wide one, which is cut or left out. Columns
+    without anything in them are left out.
+    """
+    filled = [place for place, _ in enumerate(columns) if not place or not rows or any(row[place] for row in rows)]
+    full = {place: max(map(cell_len, (columns[place], *(row[place] for row in rows)))) for place in filled}
+    least = full | {0: max(cell_len(columns[0]), min(full[0], _LEAST_FIRST))}
+    if wide in columns and (place := columns.index(wide)) in least:
+        least[place] = min(full[place], _LEAST_WIDE)
+        if not _fits(least, most):
+            del least[place]
+    if not _fits(least, most):
+        return None
+    for place, width in least.items():
+        spare = most - sum(least.values()) - _GAP * (len(least) - 1)
+        least[place] = min(full[place], width + spare)
+    return least
+
+
+def _fits(widths: Mapping[int, int], most: int) -> bool:
+    return sum(widths.values()) + _GAP * (len(widths) - 1) <= most
 
 
 def _write(text: str) -> None:

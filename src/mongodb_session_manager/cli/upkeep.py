@@ -111,7 +111,7 @@ async def indexes(
     out.table(
         ("state", "collection", "fields", "name"),
         [(state.state, state.collection, state.keys, state.name) for state in states],
-        wide="name",
+        wide="fields",
     )
     wrong = {state.state for state in states} & {"missing", "different"}
     if "missing" in wrong:

@@ -30,9 +30,9 @@ def start(settings: PlaygroundSettings) -> None:
     try:
         app = create_app(settings, stopping=stopping)
     except AgentError as error:
-        sys.exit(f"the playground cannot start: PLAYGROUND_AGENT: {described(error).message}")
+        sys.exit(f"Chat playground cannot start: PLAYGROUND_AGENT: {described(error).message}")
     except (ImportError, ValueError) as error:
-        sys.exit(f"the playground cannot start: PLAYGROUND_MODEL: {error}")
+        sys.exit(f"Chat playground cannot start: PLAYGROUND_MODEL: {error}")
     given = settings.connection_string
     run(
         app,
@@ -47,7 +47,7 @@ def start(settings: PlaygroundSettings) -> None:
     )
 
 
-command = settings_command(PlaygroundSettings, start, title="the playground")
+command = settings_command(PlaygroundSettings, start, title="Chat playground")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

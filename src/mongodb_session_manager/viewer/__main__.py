@@ -37,7 +37,7 @@ def start(settings: ViewerSettings) -> None:
     )
 
 
-command = settings_command(ViewerSettings, start, title="the viewer")
+command = settings_command(ViewerSettings, start, title="Session Viewer")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
