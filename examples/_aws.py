@@ -22,7 +22,7 @@ from typing import Any
 try:
     import aioboto3
 except ImportError:
-    sys.exit("this example needs the extra aws: pip install 'mongodb-session-manager[aws]'")
+    sys.exit("this example needs the extra aws; from the folder of the clone: pip install '.[aws]'")
 
 ENDPOINT = "AWS_ENDPOINT_URL"
 REGION = "eu-west-1"

@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+from typer.testing import CliRunner
 
 from mongodb_session_manager import MongoDBSessionRepository
 from mongodb_session_manager.cli import sessions as commands_of_sessions
+from mongodb_session_manager.cli.app import create
+from mongodb_session_manager.cli.commands import PROGRAM as PROGRAM_NAME
 from mongodb_session_manager.cli.export import export
 from mongodb_session_manager.extras import install_command
 from tests.cli.conftest import Fill, Run
@@ -389,6 +392,25 @@ def test_the_demo_goes_on_with_what_was_killed(run: Run, sessions: Sessions) -> 
 def test_version_and_completion(run: Run) -> None:
     assert run("--version").out.startswith("mongodb-session-manager ")
     assert "--install-completion" in run("--help").plain
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ses", ["sessions"]),
+        ("sessions ex", ["export"]),
+        ("sessions export --form", ["--format"]),
+        ("sessions export --format ", ["json", "jsonl", "markdown"]),
+        ("viewer --por", ["--port"]),
+    ],
+)
+def test_the_shell_is_told_how_a_command_goes_on(typed: str, offered: list[str]) -> None:
+    words = {"COMP_WORDS": f"{PROGRAM_NAME} {typed}", "COMP_CWORD": str(len(f"{PROGRAM_NAME} {typed}".split(" ")) - 1)}
+    asked = {"_MONGODB_SESSION_MANAGER_COMPLETE": "complete_bash", **words}
+
+    told = CliRunner().invoke(create(), env=asked, prog_name=PROGRAM_NAME)
+
+    assert told.stdout.split() == offered
 
 
 def test_without_its_extra_the_program_says_what_to_install(tmp_path: Path) -> None:

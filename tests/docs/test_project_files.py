@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from mongodb_session_manager.playground.settings import PlaygroundSettings
 from mongodb_session_manager.viewer.settings import ViewerSettings
-from tests.docs.blocks import ROOT
+from tests.docs.blocks import ROOT, pages
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 APPS = {name: service for name, service in COMPOSE["services"].items() if name != "mongodb"}
@@ -118,3 +118,10 @@ def test_every_dependency_has_a_lowest_version_to_test() -> None:
     assert project["requires-python"] == ">=3.11"
     assert project["authors"]
     assert {"Documentation", "Repository", "Issues", "Changelog"} <= project["urls"].keys()
+
+
+def test_what_is_to_be_installed_is_installed_from_a_clone() -> None:
+    files = [*pages(), *(path for path in (ROOT / "examples").iterdir() if path.is_file())]
+    asked = {str(path): re.findall(r"pip install[^`\n]*mongodb-session-manager", path.read_text()) for path in files}
+
+    assert {path: commands for path, commands in asked.items() if commands} == {}

