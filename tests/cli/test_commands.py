@@ -413,6 +413,17 @@ def test_the_shell_is_told_how_a_command_goes_on(typed: str, offered: list[str])
     assert told.stdout.split() == offered
 
 
+def test_no_command_waits_for_what_the_apps_import(tmp_path: Path) -> None:
+    look = (
+        "import sys; from mongodb_session_manager.cli.app import run\ntry: run(['shard'])\n"
+        "finally: print(sorted({'fastapi', 'uvicorn'} & sys.modules.keys()), file=sys.stderr)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", look], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.stderr.splitlines()[-1] == "[]"
+
+
 def test_without_its_extra_the_program_says_what_to_install(tmp_path: Path) -> None:
     block = "import sys; sys.modules['typer'] = None; from mongodb_session_manager.__main__ import main; main()"
 

@@ -19,7 +19,7 @@ from .commands import PROGRAM
 from .demo import add_demo
 from .doctor import add_doctor
 from .moving import add_migrate
-from .programs import add_programs
+from .programs import Programs, add_programs
 from .sessions import sessions_app
 from .upkeep import add_upkeep
 
@@ -34,6 +34,7 @@ def create() -> typer.Typer:
     """Return the command line, for Typer."""
     app = typer.Typer(
         name=PROGRAM,
+        cls=Programs,
         no_args_is_help=True,
         help="Sessions of Strands Agents in MongoDB: look at them, move them, keep them up.\n\n"
         f"Example: [bold]{PROGRAM} sessions list --connection-string mongodb://localhost:27017/[/bold]\n\n"
