@@ -24,7 +24,7 @@ class PatientProtocol(H11Protocol):
     uvicorn ends connections that idle between two requests. This also ends those on which a request's head does not
     arrive, or whose client does not read its answer. When too many are open it ends the one that waited longest for a
     head, and when all are answered, as event streams and long files are, the oldest of the address with the most of
-    them: whoever has one password must not keep everybody else out. Bodies have a time limit of their own, `BodyLimit`.
+    them: a client with one password must not keep all others out. Bodies have a time limit of their own, `BodyLimit`.
     """
 
     most_connections = MOST_CONNECTIONS
