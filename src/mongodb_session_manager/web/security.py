@@ -52,9 +52,11 @@ SECURITY_HEADERS = {
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FROM_HERE = frozenset({"same-origin", "none"})
-_OF_PROXIES = frozenset(
+OF_PROXIES = frozenset(
     {
+        "ali-cdn-real-ip",
         "cdn-loop",
+        "cdn-src-ip",
         "client-ip",
         "do-connecting-ip",
         "forwarded",
@@ -65,12 +67,15 @@ _OF_PROXIES = frozenset(
         "true-client-ip",
         "via",
         "wl-proxy-client-ip",
+        "x-bluecoat-via",
         "x-client-ip",
         "x-cloud-trace-context",
         "x-cluster-client-ip",
         "x-originating-ip",
         "x-proxyuser-ip",
+        "x-proxy-id",
         "x-real-ip",
+        "x-real-port",
         "x-remote-addr",
         "x-remote-ip",
         "x-scheme",
@@ -78,13 +83,15 @@ _OF_PROXIES = frozenset(
         "x-varnish",
     }
 )
-"""Headers that proxies add, besides all that begin as `_OF_PROXIES_BEGIN` says."""
+"""Headers that proxies add, besides all that begin as `OF_PROXIES_BEGIN` says."""
 
-_OF_PROXIES_BEGIN = (
+OF_PROXIES_BEGIN = (
+    "akamai-",
     "cf-",
     "cloudfront-",
     "fastly-",
     "fly-",
+    "tailscale-",
     "x-akamai-",
     "x-amz-cf-",
     "x-amzn-",
@@ -93,6 +100,8 @@ _OF_PROXIES_BEGIN = (
     "x-azure-",
     "x-envoy-",
     "x-forwarded",
+    "x-ms-forwarded-",
+    "x-nf-",
     "x-original-",
     "x-vercel-",
 )
@@ -262,7 +271,7 @@ def _is_local(scope: Scope, headers: Headers) -> bool:
         return False
     # Some write underscores.
     names = [name.replace("_", "-") for name in headers]
-    if any(name in _OF_PROXIES or name.startswith(_OF_PROXIES_BEGIN) for name in names):
+    if any(name in OF_PROXIES or name.startswith(OF_PROXIES_BEGIN) for name in names):
         return False
     name = _host_name(headers.get("host", ""))
     return name is not None and is_loopback(name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 from mongodb_session_manager.viewer import logins
 from mongodb_session_manager.viewer.logins import Logins
 from mongodb_session_manager.web import event_streams
+from mongodb_session_manager.web.security import OF_PROXIES, OF_PROXIES_BEGIN
 from tests.apps.served import app_of, listening
 from tests.apps.viewer.conftest import PASSWORD, SEARCH, OpenViewer, client_of
 from tests.apps.viewer.stored import message, session
@@ -155,15 +158,95 @@ PROXIED = {
     "Surrogate-Capability": "a",
     "WL-Proxy-Client-IP": "203.0.113.9",
     "X_Forwarded_For": "127.0.0.1",
+    "x-FORWARDED_for": "127.0.0.1",
+    "X-ForwardedFor": "127.0.0.1",
+    "X-NF-Client-Connection-Ip": "203.0.113.9",
+    "X-MS-Forwarded-Client-IP": "203.0.113.9",
+    "Tailscale-User-Login": "a@b.example",
+    "Akamai-Origin-Hop": "1",
+    "Ali-Cdn-Real-Ip": "203.0.113.9",
+    "X-BlueCoat-Via": "a",
 }
+PROXIED |= dict.fromkeys(OF_PROXIES, "a") | {f"{beginning}a": "a" for beginning in OF_PROXIES_BEGIN}
 
 
-@pytest.mark.parametrize("header", PROXIED)
-async def test_an_open_viewer_refuses_what_came_through_a_proxy(open_viewer: OpenViewer, header: str) -> None:
+async def test_an_open_viewer_refuses_what_came_through_a_proxy(open_viewer: OpenViewer) -> None:
     async with open_viewer() as viewer:
-        for path in ("/", SEARCH, "/health"):
-            answer = await viewer.client.get(path, headers={header: PROXIED[header]})
-            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "local_only")
+        for header, value in PROXIED.items():
+            for path in ("/", SEARCH, "/health"):
+                answer = await viewer.client.get(path, headers={header: value})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "local_only"), header
+
+
+def test_the_deployment_page_names_every_header_that_shows_a_proxy() -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/deployment.md").read_text()
+    listed = page.partition("Headers that show a proxy")[2].partition("\n\n## ")[0]
+    named = {name.lower() for name in re.findall(r"`([A-Za-z-]+\*?)`", listed)}
+
+    assert OF_PROXIES | {f"{beginning}*" for beginning in OF_PROXIES_BEGIN} <= named
+
+
+SPELLINGS = [
+    *PROXIED,
+    *(f"X-Forwarded-For{tail}" for tail in ("-", "2", "_")),
+    *("X-Forwarded", "HTTP-X-Forwarded-For", "Remote-Addr", "X-Remote-User", "X-Host", "X-ProxyUser-Ip"),
+]
+
+
+async def test_no_header_at_all_changes_who_a_client_is_without_trust(sessions: Sessions) -> None:
+    # One guess too many for this client, whatever it says of itself.
+    async with open_app(sessions) as client:
+        for number in range(10):
+            await client.get(SEARCH, headers={"X-Password": f"guess {number}"})
+        for number, header in enumerate(SPELLINGS):
+            value = f"for=203.0.113.{number}" if header == "Forwarded" else f"203.0.113.{number}"
+            answer = await client.get(SEARCH, headers={"X-Password": "a guess", header: value})
+            assert answer.status_code == 429, header
+
+
+async def test_with_trust_only_one_header_says_who_a_client_is(sessions: Sessions) -> None:
+    others = [name for name in SPELLINGS if name.lower() != "x-forwarded-for"]
+    async with open_app(sessions, "127.0.0.1") as client:
+        for number in range(10):
+            await client.get(SEARCH, headers={"X-Password": f"guess {number}"})
+        for number, header in enumerate(others):
+            answer = await client.get(SEARCH, headers={"X-Password": "a guess", header: f"203.0.113.{number}"})
+            assert answer.status_code == 429, header
+        told = await client.get(SEARCH, headers={"X-Password": "a guess", "X-Forwarded-For": "203.0.113.9"})
+
+    assert told.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "same"),
+    [
+        # A proxy that appends: what it was sent stands before what it saw.
+        ("{n}.0.0.1, 203.0.113.9", True),
+        ("127.0.0.1, 203.0.113.9", True),
+        ("junk {n}, 203.0.113.9", True),
+        ("203.0.113.9, 127.0.0.1", True),
+        ("203.0.113.{n}", False),
+    ],
+)
+async def test_of_a_forwarded_list_the_last_stranger_counts(sessions: Sessions, forwarded: str, same: bool) -> None:
+    async with open_app(sessions, "127.0.0.1") as client:
+        statuses = [
+            (
+                await client.get(SEARCH, headers={"X-Password": "a guess", "X-Forwarded-For": forwarded.format(n=n)})
+            ).status_code
+            for n in range(11)
+        ]
+
+    assert statuses == [401] * 10 + [429 if same else 401]
+
+
+@asynccontextmanager
+async def open_app(sessions: Sessions, trusted: str = "") -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        listening(app_of("viewer", sessions, backend_password=PASSWORD), trusted) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        yield client
 
 
 async def test_with_a_password_too_only_known_hosts_are_answered(open_viewer: OpenViewer) -> None:
