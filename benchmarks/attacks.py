@@ -7,10 +7,12 @@ Each app runs in a process of its own on an embedded server, at the log level DE
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -149,6 +151,38 @@ def half_open(address: str) -> Rows:
     yield "half a request, and silence", "200 connections", came
 
 
+def streams(address: str) -> Rows:
+    host, port = address.split("//")[1].strip("/").split(":")
+    ask = f"GET /api/v1/sessions/s-1/events HTTP/1.1\r\nHost: {host}\r\nX-Session-Password: {OWN}\r\n\r\n"
+    opened = []
+    for _ in range(1_100):
+        connection = socket.create_connection((host, int(port)))
+        connection.sendall(ask.encode())
+        opened.append(connection)
+    slowest, statuses = 0.0, Counter[int]()
+    for _ in range(50):
+        begun = time.perf_counter()
+        statuses[httpx.get(f"{address}health", timeout=60).status_code] += 1
+        slowest = max(slowest, time.perf_counter() - begun)
+    for connection in opened:
+        connection.close()
+    counted = ", ".join(f"{count} x {status}" for status, count in statuses.items())
+    yield "event streams with one session's password, kept open", "1,100", f"others: {counted}, at most {slowest:.2f} s"
+
+
+def archive(address: str) -> Rows:
+    members = 90_000
+    header = struct.pack("<4s4B4H3L5H2L", b"PK\x01\x02", 20, 0, 20, 0, *[0] * 7, 1, *[0] * 6) + b"a"
+    start = b"PK\x03\x04" + b"\0" * 26
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65_535, 65_535, members * len(header), len(start), 0)
+    data = base64.b64encode(start + header * members + end).decode()
+    body = {"session_id": "s", "message": "x", "attachments": [{"name": "a.docx", "data": data}]}
+    begun = time.perf_counter()
+    answer = httpx.post(f"{address}api/chat", json=body, timeout=60)
+    took = time.perf_counter() - begun
+    yield f"an attached archive of {members:,} members", "1", f"{answer.status_code} in {took:.2f} s"
+
+
 def strangers(server: EmbeddedMongo) -> Rows:
     refused = 0
     commands: list[dict[str, Any]] = [
@@ -183,11 +217,13 @@ def main() -> None:
             rows += bodies(address, "/api/v1/login", process)
             rows += half_open(address)
             rows += logins(address)
+            rows += streams(address)
             rows += guesses(address)
         with started("playground", server.uri, logs[1]) as (address, process):
             httpx.post(f"{address}api/chat", json={"session_id": "p-1", "message": f"Remember {SECRET}"}, timeout=60)
             rows += bodies(address, "/api/chat", process)
             rows += large_error(address)
+            rows += archive(address)
         rows += logged(logs, [SECRET, server.uri.partition("@")[0]])
     print("| attack | how often | what came of it |\n|---|---|---|")
     for row in rows:
