@@ -60,9 +60,12 @@ def install(venv: Path, pinned: Sequence[str]) -> Path:
     if not python.exists():
         # The project's pip fills it: Debian's Python cannot give an environment a pip of its own.
         run(sys.executable, "-m", "venv", "--clear", "--without-pip", venv)
+    wanted = ("--quiet", "--upgrade", "--editable", f"{ROOT}[all,dev]", *pinned)
+    uv = (sys.executable, "-m", "uv", "pip", "install", "--compile-bytecode", "--python", python)
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    upgrade = ("--upgrade", "--upgrade-strategy", "eager") if not pinned else ()
-    run(*pip, "install", "--quiet", *upgrade, "--editable", f"{ROOT}[all,dev]", *pinned)
+    # As the Makefile does: pip where uv is missing, or does not know the index that pip is set to.
+    if subprocess.run([str(part) for part in (*uv, *wanted)], cwd=ROOT, check=False).returncode:
+        run(*pip, "install", "--upgrade-strategy", "eager", *wanted)
     run(*pip, "check")
     return python
 
