@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from strands.types.session import SessionAgent
@@ -282,4 +283,12 @@ def new_archive() -> dict[str, str]:
 
 def digest(value: object) -> str:
     """Return a short fingerprint of a configuration value, to tell whether the live one changed since."""
+    return _digest_of_text(value) if type(value) is str else _digest(value)
+
+
+def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+# Every request of an application asks for the same prompts and models.
+_digest_of_text = lru_cache(maxsize=64)(_digest)

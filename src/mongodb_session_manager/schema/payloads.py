@@ -91,7 +91,7 @@ class Taken:
 
 def take(value: Any) -> Taken:
     """Take the large bytes out of an encoded value, a dict or list of the caller's own, in place."""
-    places = list(_places(value))
+    places = _places(value)
     taken = Taken()
     if places:
         taken._take(place for place in places if len(_at(place)) >= PAYLOAD_BYTES)
@@ -105,15 +105,19 @@ def _at(place: tuple[Any, Any]) -> Any:
     return place[0][place[1]]
 
 
-def _places(holder: Any) -> Iterator[tuple[Any, Any]]:
-    for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
-        if isinstance(item, str):
-            continue
-        if isinstance(item, bytes):
-            if len(item) >= SMALL_PAYLOAD_BYTES:
-                yield holder, key
-        elif isinstance(item, dict | list):
-            yield from _places(item)
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Return where bytes sit that are not small: what holds them, and under which key."""
+    found: list[tuple[Any, Any]] = []
+    holders = [value]
+    for holder in holders:
+        for key, item in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            if isinstance(item, str):
+                continue
+            if isinstance(item, dict | list):
+                holders.append(item)
+            elif isinstance(item, bytes) and len(item) >= SMALL_PAYLOAD_BYTES:
+                found.append((holder, key))
+    return found
 
 
 def offload_state(encoded: Any) -> tuple[Any, dict[str, bytes]]:

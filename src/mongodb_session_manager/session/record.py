@@ -240,6 +240,18 @@ def objects_of(messages: Iterable[Message]) -> list[object] | None:
     return found
 
 
+def seen_objects_of(records: Iterable[Record]) -> list[object] | None:
+    """Return what `objects_of` gave for the messages of these records when each was seen last; likewise."""
+    found: list[object] = []
+    for record in records:
+        if record._custom is not None:
+            return None
+        found += (record.message, record._content)
+        found += record._blocks
+        found += record._results
+    return found
+
+
 def _results(blocks: Iterable[object]) -> list[object]:
     """Return the objects that tool results are made of."""
     found: list[object] = []

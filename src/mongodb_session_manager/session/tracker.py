@@ -34,7 +34,7 @@ from ..schema.messages import (
 from ..schema.metrics import UsageMeter, message_metrics
 from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .pending import PendingAgent, PendingChanges
-from .record import Origin, Record, RecordState, objects_of
+from .record import Origin, Record, RecordState, objects_of, seen_objects_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class AgentTracker:
         self._seen_config: dict[str, Any] | None = None
         self._seen_objects: list[object] | None = None
         self._seen_recorded = -1
+        self._all_recorded = False
         # What Strands put in to repair a restored history is no message that somebody said.
         self._synthetic = [] if stored is None else [m for record, m in self._pair(agent) if record is None]
 
@@ -372,10 +373,11 @@ class AgentTracker:
 
     def capture_outside(self, agent: LocalAgent) -> None:
         """Note what code changed of the agent outside of its invocations: state and messages."""
-        self.append_found(agent)
+        if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
+            self.append_found(agent)
+            self._capture_window(agent)
         if self.pending.wants_all or _states_of(agent) != self._seen_states:
             self._capture_states(agent)
-        self._capture_window(agent)
 
     def _capture_states(self, agent: LocalAgent) -> None:
         seen = _states_of(agent)
@@ -400,17 +402,24 @@ class AgentTracker:
                 self.pending.set_field(paths.agent_data(f"captured.{name}"), fingerprint)
 
     def _capture_window(self, agent: LocalAgent) -> None:
-        objects, recorded = objects_of(agent.messages), self.pending.next_id
-        forgets = len(self.pending.records) > len(agent.messages) + 1
-        if recorded == self._seen_recorded and not forgets and _are_the_same(self._seen_objects, objects):
-            return  # Nothing was added, taken out or rewritten, as nearly always when this is asked again.
-        self._seen_objects, self._seen_recorded = objects, recorded
+        objects = objects_of(agent.messages)
+        if self._window_is_as_seen(objects, agent):
+            return
+        self._seen_objects, self._seen_recorded = objects, self.pending.next_id
         pairs = self._pair(agent)
         held = [record for record, _ in pairs if record is not None]
-        for record, message in pairs:
-            if record is not None and not record.looks_as_seen(message):
-                self._capture_rewriting(record, message)
+        self._all_recorded = len(held) == len(pairs)
+        if not self._all_recorded or not _are_the_same(seen_objects_of(held), objects):
+            for record, message in pairs:
+                if record is not None and not record.looks_as_seen(message):
+                    self._capture_rewriting(record, message)
         self.pending.see_window(held, self._head(agent, pairs))
+
+    def _window_is_as_seen(self, objects: list[object] | None, agent: LocalAgent) -> bool:
+        """Tell whether nothing was added, taken out or rewritten, as nearly always when this is asked again."""
+        forgets = len(self.pending.records) > len(agent.messages) + 1
+        recorded = self.pending.next_id == self._seen_recorded
+        return recorded and not forgets and _are_the_same(self._seen_objects, objects)
 
     def _head(self, agent: LocalAgent, pairs: Sequence[tuple[Record | None, Message]]) -> int:
         """Return how many stored messages stand before what the conversation manager put in, 0 without any."""
