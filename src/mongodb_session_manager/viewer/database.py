@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ..client import ClientHandle
 from ..errors import SessionNotFoundError
 from ..store import AsyncMongoDBSessionRepository
@@ -13,7 +15,7 @@ from ..web.foreign_values import ANY_VALUE
 from .feed import SessionFeed
 from .filters import FieldCatalog
 from .finding import SessionFinder
-from .limits import READ_S, Room, time_limit
+from .limits import MOST_ONLOOKERS, READ_S, Room, time_limit
 from .live import ChangeHub
 from .places import PlaceFinder
 from .reading import SessionReader
@@ -51,6 +53,7 @@ class Database:
         older_counts = OlderCounts(store.collection, stored_segments.segments, limit_ms=_COUNTING_MS)
         self.search = SessionSearch(collection, segments, older_counts)
         self.room = Room()
+        self.onlookers = asyncio.Semaphore(MOST_ONLOOKERS)
         self.reader = SessionReader(store, stored_segments, self.room)
         self.timeline = TimelineReader(self.reader, settings.traces, self.room)
         self.places = PlaceFinder(self.reader)

@@ -23,6 +23,9 @@ ROOM_BYTES = 32 * 1024 * 1024
 WHOLE_DOCUMENT = 16 * 1024 * 1024
 """Most bytes of one document."""
 
+MOST_ONLOOKERS = 16
+"""Event streams that read at the same time; the others wait, so that requests find a connection to MongoDB."""
+
 _TOO_SMALL = 512 * 1024
 _PATIENCE_S = 30.0
 

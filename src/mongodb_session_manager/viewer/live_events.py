@@ -37,11 +37,13 @@ async def live_events(database: Database, session_id: str, position: Position | 
         ready = False
         while True:
             try:
-                if position is None:
-                    with time_limit():
-                        head = await database.reader.head(session_id)
-                    seen, position = head.identity, end_of(head)
-                page = await _page(database, session_id, position, head)
+                # All onlookers of a session are told at once, and there may be a thousand of them.
+                async with database.onlookers:
+                    if position is None:
+                        with time_limit():
+                            head = await database.reader.head(session_id)
+                        seen, position = head.identity, end_of(head)
+                    page = await _page(database, session_id, position, head)
                 head = None
                 if seen is not None and not page.head.identity.continues(seen):
                     raise SessionNotFoundError(session_id)

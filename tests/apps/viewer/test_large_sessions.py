@@ -24,6 +24,7 @@ from mongodb_session_manager.viewer.packed import PackedItems
 from mongodb_session_manager.viewer.reading import StoredHead
 from mongodb_session_manager.web import ApiError
 from tests.apps.viewer.conftest import Viewer
+from tests.apps.viewer.stored import message, session
 from tests.fixtures.sessions import COLLECTION, Sessions
 from tests.fixtures.waiting import WAIT_S, eventually
 
@@ -168,6 +169,38 @@ async def test_an_onlooker_keeps_nothing_of_what_was_read(viewer: Viewer, sessio
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_of_many_onlookers_a_few_read_at_once_and_all_are_told(
+    viewer: Viewer, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions.raw.insert_one(session("s-1", agents={"a": [message("user", "hello")]}))
+    database = viewer.app.state.database
+    read, at_once, most = database.timeline.page, 0, 0
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            return await read(*arguments, **options)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(database.timeline, "page", counted)
+    streams = [live_events(database, "s-1", None) for _ in range(80)]
+    try:
+        for expected in ("ready", "session"):
+            events = await asyncio.gather(*(anext(stream) for stream in streams))
+            assert {event.event for event in events} == {expected}
+        said = {"agents.a.messages": {"message_id": 1, **message("user", "more")}}
+        sessions.raw.update_one({"_id": "s-1"}, {"$push": said, "$inc": {"agents.a.next_message_id": 1}})
+        events = await asyncio.gather(*(anext(stream) for stream in streams))
+        assert {event.event for event in events} == {"items"}
+    finally:
+        await asyncio.gather(*(stream.aclose() for stream in streams))  # type: ignore[attr-defined]
+
+    assert 1 <= most <= limits.MOST_ONLOOKERS
 
 
 def test_packed_items_come_back_as_they_were_read() -> None:
