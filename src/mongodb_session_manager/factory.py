@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, Self, TypeVar
 
 from . import hooks
@@ -11,10 +13,40 @@ from .client import ClientHandle, MongoDBClient
 from .pool import pool_statistics
 from .runtime import portal
 from .schema.names import check_place
+from .schema.numbers import check_seconds
 from .session import AsyncMongoDBSessionManager, FlushOn, Hooks
+from .session.manager import check_flush_on
+from .storage.ages import seconds
 from .store import indexes
 
 Manager = TypeVar("Manager", bound=AsyncMongoDBSessionManager)
+
+
+def check_defaults(options: Mapping[str, Any]) -> None:
+    """Check what a factory is to hand on to its managers, so that no request is the first to find a mistake.
+
+    Args:
+        options: Keyword arguments of a factory, client options included.
+
+    Raises:
+        InvalidNameError: A metadata field cannot be a metadata key.
+        TypeError: A value is of another kind, or an argument is misspelt or belongs elsewhere.
+        ValueError: A value has no meaning.
+    """
+    check_flush_on(options.get("flush_on", "message"))
+    seconds(options.get("ttl"))
+    check_seconds("write_deadline_s", options.get("write_deadline_s", 30), endless=True)
+    for name in ("metadata_hook", "feedback_hook"):
+        hooks.flatten(options.get(name))
+    if (fields := options.get("metadata_fields")) is not None:
+        indexes.index_specs(fields)
+    own = inspect.signature(AsyncMongoDBSessionManagerFactory).parameters
+    managers = inspect.signature(AsyncMongoDBSessionManager).parameters
+    for name in options.keys() - own.keys():
+        if name in managers:
+            raise TypeError(f"unknown argument {name!r}: a factory has none; give it to create_session_manager()")
+        if meant := get_close_matches(name, [one for one in own if "_" in one], n=1, cutoff=0.85):
+            raise TypeError(f"unknown argument {name!r}; did you mean {meant[0]!r}?")
 
 
 class AsyncMongoDBSessionManagerFactory:
@@ -62,8 +94,9 @@ class AsyncMongoDBSessionManagerFactory:
 
         Raises:
             InvalidNameError: MongoDB takes no such database or collection.
-            TypeError: The client is of another kind.
-            ValueError: Neither client nor connection string, or client options together with a client.
+            TypeError: The client is of another kind, or an argument is misspelt.
+            ValueError: Neither client nor connection string, client options together with a client, or a default that
+                no manager takes.
         """
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         self._defaults: dict[str, Any] = {
@@ -76,6 +109,7 @@ class AsyncMongoDBSessionManagerFactory:
             "ensure_indexes": ensure_indexes,
         }
         check_place(database_name, collection_name)
+        check_defaults({**self._defaults, **options, "metadata_fields": metadata_fields})
         self._handle = ClientHandle(connection_string, client=client, options=options)
         self._database_name = database_name
         self._collection_name = collection_name

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
+from .. import hooks
 from ..client import MongoDBClient
 from ..extras import needs
-from ..factory import AsyncMongoDBSessionManagerFactory
+from ..factory import AsyncMongoDBSessionManagerFactory, check_defaults
 from ..schema.names import check_place
 from ..schema.numbers import check_seconds
 from ..session import AsyncMongoDBSessionManager
@@ -58,9 +59,12 @@ class Sessions:
 
         Raises:
             InvalidNameError: MongoDB takes no such database or collection.
-            ValueError: A time is negative or no number.
+            TypeError: An argument is misspelt, or its value is of another kind.
+            ValueError: A value has no meaning.
         """
         check_place(database_name, collection_name)
+        options = hooks.current_names(options)
+        check_defaults(options)
         self._address = (connection_string, database_name, collection_name, client)
         self._options = options
         self._wait_s = None if wait_s is None else check_seconds("wait_s", wait_s, endless=True)

@@ -121,8 +121,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         ):  # It would be stored, and logged, with its password.
             raise ValueError("invalid session_id: it must not be a connection string, which is the argument after it")
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
-        if flush_on not in ("message", "invocation"):
-            raise ValueError(f"invalid flush_on: it must be 'message' or 'invocation', got {flush_on!r}")
+        check_flush_on(flush_on)
         ttl_s = seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))
@@ -486,6 +485,16 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         """The driver's own async collection, for queries of your own."""
         self._check_not_closed()
         return self._repository.collection
+
+
+def check_flush_on(flush_on: object) -> None:
+    """Check when messages are to be written.
+
+    Raises:
+        ValueError: It is neither "message" nor "invocation".
+    """
+    if flush_on not in ("message", "invocation"):
+        raise ValueError(f"invalid flush_on: it must be 'message' or 'invocation', got {flush_on!r}")
 
 
 def _check_spelling(options: Iterable[str]) -> None:
