@@ -7,6 +7,7 @@ import pytest
 from bson import encode
 
 from mongodb_session_manager import InvalidNameError, MetadataTooLargeError, SessionNotFoundError
+from mongodb_session_manager.schema.metadata import MetadataUpdate
 from tests.contract.drivers import Driver
 
 KB = 1024
@@ -125,6 +126,25 @@ async def test_a_model_hears_of_a_key_below_a_plain_value_without_the_value(driv
 async def _ask(manager: Any, **request: Any) -> str:
     answer = manager.get_metadata_tool()(**request)
     return answer if isinstance(answer, str) else await answer
+
+
+async def test_an_update_of_very_many_nested_fields_asks_few_things_of_the_server(driver: Driver) -> None:
+    deep = {f"x{number}." + ".".join(f"y{level}" for level in range(18)): number for number in range(1_000)}
+    update = MetadataUpdate.parse("s-1", deep)
+    assert update is not None
+    # Each of 19,000 conditions would be looked at for each attempt.
+    assert len(encode(update.guard())) < 32 * KB
+
+    async with driver.manager() as manager:
+        await manager.update_metadata({"x5": {"kept": True}})
+        await manager.update_metadata(deep)
+        found = await metadata_of(manager)
+        await manager.update_metadata({"x7": "plain"})
+        with pytest.raises(InvalidNameError, match="plain value"):
+            await manager.update_metadata(deep)
+
+    assert len(found) == 1_000
+    assert found["x5"].keys() == {"kept", "y0"}
 
 
 async def test_one_update_has_at_most_256_kilobytes(driver: Driver) -> None:

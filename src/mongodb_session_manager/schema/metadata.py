@@ -31,6 +31,9 @@ COUNTER = paths.METADATA_BYTES
 _ROOT = paths.METADATA
 _POSITION = re.compile("0|[1-9][0-9]*").fullmatch
 _MOST_DIGITS = 9
+_MOST_CONDITIONS = 100
+"""Conditions of one guard: the server takes a second for 20,000, which one update can name."""
+
 _OBJECT = {"$type": "object", "$not": {"$type": "array"}}
 
 
@@ -72,6 +75,8 @@ class MetadataUpdate:
         It refuses too much rather than too little: a field inside a list, for one.
         """
         above = dict.fromkeys(parent for path in self.fields for parent in _parents(path))
+        if len(above) > _MOST_CONDITIONS:
+            return {COUNTER: {"$lt": 0}}  # never: what is read will decide
         conditions: list[dict[str, Any]] = [{"$or": [{path: {"$exists": False}}, {path: _OBJECT}]} for path in above]
         return {COUNTER: {"$lte": MAX_METADATA_BYTES - self.growth}, "$and": conditions}
 
