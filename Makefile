@@ -48,7 +48,7 @@ viewer: $(RUNTIME) ## the Session Viewer, with sample conversations unless MONGO
 playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
 	$(BIN)/python -m mongodb_session_manager.playground
 
-test: $(STAMP) ## every behaviour, in one case at least; a skipped test is a failure
+test: $(STAMP) ## the behaviours, dear tests aside; a skipped test is a failure
 	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not thorough and $(QUICK)"
 
 test-thorough: $(STAMP) ## what `make test` leaves out: more drivers and cases, kills and cancellations anywhere, races

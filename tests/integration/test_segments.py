@@ -118,6 +118,8 @@ async def test_a_document_below_the_threshold_is_left_alone(sessions: Sessions) 
 async def test_a_seal_leaves_a_tail_that_a_window_fits_in(sessions: Sessions) -> None:
     async with sessions.manager() as manager:
         await converse(manager, make_agent(manager), range(150), size=1000)
+    async with sessions.manager() as manager:  # What arrived while the last seal ran is sealed after the next write.
+        await streamed(make_agent(manager, "Hello!"), "Hi.")
 
     tail = sessions.raw.find_one({"_id": SESSION_ID})["agents"][AGENT_ID]["messages"]  # type: ignore[index]
     assert len(tail) >= 40

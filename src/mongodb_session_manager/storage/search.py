@@ -1,7 +1,7 @@
 """Search in a storage: by a text index where there is one, else by reading the values, a few at a time.
 
 What is found, and how it ranks without an index, is as in Strands' own storages: a value scores one for each word of
-the query that its text or its key holds.
+the query that its text holds, or its key without the extension.
 """
 
 from __future__ import annotations
