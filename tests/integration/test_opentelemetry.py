@@ -18,13 +18,11 @@ from strands.multiagent import GraphBuilder
 
 from mongodb_session_manager import (
     AsyncMongoDBSessionManager,
-    AsyncMongoDBSessionRepository,
     MessageNotFoundError,
     MongoDBSessionManager,
     SessionNotFoundError,
     otel,
 )
-from mongodb_session_manager.migrate import OlderDocumentSource, migrate
 from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
 from tests.fixtures.tracing import Spans, attributes, id_of
@@ -438,21 +436,6 @@ async def test_it_is_read_after_a_restart_and_kept_by_forks_and_seals(spans: Spa
             await manager.repository.get_trace_id("no-such", AGENT_ID, 1)
 
     assert (read, forked) == ([None, id_of(turn), None], id_of(turn))
-
-
-async def test_a_migration_to_another_collection_keeps_it(spans: Spans, sessions: Sessions) -> None:
-    async with sessions.manager() as manager:
-        await streamed(make_agent(manager, "Hello!"), PROMPT)
-    (turn,) = spans.named("invoke_agent")
-    source = OlderDocumentSource(sessions.uri, sessions.database_name, COLLECTION)
-
-    async with AsyncMongoDBSessionRepository(sessions.uri, sessions.database_name, "moved") as target:
-        report = await migrate(source, target, dry_run=False)
-        moved = [await target.get_trace_id(SESSION_ID, AGENT_ID, number) for number in range(2)]
-    await source.close()
-
-    assert report.complete, report.problems
-    assert moved == [None, id_of(turn)]
 
 
 async def test_changing_an_answer_keeps_it(spans: Spans, sessions: Sessions) -> None:
