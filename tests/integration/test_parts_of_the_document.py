@@ -59,6 +59,22 @@ async def test_a_redacted_message_is_no_title(sessions: Sessions, flush_on: Flus
     assert sessions.document()["title"] == "[redacted]"
 
 
+async def test_a_title_that_went_with_its_agent_is_given_anew_by_a_live_writer(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        first = make_agent(manager, "Green.", agent_id="first")
+        second = make_agent(manager, "One.", "Two.", agent_id="second")
+        await streamed(first, "What is tea?")
+        await streamed(second, "Hello.")
+        await manager.flush()
+        async with sessions.manager() as other:
+            await other.repository.delete_agent(SESSION_ID, "first")
+        assert sessions.document().get("title") is None
+
+        await streamed(second, "What is coffee?")
+
+    assert sessions.document()["title"] == "What is coffee?"
+
+
 async def test_a_title_that_was_given_stays(sessions: Sessions) -> None:
     async with sessions.manager() as manager, repository_of(sessions) as repository:
         agent = make_agent(manager, "ok", blocked(user="[redacted]"))

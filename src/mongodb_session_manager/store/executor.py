@@ -187,6 +187,8 @@ class UpdateExecutor:
         change = update.message
         if title is not None and paths.TITLE_OF in title:
             filter_[paths.TITLE] = None  # It is given once: this writer may not know of one that another gave.
+        elif title is None and update.would_give_title:
+            filter_[paths.TITLE] = {"$ne": None}  # Nor that another took it away.
         if change is not None and change.rewrites:
             filter_ |= _titled_by(head.title_of)
         if change is not None and change.rewrites and not change.sealed and not head.has_related:

@@ -379,8 +379,14 @@ class Update:
         change = self.message
         if change is not None and change.rewrites and title_of_message == (change.key, change.message.message_id):
             return {paths.TITLE: title_of(change.fields) or ""}
-        if head_has_title:
-            return None
+        return None if head_has_title else self._first_title()
+
+    @property
+    def would_give_title(self) -> bool:
+        """Whether it gives the session a title where it has none."""
+        return self._first_title() is not None
+
+    def _first_title(self) -> Document | None:
         for key, message in self._appended():
             if message.document is not None and (found := title_of(message.document)) is not None:
                 return {paths.TITLE: found, paths.TITLE_OF: {paths.AGENT: key, paths.MESSAGE_ID: message.message_id}}
