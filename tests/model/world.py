@@ -295,7 +295,8 @@ class World:
     async def perform(self, actions: Sequence[Action], source: random.Random, *, kill: bool = False) -> None:
         """Run actions of one session side by side, and tell the reference of what came of them."""
         session_id = actions[0].session_id
-        before = {agent_id: list(a.messages) for agent_id, a in self.sessions[session_id].agents.items()}
+        session = self.sessions.get(session_id)  # None: what is left of a session that was deleted goes on.
+        before = {agent_id: list(a.messages) for agent_id, a in session.agents.items()} if session else {}
         self.runs_beside = len(actions) > 1
         names = {}
         for action in actions:
@@ -322,6 +323,10 @@ class World:
                 action.after()
             if action.writer is not None and not action.writer.is_orphan:
                 self._adopt_built(action.writer)
+        killed_turns = sum(action.was_killed and action.live is not None for action in actions)
+        if session is not None and document is not None and killed_turns:
+            # Whether the error of a turn was stored when its process died is open.
+            session.errors = min(session.errors + killed_turns, document["summary"]["errors"])
         for action in actions:
             if action.live is not None:
                 self.look_at(action.live, before, actions)
