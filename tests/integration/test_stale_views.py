@@ -104,6 +104,20 @@ async def test_an_agent_that_was_deleted_goes_on_as_a_new_one(
     assert sessions.document()["title"] == ("another 0" if again else "after 0")
 
 
+async def test_a_new_one_in_the_place_of_a_deleted_agent_has_its_state_and_window_at_once(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        agent = talker(manager, width=4)
+        agent.state.set("mood", "good")
+        await streamed(agent, "before")
+        await manager.repository.delete_agent(SESSION_ID, AGENT_ID)
+
+        await streamed(agent, "after 0")
+        assert (await resume(sessions)).state.get() == {"mood": "good"}
+        for number in range(1, 4):
+            await streamed(agent, f"after {number}")
+            assert texts((await resume(sessions)).messages) == texts(agent.messages)
+
+
 @pytest.mark.parametrize("speaks", [False, True])
 async def test_an_agent_that_came_after_the_last_message_of_a_fork_is_not_in_it(
     sessions: Sessions, speaks: bool

@@ -60,6 +60,7 @@ class SessionReference:
         metadata: The values that a field may have: one, or several while it is open who wrote last.
         ratings: How often each rating was given.
         errors: How many turns failed.
+        deleted: Ids of agents that were deleted, whose events stay.
         events: How often a guardrail intervened.
         title: Its title.
         title_of: The message that it was taken from.
@@ -71,6 +72,7 @@ class SessionReference:
     metadata: dict[str, list[Any]] = field(default_factory=dict)
     ratings: Counter[str] = field(default_factory=Counter)
     errors: int = 0
+    deleted: set[str] = field(default_factory=set)
     events: int = 0
     title: str | None = None
     title_of: Said | None = None
@@ -97,6 +99,7 @@ class SessionReference:
     def delete_agent(self, agent_id: str) -> None:
         """Delete an agent, and the title where it said that."""
         agent = self.agents.pop(agent_id)
+        self.deleted.add(agent_id)
         if self.title_of in agent.messages:
             self.title = self.title_of = None
 

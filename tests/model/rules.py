@@ -505,7 +505,7 @@ def rename(world: World, source: random.Random, session_id: str) -> Action | Non
         session.title, session.title_of = title, None
 
     def landed(document: Document) -> bool:
-        return bool(document["title"] == title)
+        return bool(document.get("title") == title)
 
     return Action(session_id, f"repository: rename_session({session_id}, {title!r})", run, after, landed, is_alone=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -203,6 +204,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             raise with_advice(error, hosts_of_client(self._store.handle.client)) from error.__cause__
         if not opened_here:
             return self  # Opened by another task meanwhile; that one's view is in use.
+        # Weakly: what is pending and what follows agents would hold each other otherwise.
+        self._lifetime.changes.capture_all = weakref.WeakMethod(self._conversations.capture_all)
         if self._ensure_indexes:
             store = self._store
             make_indexes(store.handle, store.database_name, store.collection_name, self._metadata_fields)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -225,7 +225,7 @@ class PendingAgent:
         """
         if self._has_lost:
             head = sum(record.state is not RecordState.GONE for record in held[:head])
-            self._forget(set(held))
+            self._forget({*held, *(record for record in self.records if record.state is not RecordState.GONE)})
             held = [record for record in held if record.state is not RecordState.GONE]
         if len(held) != len(self.records) or self._out or not all(map(is_, held, self.records)):
             self._see_others(held)
@@ -443,6 +443,8 @@ class PendingChanges:
         self.agents: dict[str, PendingAgent] = {}
         self._session = SetFields()
         self._amendments: list[Update] = []
+        self.capture_all: Callable[[], Callable[[], None] | None] = lambda: None
+        """Returns what notes what changed of every live agent, while there is something that does."""
         self.reloaded(session)
 
     def reloaded(self, session: StoredSession) -> set[str]:
@@ -457,6 +459,15 @@ class PendingChanges:
             key: names_in(state) for key, state in session.multi_agents.items() if session.head.has_payloads
         }
         return {key for key, state in self._graphs.items() if before.get(key) != state}
+
+    def capture_anew(self) -> bool:
+        """Note all of agents that others deleted and that begin anew; False where nothing is to be written for that."""
+        with self.lock:
+            if not any(agent.wants_all for agent in self.agents.values()):
+                return False
+            if (capture := self.capture_all()) is not None:
+                capture()
+            return self.is_dirty
 
     @property
     def is_dirty(self) -> bool:

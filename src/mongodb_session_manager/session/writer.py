@@ -110,14 +110,15 @@ class SessionWriter:
             SessionNotFoundError: The session was deleted.
             PyMongoError: It could not be written within the deadline. It stays pending; the next flush sends it first.
         """
-        # A batch that is queued already lacks what changed since; a second round takes that, or finds it taken.
-        for _ in range(2):
+        # A batch that is queued already lacks what changed since; a second round takes that, or finds it taken. One
+        # that found its agent deleted made a new one, which lacks what is stored of an agent but once.
+        for _ in range(3):
             with self._changes.lock:
                 is_behind = self._freeze()
                 last = self._queue[-1] if self._queue else None
             if last is not None:
                 await self._until_done(last)
-            if not is_behind:
+            if not is_behind and not self._changes.capture_anew():
                 return
 
     def _freeze(self) -> bool:
