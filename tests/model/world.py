@@ -29,7 +29,7 @@ from tests.model.reference import AgentReference, Said, SessionReference, is_mer
 from tests.support.agents import make_agent
 from tests.support.interleave import Interleaver
 from tests.support.invariants import COLLECTION, sealed
-from tests.support.models import Reply, ScriptedModel
+from tests.support.models import Reply, ScriptedModel, text_of
 from tests.support.segments import stored_messages
 
 Document = dict[str, Any]
@@ -205,8 +205,11 @@ class World:
         held = self.held_by(writer.session_id, agent.messages)
         live = Live(writer, agent, held, dict(agent.state.get()), held[-1] if held else None)
         stored = self.sessions[writer.session_id].agents.get(agent.agent_id)
+        # A manager that was opened before a message was corrected restores what was said before.
+        shown = [text_of(message) for message in agent.messages]
+        is_up_to_date = [said.shows or "" for said in held] == shown
         live.is_alone = stored is None or (
-            stored.out is not None and stored.window == held and stored.states == [live.state]
+            is_up_to_date and stored.out is not None and stored.window == held and stored.states == [live.state]
         )
 
         def note(event: MessageAddedEvent[Any]) -> None:
@@ -386,11 +389,23 @@ class World:
                 assert is_prefix(added, parts[0], actions[0].sure.get(agent_id, 0)), f"{added} of {parts[0]}"
             else:
                 assert is_merge(added, parts), f"{added} is not what was said: {parts}"
-            session.agents.setdefault(agent_id, AgentReference()).messages = found
+            if agent_id not in session.agents:
+                session.agents[agent_id] = AgentReference(states=self._states_of_new(agent_id, actions))
+            session.agents[agent_id].messages = found
             speakers = [action.live for action in actions if agent_id in action.said]
             self.intrude(session_id, agent_id, beside=speakers[0] if len(speakers) == 1 else None)
         title = None if document is None else document.get("title")
         session.begin_with(self._firsts(session, before, actions), title)
+
+    def _states_of_new(self, agent_id: str, actions: Sequence[Action]) -> list[dict[str, Any]]:
+        """Return the states that an agent may have that was not stored before.
+
+        A live one that was deleted begins anew with the state that it has.
+        """
+        speakers = [action for action in actions if agent_id in action.said]
+        states = [dict(action.live.agent.state.get()) for action in speakers if action.live is not None]
+        is_open = len(actions) > 1 or any(action.was_killed for action in speakers)
+        return [*states, {}] if is_open or not states else states
 
     def _adopt_built(self, writer: Writer) -> None:
         """Take over agents that were built and said nothing yet: the next flush stores them."""
