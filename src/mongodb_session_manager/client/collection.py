@@ -160,9 +160,7 @@ class Collection:
             return driver.run(lambda _: next_of(cursor, batch_size))
 
         try:
-            while batch := await self._once(
-                "iterate", lambda driver: driver.run(lambda _: next_of(cursor, batch_size))
-            ):
+            while batch := await self._once("iterate", fetch):
                 for document in batch:
                     yield document
         finally:

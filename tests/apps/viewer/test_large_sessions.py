@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -99,29 +99,35 @@ async def test_a_large_message_leaves_in_small_pieces(viewer: Viewer, sessions: 
     assert b"".join(pieces).decode().count("é") == 3 * MB
 
 
+class AtOnce:
+    """Calls a coroutine function, and notes how many calls there were at a time at most."""
+
+    def __init__(self, called: Callable[..., Any]) -> None:
+        self._called = called
+        self._now = self.most = 0
+
+    async def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        await asyncio.sleep(0)
+        try:
+            return await self._called(*arguments, **options)
+        finally:
+            self._now -= 1
+
+
 async def test_documents_are_read_whole_by_a_few_requests_at_once(
     viewer: Viewer, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions.raw.insert_one(older("s-1", 50))
     store = viewer.app.state.database.reader._store
-    find_one, at_once, most = store.find_one, 0, 0
-
-    async def counted(*arguments: Any) -> Any:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0)
-        try:
-            return await find_one(*arguments)
-        finally:
-            at_once -= 1
-
-    monkeypatch.setattr(store, "find_one", counted)
+    find_one = AtOnce(store.find_one)
+    monkeypatch.setattr(store, "find_one", find_one)
     paths = ["", "/usage", "/message?agent_id=a&message_id=3", "?agent_id=b.c&message_id=30", "/export"]
     answers = await asyncio.gather(*(viewer.client.get(f"/api/v1/sessions/s-1{path}") for path in paths * 6))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert 1 <= most <= limits.ROOM_BYTES // limits.WHOLE_DOCUMENT
+    assert 1 <= find_one.most <= limits.ROOM_BYTES // limits.WHOLE_DOCUMENT
 
 
 async def test_images_of_an_older_document_are_read_by_a_few_requests_at_once(
@@ -132,24 +138,13 @@ async def test_images_of_an_older_document_are_read_by_a_few_requests_at_once(
     document["agents"]["a"]["messages"][0]["message"]["content"] = [image]
     sessions.raw.insert_one(document)
     repository = viewer.app.state.database.repository
-    read, at_once, most = repository.read_message, 0, 0
-
-    async def counted(*arguments: Any) -> Any:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0)
-        try:
-            return await read(*arguments)
-        finally:
-            at_once -= 1
-
-    monkeypatch.setattr(repository, "read_message", counted)
+    read = AtOnce(repository.read_message)
+    monkeypatch.setattr(repository, "read_message", read)
     query = "agent_id=a&message_id=0&place=0"
     answers = await asyncio.gather(*(viewer.client.get(f"/api/v1/sessions/s-1/image?{query}") for _ in range(20)))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert 1 <= most <= limits.ROOM_BYTES // limits.WHOLE_DOCUMENT
+    assert 1 <= read.most <= limits.ROOM_BYTES // limits.WHOLE_DOCUMENT
 
 
 async def test_an_onlooker_keeps_nothing_of_what_was_read(viewer: Viewer, sessions: Sessions) -> None:
@@ -176,18 +171,8 @@ async def test_of_many_onlookers_a_few_read_at_once_and_all_are_told(
 ) -> None:
     sessions.raw.insert_one(session("s-1", agents={"a": [message("user", "hello")]}))
     database = viewer.app.state.database
-    read, at_once, most = database.timeline.page, 0, 0
-
-    async def counted(*arguments: Any, **options: Any) -> Any:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        try:
-            return await read(*arguments, **options)
-        finally:
-            at_once -= 1
-
-    monkeypatch.setattr(database.timeline, "page", counted)
+    read = AtOnce(database.timeline.page)
+    monkeypatch.setattr(database.timeline, "page", read)
     streams = [live_events(database, "s-1", None) for _ in range(80)]
     try:
         for expected in ("ready", "session"):
@@ -200,7 +185,7 @@ async def test_of_many_onlookers_a_few_read_at_once_and_all_are_told(
     finally:
         await asyncio.gather(*(stream.aclose() for stream in streams))  # type: ignore[attr-defined]
 
-    assert 1 <= most <= limits.MOST_ONLOOKERS
+    assert 1 <= read.most <= limits.MOST_ONLOOKERS
 
 
 def test_packed_items_come_back_as_they_were_read() -> None:
