@@ -37,7 +37,7 @@ async def faults(page: Page, state: str) -> list[str]:
     """Return a line for everything that is wrong with a page as it is now; each begins with the name of its state."""
     found = await _AXE.run(page)
     lines = [
-        f"{state}: {rule['id']}: {rule['help']} {[node['html'][:200] for node in rule['nodes'][:3]]}"
+        f"{state}: {rule['id']}: {[(node['html'][:200], node['failureSummary']) for node in rule['nodes'][:3]]}"
         for rule in found.response["violations"]
     ]
     pixels = await sideways(page)

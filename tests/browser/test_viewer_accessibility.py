@@ -59,6 +59,20 @@ async def test_no_state_that_has_an_address_breaks_a_rule(page: Page, samples: s
     assert found == []
 
 
+async def test_colours_change_at_once_for_a_reader_who_wants_less_motion(page: Page, samples: str) -> None:
+    await page.goto(f"{samples}{SESSION}")
+    await expect(page.locator(".message").first).to_be_visible()
+    await page.emulate_media(color_scheme="dark")
+
+    assert await page.evaluate(
+        """() => {
+            const authors = [...document.querySelectorAll(".message-author")];
+            const colours = new Set(authors.map((node) => getComputedStyle(node).color));
+            return [colours.size, document.getAnimations().filter((each) => each instanceof CSSTransition).length];
+        }"""
+    ) == [1, 0]
+
+
 @pytest.mark.parametrize("look", LOOKS)
 async def test_nothing_that_opens_in_a_session_breaks_a_rule(open_page: OpenPage, samples: str, look: Look) -> None:
     page = await open_page(**LOOKS[look])
