@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import strands.agent.agent
 from fastapi import FastAPI
 from pymongo import MongoClient
 
+from mongodb_session_manager import offline
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.offline import OfflineModel
 from tests.docs.blocks import all_blocks
@@ -50,7 +50,7 @@ def readme_app(server: EmbeddedMongo, database: str) -> tuple[FastAPI, Any]:
 async def test_an_outage_is_503_and_loses_and_doubles_nothing(
     server: EmbeddedMongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strands.agent.agent, "BedrockModel", lambda **_: OfflineModel(delay_s=0.01))
+    monkeypatch.setattr(offline, "OfflineModel", lambda: OfflineModel(delay_s=0.01))
     database = f"msm_{uuid4().hex[:12]}"
     app, held = readme_app(server, database)
     seen: Counter[str] = Counter()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -455,3 +456,85 @@ def test_a_server_without_a_password_has_to_be_asked_for() -> None:
     with EmbeddedMongo("standalone", auth=False) as server, _connected(server) as client:
         client.test.things.insert_one({"_id": 1})
         assert "@" not in server.uri
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that no process has."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found: int = free.getsockname()[1]
+    return found
+
+
+def test_a_server_listens_on_the_port_that_is_asked_for(port: int) -> None:
+    with EmbeddedMongo(port=port, auth=False) as server:
+        assert server.ports == (port,)
+
+        server.restart()
+
+        assert server.ports == (port,)
+        with MongoClient[dict[str, Any]](f"mongodb://localhost:{port}/", serverSelectionTimeoutMS=120000) as client:
+            assert client.admin.command("hello")["isWritablePrimary"]
+
+
+def test_a_port_in_use_is_one_line_that_names_it(port: int, temporary_folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+
+        with pytest.raises(MongodStartError, match=f"^port {port} is in use by another process$"):
+            EmbeddedMongo(port=port).start()
+        run = subprocess.run([*_PROGRAM, "--port", str(port)], capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"MongoDB cannot start: port {port} is in use by another process\n"
+    assert _is_empty(temporary_folder)
+
+
+@pytest.mark.parametrize(("topology", "port"), [("replica_set", -1), ("standalone", 65536), ("three_nodes", 65534)])
+def test_a_port_that_does_not_exist_is_refused(topology: Topology, port: int) -> None:
+    with pytest.raises(ValueError, match=rf"^invalid port: it must be 0 to \d+, got {port}$"):
+        EmbeddedMongo(topology, port=port)
+
+
+_PROGRAM = [sys.executable, "-m", "mongodb_session_manager.embedded"]
+
+
+def _started(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*_PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_the_program_serves_until_it_is_told_to_end(
+    signum: signal.Signals, code: int, port: int, temporary_folder: Path
+) -> None:
+    with _started("--port", str(port)) as program:
+        assert program.stdout is not None
+        said = program.stdout.readline()
+        pids = [child.pid for child in psutil.Process(program.pid).children(recursive=True)]
+        uri = f"mongodb://localhost:{port}/"
+        with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=120000) as client:
+            client.test.things.insert_one({"kept": True})
+        program.send_signal(signum)
+
+        assert program.wait(_GONE_WITHIN_S) == code
+        assert program.stderr is not None
+        assert program.stderr.read() == ""
+    assert uri in said
+    assert pids
+    _wait_until_gone(pids, temporary_folder)
+
+
+def test_the_program_says_that_its_server_ended(tmp_path: Path) -> None:
+    with _started("--port", "0", "--data-dir", str(tmp_path / "kept")) as program:
+        assert program.stdout is not None
+        assert str(tmp_path / "kept") in program.stdout.readline()
+        for child in psutil.Process(program.pid).children(recursive=True):
+            if child.name().startswith("mongod"):
+                child.kill()
+
+        assert program.wait(_GONE_WITHIN_S) == 1
+        assert program.stderr is not None
+        assert program.stderr.read() == "MongoDB ended\n"
+    assert (tmp_path / "kept").is_dir()

@@ -22,15 +22,17 @@ class Node:
         binary: The server program.
         folder: Where it keeps everything; made when it does not exist.
         arguments: What to start it with, but for its port, data and address.
+        port: Where it listens; 0 for a port that the system chooses.
     """
 
-    def __init__(self, binary: Path, folder: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, binary: Path, folder: Path, arguments: Sequence[str], port: int = 0) -> None:
         self._binary = binary
         self._data = folder / "data"
         self._log = folder / "mongod.log"
         self._arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = port
+        self.has_listened = False
 
     @property
     def pid(self) -> int:
@@ -49,7 +51,7 @@ class Node:
         return self._process is not None and self._process.poll() == _ADDRESS_IN_USE
 
     def launch(self) -> None:
-        """Start the process, on the port of the last run or, the first time, on one that the system chooses."""
+        """Start the process, on its port; the port that the system chose for the first run stays."""
         self._data.mkdir(parents=True, exist_ok=True)
         command = [
             str(self._binary),
@@ -75,6 +77,7 @@ class Node:
                 attributes = entry.get("attr")
                 if isinstance(attributes, dict) and isinstance(port := attributes.get("port"), int):
                     self.port = port
+                    self.has_listened = True
                     return True
         return False
 

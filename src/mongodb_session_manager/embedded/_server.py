@@ -20,7 +20,7 @@ import anyio.to_thread
 from . import _cleanup
 from ._binary import executable, find_mongod
 from ._credentials import USER, Credentials
-from ._errors import EmbeddedMongoError
+from ._errors import EmbeddedMongoError, MongodStartError
 from ._node import Node
 from ._replica_set import REPLICA_SET, Probe
 from ._watcher import Watcher
@@ -30,6 +30,7 @@ Topology = Literal["standalone", "replica_set", "three_nodes"]
 _POLL_S = 0.02
 _CLOSE_S = 20.0
 _ABANDON_S = 5.0
+_LAST_PORT = 65535
 
 
 class EmbeddedMongo:
@@ -40,10 +41,10 @@ class EmbeddedMongo:
         client = MongoClient(server.uri)
     ```
 
-    It listens on 127.0.0.1 only, on ports that the system chooses, and is writable when the block begins. It ends with
-    the block, on exceptions, at interpreter exit, on SIGTERM, and soon after its owner was killed with SIGKILL. One
-    object is one server at a time; it can be started again after it was stopped. `start`, `stop`, `kill`, `restart` and
-    `primary_index` block, and can be called from any thread. A forked child does not own the server and never ends it.
+    It listens on 127.0.0.1 only, and is writable when the block begins. It ends with the block, on exceptions, at
+    interpreter exit, on SIGTERM, and soon after its owner was killed with SIGKILL. One object is one server at a time;
+    it can be started again after it was stopped. `start`, `stop`, `kill`, `restart` and `primary_index` block, and can
+    be called from any thread. A forked child does not own the server and never ends it.
 
     Args:
         topology: `"standalone"`; `"replica_set"`, one node, with change streams and retryable writes; or
@@ -57,6 +58,10 @@ class EmbeddedMongo:
         auth: Let only those in who have the password that `uri` holds; it is random. Without it every user of this
             machine can read and change everything.
         binary: The server program. None: `MONGOD_BINARY`, then `PATH`, then the extra `embedded`.
+        port: Where the first node listens; three nodes take the two ports after it as well. 0: the system chooses.
+
+    Raises:
+        ValueError: The topology or the port does not exist.
     """
 
     def __init__(
@@ -70,10 +75,15 @@ class EmbeddedMongo:
         startup_timeout_s: float = 60.0,
         auth: bool = True,
         binary: str | os.PathLike[str] | None = None,
+        port: int = 0,
     ) -> None:
         if topology not in get_args(Topology):
             raise ValueError(f"invalid topology: it must be one of {', '.join(get_args(Topology))}, got {topology!r}")
+        last_port = _LAST_PORT - (_nodes_of(topology) - 1)
+        if not 0 <= port <= last_port:
+            raise ValueError(f"invalid port: it must be 0 to {last_port}, got {port}")
         self._topology = topology
+        self._port = port
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._test_commands = test_commands
         self._mongod_args = tuple(mongod_args)
@@ -245,8 +255,11 @@ class EmbeddedMongo:
         self._watcher = Watcher(self._temporary)
 
         deadline = time.monotonic() + self._startup_timeout_s
-        count = 3 if self._topology == "three_nodes" else 1
-        self._nodes = [Node(binary, folder / f"node{index}", self._arguments()) for index in range(count)]
+        count = _nodes_of(self._topology)
+        ports = [self._port and self._port + index for index in range(count)]
+        self._nodes = [
+            Node(binary, folder / f"node{index}", self._arguments(), port) for index, port in enumerate(ports)
+        ]
         for node in self._nodes:
             self._launch(node)
         for node in self._nodes:
@@ -295,7 +308,9 @@ class EmbeddedMongo:
         while not ready():
             for node in nodes:
                 if node.port_was_taken:
-                    # Only after a restart: its connections of before are still being closed.
+                    if not node.has_listened:
+                        raise MongodStartError(f"port {node.port} is in use by another process")
+                    # After a restart its connections of before are still being closed.
                     self._forget(node)
                     self._launch(node)
                 elif not node.running:
@@ -332,6 +347,10 @@ class EmbeddedMongo:
     def _forget(self, node: Node) -> None:
         if self._watcher is not None and not node.running:
             self._watcher.ended(node.pid)
+
+
+def _nodes_of(topology: Topology) -> int:
+    return 3 if topology == "three_nodes" else 1
 
 
 @contextmanager
