@@ -49,7 +49,7 @@ def create() -> typer.Typer:
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
         ] = False,
     ) -> None:
-        """Hold what comes before the command."""
+        """Take the options that stand before a command."""
 
     app.add_typer(sessions_app(), name="sessions", rich_help_panel="Sessions")
     add_upkeep(app)

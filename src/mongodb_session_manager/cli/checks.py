@@ -75,7 +75,7 @@ class Patient:
         return found
 
     async def sample(self, suffix: str, pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Run an aggregation that ends in time."""
+        """Run an aggregation that the server ends after `timeout_s`."""
         target = self.handle.collection(self.database, f"{self.collection}{suffix}")
         return await target.aggregate(pipeline, maxTimeMS=round(self.timeout_s * 1000))
 
@@ -350,7 +350,7 @@ async def check_leftovers(patient: Patient) -> list[Finding]:
 
 
 async def check_names(patient: Patient) -> list[Finding]:
-    """Look at whether database and collection have names of their own."""
+    """Look at whether database and collection have names, or the placeholders of the arguments."""
     if patient.database == "database_name" or patient.collection == "collection_name":
         do = "name them: database_name=..., collection_name=... (changing them later leaves the sessions behind)"
         said = f"the sessions are in {patient.database}.{patient.collection}, the placeholders of the arguments"

@@ -15,9 +15,9 @@
 - `S3Source(bucket, prefix, client=..., region_name=..., endpoint_url=...)`: Strands' `S3SessionManager`;
 - `SnapshotSource(storage)`: Strands' `SnapshotSessionManager`, on any of its storages;
 - `OlderDocumentSource(connection_string, database_name, collection_name, client=...)`: older MongoDB session managers,
-  one document a session;
-- `MessageDocumentSource(connection_string, database_name, collection_name, client=...)`: one document a message, as the
-  package `strands-mongodb-session-manager` stores them;
+  one document per session;
+- `MessageDocumentSource(connection_string, database_name, collection_name, client=...)`: one document per message, as
+  the package `strands-mongodb-session-manager` stores them;
 
 each with `close()`. `progress` gets a `Progress` (`done`, `total`, `messages`, `problems`) after each session. The
 `MigrationReport` has `sessions`, `migrated`, `present`, `failed`, `messages`, `problem_count`, `problems` (each with

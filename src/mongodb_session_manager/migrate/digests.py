@@ -12,10 +12,10 @@ from ..schema.messages import iso_date, read_date
 
 
 class Digest:
-    """Takes in a session's agents and messages in order."""
+    """A running digest of a session's agents and messages, in their order."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin without content."""
         self._hash = sha256()
 
     @staticmethod
@@ -26,15 +26,15 @@ class Digest:
         )
 
     def add_message(self, digested: bytes) -> None:
-        """Take in a message, as `message` gives it."""
+        """Add a message, as `message` returns it."""
         self._hash.update(digested)
 
     def add(self, *what: Any) -> None:
-        """Take in anything that JSON and bytes can say."""
+        """Add values that JSON can hold, or bytes."""
         self._hash.update(_bytes(what))
 
     def __str__(self) -> str:
-        """Return it as text."""
+        """Return the digest as text."""
         return self._hash.hexdigest()
 
 

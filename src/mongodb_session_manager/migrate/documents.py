@@ -1,4 +1,4 @@
-"""MongoDB collections of other session managers: one document a session, or one document a message."""
+"""MongoDB collections of other session managers: one document per session, or one document per message."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _CollectionSource(Source):
 
 
 class OlderDocumentSource(_CollectionSource):
-    """Documents of older MongoDB session managers, one a session, with the agents and messages nested in it."""
+    """Documents of older MongoDB session managers, one per session, with the agents and messages nested in it."""
 
     kind = "documents"
 
@@ -123,7 +123,7 @@ def _renumbered(event: Any, moved: Mapping[tuple[str, int], int]) -> Any:
 
 
 class MessageDocumentSource(_CollectionSource):
-    """One document a message, as the package `strands-mongodb-session-manager` stores them.
+    """One document per message, as the package `strands-mongodb-session-manager` stores them.
 
     ::
 

@@ -1,4 +1,4 @@
-"""Message logs of Strands: what `FileSessionManager` and `S3SessionManager` store, one JSON object a message.
+"""Message logs of Strands: what `FileSessionManager` and `S3SessionManager` store, one JSON object per message.
 
 ::
 

@@ -37,7 +37,7 @@ _PAGE = 200
 
 @dataclass
 class Progress:
-    """How far a migration is.
+    """How far a migration has come.
 
     Attributes:
         done: Sessions that were looked at.
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass
 class MigrationReport:
-    """What a migration came to.
+    """The result of a migration.
 
     Attributes:
         dry_run: Whether nothing was written.
@@ -82,7 +82,7 @@ class MigrationReport:
         return not self.failed and not self.problem_count
 
     def note(self, problem: Problem) -> None:
-        """Take note of something that could not be taken."""
+        """Record something that could not be taken."""
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(problem)
@@ -105,8 +105,8 @@ async def migrate(
 ) -> MigrationReport:
     """Take the sessions of a source into the collection of a repository; nothing of the source is changed.
 
-    A session is there as a whole or not at all, and is compared, read back, by count and digest with what was read. May
-    be repeated after whatever cut it short: sessions that are there already are compared and not taken again.
+    A session is there as a whole or not at all; it is read back, and compared with the source by count and digest. The
+    call can be repeated after an interruption: sessions that are there already are compared and not taken again.
 
     Args:
         source: Where the sessions come from.
@@ -189,7 +189,7 @@ class _Migration:
         self._tell = tell
 
     async def take(self, session_id: str) -> None:
-        """Take one session; what is wrong with it is noted, and no reason to stop."""
+        """Take one session; what is wrong with it is recorded, and the migration goes on."""
         self.report.sessions += 1
         try:
             await self._take(session_id)

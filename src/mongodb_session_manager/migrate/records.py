@@ -133,7 +133,7 @@ class Source(ABC):
         return None
 
     async def close(self) -> None:
-        """Let go of what the source holds."""
+        """Close what the source has opened."""
         return
 
     def check_apart_from(self, target: Any) -> None:

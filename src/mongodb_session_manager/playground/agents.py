@@ -1,4 +1,4 @@
-"""Whose turn it is: the playground's own agent, or one that the user wrote."""
+"""Where the agent of a turn comes from: the playground's own, or one that the user wrote."""
 
 from __future__ import annotations
 

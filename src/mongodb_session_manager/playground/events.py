@@ -68,7 +68,7 @@ class EventLog:
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after a number, as they come, until the log is closed.
 
-        Tokens that a reader is behind with come as one.
+        Tokens that a reader has not received yet come as one event.
 
         Args:
             after: Number of the last event that the reader has.

@@ -1,7 +1,7 @@
 """What went wrong in a turn, in the words of the model's provider, and what usually helps.
 
 The playground answers only this machine, so the reader is the developer: the error's own text is shown. What
-this process knows to be secret is masked all the same: a screenshot travels far.
+this process knows to be secret is masked all the same, since screenshots are passed on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _USER_IN_ADDRESS = re.compile(r"(\w+://)[^\s/@]+@")
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed turn, for the one who tries the agent.
+    """A failed turn, for the person who tries the agent.
 
     Attributes:
         code: `busy`, `deleted`, `database`, `agent`, `nothing_to_answer` or `model`.
@@ -44,7 +44,7 @@ class Failure:
 
 
 class NothingToAnswerError(Exception):
-    """The conversation ends with a reply."""
+    """The conversation ends with a reply, so there is nothing to answer."""
 
 
 def described(error: BaseException) -> Failure:

@@ -20,7 +20,7 @@ _FIELDS = {"created_at": 1, "updated_at": 1, paths.SUMMARY_MESSAGES: 1}
 
 @dataclass(frozen=True)
 class Found:
-    """What one look came to.
+    """The result of one look.
 
     Attributes:
         sessions: Id, dates, number of messages and an excerpt of each session.

@@ -57,7 +57,7 @@ class Asked:
     tuning: Tuning | None = None
 
     def content(self) -> list[ContentBlock] | None:
-        """Return it as the agent takes it."""
+        """Return the prompt as the agent takes it; None to answer what was said before."""
         if self.text is None:
             return None
         texts: list[Any] = [{"text": self.text}] if self.text else []

@@ -29,7 +29,7 @@ class Turns:
     """The turns of this process: at most one per session, and so many altogether. Lives on one event loop."""
 
     def __init__(self, factory: AsyncMongoDBSessionManagerFactory, agents: Agents, *, most_running: int) -> None:
-        """Have no turns.
+        """Begin without turns.
 
         Args:
             factory: Makes the managers.

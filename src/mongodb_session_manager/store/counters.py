@@ -1,4 +1,4 @@
-"""Counters of a session that cannot be raised, begun again: otherwise no write to the session would succeed any more.
+"""Begins counters of a session again that the server cannot raise: no write to the session would succeed otherwise.
 
 The library keeps its own counters small. Another tool may have stored a number close to 2**63, or no number at all.
 """
@@ -19,7 +19,7 @@ from .store import SessionStore
 logger = logging.getLogger(__name__)
 
 _CANNOT_RAISE = frozenset({2, 14, 28})
-"""Codes of an increment that overflows, of one of something that is no number, and of one below a plain value."""
+"""Codes of increments that overflow, that meet something other than a number, or that lie below a plain value."""
 
 
 async def restart_counters(
@@ -34,7 +34,7 @@ async def restart_counters(
         error: How the server refused it.
 
     Returns:
-        Whether there was one, so that the update is to be sent again.
+        Whether a counter was begun again, so that the update has to be sent again.
     """
     if error.code not in _CANNOT_RAISE:
         return False
@@ -52,7 +52,7 @@ async def restart_counters(
 
 
 def _broken(document: Mapping[str, Any], increments: Mapping[str, float]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield the path of each place that refuses, with what is stored there and what is to be."""
+    """Yield the path of each place that refuses, with what is stored there and what has to be stored instead."""
     for path, amount in increments.items():
         node: Any = document
         names = path.split(".")

@@ -4,8 +4,8 @@
 2. The session is read again, and what changed of what was copied is copied once more, so that nothing which was
    redacted meanwhile goes with the fork.
 3. The document is inserted. From then on the fork is there, whole.
-4. What was redacted in between, and what somebody who deleted an earlier session of the new id or swept orphans took
-   for left over, is looked for once more.
+4. What was redacted in between is changed in the fork, too, and copies are looked for once more: the deletion of an
+   earlier session of the new id, or a sweep of orphans, may have removed some as left over.
 
 A crash before 3 leaves segments and payloads of an incarnation without a session, which `OrphanSweep` removes. The
 session that is forked is only read.
@@ -64,7 +64,7 @@ class _Copy:
     course: Course = field(default_factory=Course)
 
     def note(self, items: Sequence[Document]) -> None:
-        """Take note of messages that were copied."""
+        """Record messages that were copied."""
         for item in items:
             self.course.note(item[paths.MESSAGE_ID], item)
 

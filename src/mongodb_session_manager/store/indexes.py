@@ -58,8 +58,8 @@ def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel
 def order_index_specs() -> list[IndexModel]:
     """Return the indexes by which sessions are listed by messages and by tokens.
 
-    Nothing makes them unasked: they change with each turn and cost it a write, and only people who list by them need
-    them.
+    The library never makes them on its own: they change with each turn, which costs a write, and only those who list
+    sessions in these orders need them.
     """
     return [IndexModel([(path, ASCENDING), ("_id", ASCENDING)]) for path in _ORDERS]
 

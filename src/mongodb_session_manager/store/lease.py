@@ -50,7 +50,7 @@ class Watch:
     """What a process has seen of the leases that stand, on its own clock: their renewals, and since when."""
 
     def __init__(self) -> None:
-        """Have seen nothing."""
+        """Begin without any lease."""
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -75,7 +75,7 @@ _watch = Watch()
 
 
 async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str, Any]) -> bool:
-    """Remove a lease whose holder is gone; False when it may be there."""
+    """Remove a lease whose holder is gone; False when the holder may still be there."""
     if not _watch.has_expired(lease):
         return False
     standing = {paths.LEASE_TOKEN: lease[paths.TOKEN], paths.LEASE_RENEWALS: lease[paths.RENEWALS]}
@@ -108,7 +108,7 @@ class Lease:
         self.is_lost = False
 
     def abandon(self) -> None:
-        """Let it be given back as soon as it is taken: no caller waits for it any more."""
+        """Give the lease back as soon as it is taken: no caller waits for it any more."""
         self._abandoned = True
 
     async def acquire(self, wait_s: float | None) -> None:

@@ -66,7 +66,8 @@ def session_filter(
 
     Raises:
         InvalidNameError: A metadata key is not allowed.
-        TypeError: A metadata value is not a plain one; operators are never accepted. Or a date is none.
+        TypeError: A metadata value is not a plain one; operators are never accepted. Or a date is not
+            a `datetime`.
         ValueError: A date without a time zone. Naive dates among metadata values are UTC, as they are stored.
     """
     query: dict[str, Any] = {}
@@ -146,7 +147,7 @@ async def summaries(
 
 
 async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Do it without `$bsonSize`, which servers before 4.4 lack: by what the documents count themselves."""
+    """Return them without `$bsonSize`, which servers before 4.4 lack: by what the documents count themselves."""
     head = {**{name: 1 for name in SUMMARY_PROJECTION if name != paths.METADATA}, COUNTER: 1}
     found = await collection.find(query, head, sort=NEWEST_FIRST, limit=limit)
     small = {"_id": {"$in": [document["_id"] for document in found]}, COUNTER: {"$lte": SHOWN_METADATA_BYTES}}

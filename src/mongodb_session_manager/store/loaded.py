@@ -26,7 +26,7 @@ class StoredSession:
         multi_agents: State of graphs and swarms by id, encoded.
         agent_ids: The ids that loading was narrowed to, None when all agents were loaded.
         payloads: Large bytes that its graphs and swarms refer to, by name.
-        prepared: What who loaded it made of its agents ahead, by id.
+        prepared: What `prepare` of `SessionStore.load` made of its agents, by id.
     """
 
     head: SessionHead

@@ -84,7 +84,7 @@ class OrphanSweep:
         return removed
 
     async def _shut_out(self, segment: Document, document: Document | None) -> bool:
-        """See to it that a segment cannot be committed any more; False when its list was changed meanwhile."""
+        """Keep a segment from being committed from now on; False when its list was changed meanwhile."""
         entry = _list_of(segment)
         if document is None or (entry.agent is not None and at(document, entry.archive) is None):
             return True  # Commits name fields that are not there.

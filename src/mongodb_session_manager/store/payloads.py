@@ -3,9 +3,10 @@
 A payload is written before the update that refers to it, and removed after the last reference is gone, so that a reader
 of a reference finds its bytes. No writer locks anything; three rules keep writers of equal bytes from harm:
 
-- who removes, marks the chunks as doomed first, then looks for references, then removes those that are still doomed;
-- who writes, lifts the doom of what is there already;
-- and looks again once its update is stored: whatever was removed before that is written once more.
+- a process that removes chunks marks them as doomed first, then looks for references, then removes those that are
+  still doomed;
+- a process that writes chunks takes this mark from those that are there already;
+- and looks again once its update is stored: what was removed before that is written once more.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class PayloadStore:
             session_id: The session.
             incarnation: Which session of that id.
             names: The payloads.
-            unused_since: Only those that no writer has written since then, whose update may be on its way.
+            unused_since: Only those that were written before then: the update of a later writer may be on its way.
         """
         if not names:
             return set()

@@ -65,7 +65,7 @@ class RelatedDocuments:
         return expire_at is None or expire_at < now() + timedelta(seconds=lifetimes * head.ttl_s)
 
     async def outlive(self, head: SessionHead) -> SessionHead:
-        """See to it that what belongs to a session outlives the expiry that the next write gives it."""
+        """Let what belongs to a session expire later than the session does after the next write."""
         return await self.postpone(head) if self.expire_too_early(head) else head
 
     async def postpone(self, head: SessionHead) -> SessionHead:

@@ -64,6 +64,10 @@ class AsyncMongoDBSessionRepository:
 
     Each write is one update of one document: it is stored whole or not at all, and however often the driver or the
     repository has to send it, it counts once.
+
+    Besides the errors that they name, all methods raise `InvalidNameError` for an id that breaks its rule, and the
+    driver's `PyMongoError` unchanged. Those that update a session, which deleting or forking it is not, also raise
+    `LeaseUnavailableError` while another holder has its turn.
     """
 
     def __init__(
@@ -218,6 +222,7 @@ class AsyncMongoDBSessionRepository:
             MessageNotFoundError: The agent has no such message.
             SessionExistsError: A session of the new id exists; it was not touched.
             SessionNotFoundError: No such session, or it was deleted meanwhile.
+            TypeError: The number of the message is no integer.
             ValueError: The session has several agents, and none was named.
         """
         fork = SessionFork(
@@ -467,7 +472,7 @@ class AsyncMongoDBSessionRepository:
             AgentNotFoundError: The session has no such agent.
             CorruptMessageError: One of them cannot be read.
             SessionNotFoundError: No such session.
-            TypeError: One of them is no integer.
+            TypeError: The limit or the offset is no integer.
             ValueError: A negative limit or offset.
         """
         offset = check_whole_number("offset", offset)
@@ -719,13 +724,14 @@ class AsyncMongoDBSessionRepository:
             updated_before: Only sessions not active since.
 
         Returns:
-            `{"sessions": [{"session_id", "application_name", "created_at", "updated_at", "expires_at", "metadata",
-            "agents_count", "messages_count", "feedbacks_count", "usage"}], "next_cursor": str | None}`. Of metadata
-            larger than 64 KB only short fields are there, and `"metadata_left_out": True`; `get_metadata` has all.
+            `{"sessions": [{"session_id", "title", "application_name", "created_at", "updated_at", "expires_at",
+            "metadata", "agents_count", "messages_count", "feedbacks_count", "ratings", "errors_count", "usage"}],
+            "next_cursor": str | None}`; what is not known of an older document is None. Of metadata larger than 64 KB
+            only short fields are there, and `"metadata_left_out": True`; `get_metadata` has all.
 
         Raises:
             InvalidNameError: A metadata key is not allowed.
-            TypeError: A metadata value is not a plain one.
+            TypeError: A metadata value is not a plain one, or a date is not a `datetime`.
             ValueError: A limit below 1, a cursor that no page ended with, or a date without a time zone. Naive dates
                 among the values in `metadata` are UTC, as they are stored.
         """

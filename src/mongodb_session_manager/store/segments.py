@@ -1,14 +1,15 @@
 """Conversations without a limit: the live tail in the session document, everything older in sealed segments.
 
-An embedded array that only grows makes every append dearer and dies at 16 MiB (measured with 1 KB messages: 1 ms at
-100, 25 ms at 13,000). So the oldest items of a document's lists move into documents of `<collection>_segments`:
+Each append to an embedded array costs more than the one before, and none succeeds at 16 MiB (measured with 1 KB
+messages: 1 ms at 100, 25 ms at 13,000). So the oldest items of a document's lists move into documents of
+`<collection>_segments`:
 
 1. insert a segment, under an id of its own, look whether anything was redacted meanwhile, and put the items in; it is
    not read yet;
 2. commit it: one guarded update of the session document names its token, counts it and pulls its items. It matches
    only what the sealer saw, so a redaction or another sealer in between makes it fail, and the segment is removed;
 3. mark the segment as committed, and remove others that can never be committed any more. So does a redaction of a
-   message: of a sealer that is slow or died nothing is left that holds the original.
+   message: no segment of a slow or dead sealer keeps the original.
 
 A crash between any two steps leaves the session whole. Readers take a session document first, then segments that are
 marked or that the document names, so they see one gap-free history.
@@ -76,7 +77,7 @@ Outcome = Literal["changed", "redacted", "missing"]
 
 @dataclass(frozen=True)
 class SealOutcome:
-    """What a seal came to.
+    """The result of a seal.
 
     Attributes:
         live_bytes: About how many bytes the lists still take.
@@ -129,7 +130,7 @@ class Segments:
             ttl_s: Its time to live, which its segments outlive.
 
         Returns:
-            What it came to, None when the session is gone.
+            The result, None when the session is gone.
         """
         refusals = messages = sealed_bytes = 0
         while True:

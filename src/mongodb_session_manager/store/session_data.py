@@ -1,6 +1,6 @@
 """What a session stores beside its conversations: metadata, feedback, agent configurations.
 
-Each function makes one update; who applies it (a manager's queue, a repository) decides how it is ordered.
+Each function makes one update; what applies it (a manager's queue, a repository) decides on the order.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def update_metadata(
             beyond the end of a list.
         MetadataTooLargeError: The update, or all metadata with it, is too large.
         SessionNotFoundError: No such session.
-        SessionStoreError: The document refuses it for no reason that can be seen.
+        SessionStoreError: The document refuses it again and again, and nothing in it says why.
         TypeError: Not a dict, or a value cannot be stored.
     """
     update = MetadataUpdate.parse(session_id, metadata)
@@ -110,8 +110,8 @@ def title_update(title: str) -> Update:
     """Return the update that gives a session another title: one line, cut to what a title may have.
 
     Raises:
-        TypeError: No text.
-        ValueError: Nothing but blanks.
+        TypeError: The title is not a string.
+        ValueError: The title has nothing but blanks.
     """
     if not isinstance(title, str):
         raise TypeError(f"invalid title: it must be a string, not {type(title).__name__}")

@@ -31,7 +31,7 @@ Block = dict[str, Any]
 
 @dataclass(frozen=True)
 class BrokenPair:
-    """Calls or results of one message that the rest of the history does not fit."""
+    """Calls or results of one message that do not fit the rest of the history."""
 
     message_id: int
     kind: BrokenPairKind
@@ -224,7 +224,7 @@ def _with_id(block: Block, kind: str, tool_use_id: str) -> Block:
 
 
 def _same_blocks(first: list[Any], rest: list[Any], content: list[Any]) -> bool:
-    """Whether these are the blocks of the content, in whatever order: order alone is no reason to rewrite it."""
+    """Whether these are the blocks of the content, in any order: the order alone is no reason to rewrite it."""
     return len(first) + len(rest) == len(content) and {id(block) for block in first + rest} == {
         id(block) for block in content
     }

@@ -94,7 +94,7 @@ class AppendMessages:
         window: How the window changes, None when the stored one stands.
         payloads: Large bytes that the fields refer to, by name.
         released: Names of payloads that the fields referred to before.
-        archive_id: What tells the agent from an earlier or later one of its id; None to take whichever is there.
+        archive_id: What tells the agent from an earlier or later one of its id; None to take the one that is there.
     """
 
     agent_id: str
@@ -209,7 +209,7 @@ class ChangeMessage:
         released: Names of payloads that the message referred to before.
         sealed: The message is in a segment, which is changed once the update is applied. In the session document
             nothing changes then: the update proves that the writer may, and tells others that something changed.
-        archive_id: What tells the agent from an earlier or later one of its id; None to take whichever is there.
+        archive_id: What tells the agent from an earlier or later one of its id; None to take the one that is there.
     """
 
     key: str

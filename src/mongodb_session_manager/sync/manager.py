@@ -62,7 +62,7 @@ class WrappedSessionManager(AsyncMongoDBSessionManager):
         super()._flush_soon()
 
     def _flush_outside_invocation(self, agent: LocalAgent) -> None:
-        """Leave it to the flush that the synchronous method waits for."""
+        """Do nothing: the synchronous method flushes, and waits for that."""
 
 
 class MongoDBSessionManager(RepositorySessionManager):
@@ -71,6 +71,9 @@ class MongoDBSessionManager(RepositorySessionManager):
     The constructor opens the session, and creates it when it is new. Every method waits until what it does is stored.
     Usable from any thread; agents that use it may run on any event loop, where Strands awaits the writes without
     holding the loop up. A `with` block, or `close()`, writes what is pending and closes the client that is owned.
+
+    After `close()` every method that needs the session raises `SessionClosedError`; the driver's `PyMongoError` passes
+    through unchanged.
     """
 
     def __init__(

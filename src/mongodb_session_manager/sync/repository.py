@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class MongoDBSessionRepository(SessionRepository):
     """Sessions with their agents and messages, one MongoDB document each; see `AsyncMongoDBSessionRepository`.
 
-    Usable from any thread. A client that is given is borrowed and never closed.
+    Usable from any thread. A client that is given is borrowed and never closed. Arguments, results and errors are those
+    of the method of the same name there.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class MongoDBSessionRepository(SessionRepository):
 
     @classmethod
     def _around(cls, repository: AsyncMongoDBSessionRepository) -> Self:
-        """Return the synchronous face of a repository that there is."""
+        """Return the synchronous face of an async repository."""
         face = cls.__new__(cls)
         face._async = repository
         return face

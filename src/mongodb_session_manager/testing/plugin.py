@@ -1,6 +1,6 @@
 """Fixtures: a MongoDB server, a clean database, session managers of every kind, and models.
 
-They ask for no plugin for coroutines and work with pytest-asyncio as well as with anyio's. Options of a run:
+They need no plugin for coroutines, and work with pytest-asyncio as well as with anyio's. Options of a run:
 
     --mongodb-uri URI   use this server instead of an embedded one; also MONGODB_TEST_URI in the environment
 
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say which server is used; a given one that does not answer ends the run here, and not in every test."""
+    """Say which server is used; a given one that does not answer ends the run here, instead of failing every test."""
     uri: str | None = config.getoption(_OPTION)
     return "mongodb: embedded, when a test asks for it" if uri is None else f"mongodb: given, {_version(uri)}"
 

@@ -87,7 +87,7 @@ def blocked(*, user: str | None = None, assistant: str | None = None, text: str 
 
 
 class ScriptedModel(Model):
-    """Play replies in order and record what was asked, whatever number of agents share it.
+    """Play replies in order and record what was asked, for any number of agents.
 
     Attributes:
         config: Configuration, `model_id` "scripted".
@@ -192,7 +192,7 @@ class ScriptedModel(Model):
     async def structured_output(
         self, output_model: type[T], prompt: Messages, system_prompt: str | None = None, **kwargs: Any
     ) -> AsyncGenerator[dict[str, T | Any], None]:
-        """Read the next reply's text as JSON of the model.
+        """Read the next reply's text as JSON of `output_model`.
 
         Args:
             output_model: Pydantic model of the output.
@@ -204,7 +204,7 @@ class ScriptedModel(Model):
             One event, `{"output": <instance of output_model>}`.
 
         Raises:
-            pydantic.ValidationError: The scripted text is no such JSON.
+            pydantic.ValidationError: The scripted text does not fit `output_model`.
         """
         number = len(self.requests)
         self.requests.append(copy.deepcopy(prompt))

@@ -48,7 +48,7 @@ class Gate:
 
         Args:
             password: What opens everything; None leaves everything open.
-            stored_password: Returns a session's own password, None for a session without one and for none at all.
+            stored_password: Returns a session's own password; None for a session that has none or does not exist.
             cookie: Name of the cookie.
             limiter: Counts failed attempts of each client.
             targets: Counts failed attempts at each password.

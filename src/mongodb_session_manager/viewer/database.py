@@ -76,7 +76,7 @@ class Database:
             await self._handle.client.admin.command("ping")
 
     async def viewer_password(self, session_id: str) -> str | None:
-        """Return a session's own password, None for a session without one and for none at all."""
+        """Return a session's own password; None for a session that has none or does not exist."""
         try:
             with time_limit():
                 found = await self.repository.get_session_viewer_password(session_id)

@@ -34,7 +34,7 @@ _PIECE = 64 * 1024
 """Characters that are sent at once."""
 
 _PATIENCE_S = 30.0
-"""Seconds that a page behind the first one may be read for: a file that ends halfway is worth nothing."""
+"""Seconds that a page behind the first one may be read for: a file that ends halfway is of no use."""
 
 
 def file_name(session_id: str, format_: Format) -> str:

@@ -37,7 +37,7 @@ class SessionFinder:
         """Return the messages that say a text, oldest first.
 
         Raises:
-            ApiError: It takes too long.
+            ApiError: It takes too long (503), or the session holds text that is no UTF-8 (422).
             SessionNotFoundError: No such session.
         """
         pattern = literally(text)

@@ -45,7 +45,7 @@ class Logins:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Have none.
+        """Begin without logins.
 
         Args:
             clock: Seconds that only ever rise.

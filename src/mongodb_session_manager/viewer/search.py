@@ -1,4 +1,4 @@
-"""Finding sessions: every answer comes from an index, and every page costs the same."""
+"""Finding sessions: from indexes where there are some, and never for longer than a page may take."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SearchRequest:
         created_at_end: Last moment or day.
         order: What comes first.
         limit: Most sessions to return.
-        offset: Sessions to skip.
+        offset: Sessions to skip; without effect in a search for a text.
         cursor: Where the page before ended.
     """
 
@@ -154,7 +154,7 @@ class SessionSearch:
         self._older.start()
 
     async def close(self) -> None:
-        """End that."""
+        """Stop finding out."""
         await self._older.close()
 
     async def query(self, request: SearchRequest) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class SessionCard(Answer):
 
 
 class SearchPage(Answer):
-    """A page of sessions, newest first.
+    """A page of sessions, in the order that was asked for.
 
     `total` is exact when `total_exact`; else there are at least so many.
     """
@@ -94,7 +94,8 @@ class TextPage(SearchPage):
     """The sessions that say a text, of those that were looked through.
 
     `searched_until` is how far back the search looked: the date by which the list is sorted, of the last session.
-    `next_cursor` goes on from there, null at the end. `skipped` sessions were too large to look through in time.
+    `next_cursor` goes on from there, null at the end. `skipped` sessions could not be looked through: they are too
+    large for the time, or hold text that is no UTF-8.
     """
 
     sessions: list[FoundCard]  # type: ignore[assignment]

@@ -47,7 +47,7 @@ class ViewerSettings(BaseSettings):
 
     The environment variable of a field is its name in capitals, without `backend_` and `_str`, after `VIEWER_`; those
     of the connection string, the names of database and collection, the log level and the proxies have no prefix. The
-    names of version 0.1, without any, work still, and a warning says the new one.
+    names of version 0.1, without any, still work, and a warning says the new one.
 
     Attributes:
         mongodb_connection_string: MongoDB server; unset for an embedded one with sample conversations.
@@ -115,7 +115,7 @@ class ViewerSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings come from, as ever, and say which of them have an old name."""
+        """Return the usual sources of settings, and warn of those that have an old name."""
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):
                 _warn_of_old_names({name for name, value in source.env_vars.items() if value})

@@ -98,8 +98,8 @@ class Page:
     Attributes:
         head: The session.
         items: What happened, in the page's order.
-        after: Where it continues.
-        more: Whether there is something.
+        after: Where the next page begins.
+        more: Whether there are items after the page.
     """
 
     head: StoredHead

@@ -1,4 +1,4 @@
-"""What the sessions of a search come to together, and over time: from their summaries, added up by the server."""
+"""What the sessions of a search add up to, and how that was over time: the server adds up their summaries."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from .answer import Answer, Moment
 
 
 class Sums(Answer):
-    """What sessions come to together: counts, and `latency_ms` in milliseconds."""
+    """What sessions add up to: counts, and `latency_ms` in milliseconds."""
 
     sessions: int
     messages: int | float
@@ -43,7 +43,10 @@ class ModelTotals(Answer):
 
 
 class TotalsPage(Answer):
-    """What the sessions of a search come to, and over time; `models` is null when telling them apart takes too long."""
+    """What the sessions of a search add up to, in all and over time.
+
+    `models` is null when telling them apart takes too long.
+    """
 
     unit: Literal["hour", "day", "week", "month"]
     totals: Sums

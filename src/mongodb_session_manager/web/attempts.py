@@ -72,7 +72,7 @@ class TargetLimiter:
         """Start without any failure.
 
         Args:
-            limit: Failures within the window after which others than known clients have to wait.
+            limit: Failures within the window after which clients have to wait, known ones excepted.
             window_s: Seconds that a failure counts.
             clock: Seconds that only ever rise.
         """

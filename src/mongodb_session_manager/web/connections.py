@@ -15,11 +15,11 @@ HEAD_S = 10.0
 """Seconds that a client has to send the head of a request."""
 
 STALLED_S = 60.0
-"""Seconds that a client may leave the answer lying."""
+"""Seconds that a client may leave the answer unread."""
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 with an end to patience.
+    """HTTP/1.1 with time limits for clients, and a limit of connections.
 
     uvicorn ends connections that idle between two requests. This also ends those on which a request's head does not
     arrive, or whose client does not read its answer. When too many are open it ends the one that waited longest for a
@@ -85,7 +85,7 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is answered: give it a while."""
+        """The client does not read as fast as it is answered: it has `STALLED_S` to go on."""
         super().pause_writing()
         if self._stalled_timer is None:
             self._stalled_timer = self.loop.call_later(self.stalled_s, self._end)

@@ -1,4 +1,4 @@
-"""Doing once what is asked for several times, as a key that is pressed quickly or a repeated request does."""
+"""Does once what is asked for several times, by a key that is pressed twice or a request that is sent again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Once:
     """
 
     def __init__(self, most_keys: int = _MOST_KEYS) -> None:
-        """Know no key."""
+        """Begin without any key."""
         self._most_keys = most_keys
         self._runs: OrderedDict[tuple[str, ...], asyncio.Task[None]] = OrderedDict()
 

@@ -37,7 +37,7 @@ class Plain:
         Args:
             whole: Leave nothing out.
             characters: Most characters of one text.
-            utf8: Makes texts such as UTF-8 can say; None for `storable_text`.
+            utf8: Turns a text into one that UTF-8 can encode; None for `storable_text`.
         """
         self._utf8 = utf8 or storable_text
         self._characters = None if whole else characters
@@ -117,7 +117,7 @@ def utc_text(moment: datetime) -> str:
 
 
 def storable_text(text: str) -> str:
-    """Return the text without lone surrogates, which UTF-8 cannot say."""
+    """Return the text without lone surrogates, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

@@ -35,7 +35,7 @@ _SHOW_MS = 2_000
 
 @dataclass
 class Looked:
-    """What one call came to.
+    """The result of one call.
 
     Attributes:
         found: Ids of the sessions that say it, in order.
