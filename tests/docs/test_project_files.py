@@ -37,6 +37,13 @@ def test_a_composed_service_runs_what_there_is(name: str) -> None:
     assert set(re.findall(r"\[([\w,]+)\]", APPS[name]["build"]["dockerfile_inline"])) == {"fastapi,playground,viewer"}
 
 
+def test_composed_services_are_built_under_names_of_their_own() -> None:
+    names = [service.get("image", service_name) for service_name, service in APPS.items() if "build" in service]
+
+    # Docker builds them at the same time, and refuses the second of two that export to one name.
+    assert len(set(names)) == len(names) > 1
+
+
 @pytest.mark.parametrize(("name", "settings"), [("viewer", ViewerSettings), ("playground", PlaygroundSettings)])
 def test_composed_apps_take_their_settings(name: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in APPS[name]["environment"].items():
@@ -75,6 +82,8 @@ def test_hooks_before_a_commit_run_the_tools_of_make() -> None:
         known = f"\n{rest[0]}:" if program == "make" else f"$(BIN)/{Path(program).name} {rest[0]}"
         assert known in MAKEFILE, hook["id"]
     assert {hook["id"] for hook in hooks} >= {"ruff-check", "ruff-format", "mypy"}
+    # What `ruff check .` looks at, notebooks included.
+    assert all(set(hook["types_or"]) == {"python", "pyi", "jupyter"} for hook in hooks if "ruff" in hook["entry"])
 
 
 def test_the_workflow_runs_every_python_that_is_promised_with_both_ends() -> None:
