@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -592,6 +595,30 @@ async def test_workers_get_on_in_a_busy_process_while_some_wait_for_the_server(
 
         end.set()
         assert all(await asyncio.gather(*held_up))
+        workers.shutdown()
+
+
+async def test_a_process_whose_loop_hears_late_of_outcomes_is_busy_however_little_processor_it_gets(
+    mongo_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "BUSY", math.inf)  # No process is, by its processor time.
+    moments = itertools.count(step=2 * workers_module.LOOK_S)
+    with MongoClient[Any](mongo_uri) as client:
+        workers = Workers(client)
+        load = workers._threads.load
+        loop = asyncio.get_running_loop()
+        load.is_busy(next(moments))
+        assert not load.is_busy(next(moments))
+
+        for _ in range(3):
+            outcome = workers.start(lambda: "answered", loop)
+            loop.call_soon(time.sleep, 20 * workers_module.LATE_S)  # It computes.
+            assert await outcome == "answered"
+        assert load.is_busy(next(moments))
+
+        for _ in range(100):
+            load.heard(0.0)
+        assert not load.is_busy(next(moments))
         workers.shutdown()
 
 

@@ -37,6 +37,9 @@ LOOK_S = 0.01
 BUSY = 0.85
 """Processor time for each second from which on it is: the interpreter runs one thread at a time."""
 
+LATE_S = 0.002
+"""How late its event loops hear of outcomes, on average, from which on it is, too: it may get less than a processor."""
+
 HELD_UP_S = 0.1
 """Time after which an operation is taken to wait for the server, however busy the process is, in seconds."""
 
@@ -78,10 +81,11 @@ class OperationTogether:
 class _Job:
     """One operation, and the future on an event loop that gets its outcome."""
 
-    __slots__ = ("context", "future", "loop", "operation", "submitted_at")
+    __slots__ = ("context", "future", "load", "loop", "operation", "submitted_at")
 
-    def __init__(self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop, load: _Load) -> None:
         self.operation: Any = operation
+        self.load = load
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
         # What the caller has set holds for the driver, too: a time limit (`pymongo.timeout`), a trace.
@@ -89,17 +93,18 @@ class _Job:
         self.submitted_at = time.monotonic()
 
     def tell(self, result: Any, error: BaseException | None) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile, and with it everything that waited.
-            self.loop.call_soon_threadsafe(self._set, result, error)
+        self.tell_with((), [(result, error)])
 
-    def tell_with(self, others: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
+    def tell_with(self, others: Sequence[_Job], outcomes: Sequence[tuple[Any, BaseException | None]]) -> None:
         """Tell it and others of the same loop, at once."""
+        told_at = time.monotonic()
 
         def set_all() -> None:
+            self.load.heard(time.monotonic() - told_at)
             for job, (result, error) in zip((self, *others), outcomes, strict=True):
                 job._set(result, error)
 
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile, and with it everything that waited.
             self.loop.call_soon_threadsafe(set_all)
 
     def expire(self, timeout_s: float) -> None:
@@ -120,18 +125,23 @@ def no_answer(timeout_s: float) -> NetworkTimeout:
 
 
 class _Load:
-    """Tells whether the process computes all the time."""
+    """Tells whether the process has more to do than it keeps up with."""
 
     def __init__(self) -> None:
         self._since = self._cpu = -1.0
         self._was_busy = True
+        self._late_s = 0.0
+
+    def heard(self, late_s: float) -> None:
+        """Take how late an event loop heard of an outcome; the last dozen or so count."""
+        self._late_s += (late_s - self._late_s) / 8
 
     def is_busy(self, moment: float) -> bool:
         """Tell it of the last while; unknown is busy."""
         passed = moment - self._since
         if passed >= LOOK_S:
             cpu = time.process_time()
-            self._was_busy = passed > 3 * LOOK_S or cpu - self._cpu > BUSY * passed
+            self._was_busy = passed > 3 * LOOK_S or cpu - self._cpu > BUSY * passed or self._late_s > LATE_S
             self._since, self._cpu = moment, cpu
         return self._was_busy
 
@@ -170,7 +180,7 @@ class _Threads:
         self._size = size
         self._idle: list[_Thread] = []
         self._busy: dict[_Thread, float] = {}
-        self._load = _Load()
+        self.load = _Load()
         self._is_ending = False
         self._lock = threading.Lock()
 
@@ -210,7 +220,7 @@ class _Threads:
 
     def _has_room(self, moment: float) -> bool:
         """Tell whether one more thread may work."""
-        if len(self._busy) < FEW or not self._load.is_busy(moment):
+        if len(self._busy) < FEW or not self.load.is_busy(moment):
             return True
         return sum(moment - since < HELD_UP_S for since in self._busy.values()) < FEW
 
@@ -303,7 +313,7 @@ class Workers:
         Returns:
             Its outcome: the result, an error, or `NetworkTimeout` when it took too long.
         """
-        job = _Job(operation, loop)
+        job = _Job(operation, loop, self._threads.load)
         if timeout_s is not None:
             timer = loop.call_later(timeout_s, job.expire, timeout_s)
             job.future.add_done_callback(lambda _: timer.cancel())
