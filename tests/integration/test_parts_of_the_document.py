@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionStoreError
+from mongodb_session_manager.schema.fields import FIELDS
 from mongodb_session_manager.schema.sessions import SCHEMA_VERSION
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
@@ -27,6 +28,27 @@ async def listed(sessions: Sessions) -> Document:
     async with repository_of(sessions) as repository:
         [session] = (await repository.list_sessions())["sessions"]
         return dict(session)
+
+
+async def test_every_field_of_a_document_stands_in_the_table_of_fields(sessions: Sessions) -> None:
+    async with sessions.manager(ttl=3600, application_name="shop") as manager:
+        agent = make_agent(manager, blocked(user="[redacted]"), "ok", RuntimeError("away"))
+        await streamed(agent, "my secret")
+        await manager.update_metadata({"tier": "gold"})
+        await manager.add_feedback({"rating": "up"}, idempotency_key="k-1")
+        async with manager.turn():
+            await streamed(agent, "And tea?")
+            stored = sessions.document()
+        with pytest.raises(RuntimeError):
+            await streamed(agent, "And coffee?")
+        await manager.fork("s-2")
+    forked = sessions.raw.find_one({"_id": "s-2"}) or {}
+
+    names = {field.name for field in FIELDS}
+    assert {"lease", "last_lease"} <= stored.keys() <= names
+    assert sessions.document().keys() <= names
+    assert forked.keys() <= names
+    assert not forked.keys() & {"lease", "last_lease"}
 
 
 async def test_the_title_is_the_first_thing_that_a_person_said(sessions: Sessions) -> None:

@@ -12,8 +12,8 @@ from bson.codec_options import CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mongodb_session_manager.schema import paths
 from mongodb_session_manager.schema.agents import StoredAgent
+from mongodb_session_manager.schema.fields import FIELDS
 from mongodb_session_manager.schema.metadata import COUNTER
 from mongodb_session_manager.schema.migrate import (
     count_ratings,
@@ -33,14 +33,12 @@ Document = dict[str, Any]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True)
 
-OWN = {value for name, value in vars(paths).items() if name.isupper() and name in (
-    "APPLIED", "REVISION", "TTL_S", "TITLE", "TITLE_OF", "FEEDBACKS", "FEEDBACKS_SEALED", "GUARDRAIL_EVENTS",
-    "GUARDRAIL_EVENTS_SEALED", "ERRORS", "IDEMPOTENCY_KEYS", "LIVE_BYTES", "HAS_RELATED", "HAS_PAYLOADS",
-    "HAS_STORAGE", "RELATED_EXPIRE_AT", "LEASE", "LAST_LEASE", "SUMMARY", "METADATA", "MULTI_AGENTS", "AGENTS",
-    "INCARNATION", "SCHEMA_VERSION", "CREATED_AT",
-)}  # fmt: skip
-
 KINDS = {"metadata": dict, "feedbacks": list, "guardrail_events": list, "multi_agents": dict}
+OWN = (
+    {field.name for field in FIELDS if field.is_new}
+    | KINDS.keys()
+    | {"agents", "created_at", "schema_version", "ttl_s"}
+)
 
 
 def upgraded(document: Document) -> Document:

@@ -15,12 +15,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import bson
 
 from . import paths, values
 from .agents import STATE_FIELDS
+from .fields import FIELDS
 from .messages import has_tool_result, iso_date, read_date
 from .metadata import metadata_size
 from .migrate import metric_counts
@@ -30,28 +31,7 @@ from .sessions import expiry, new_password
 
 Document = dict[str, Any]
 
-_LEFT_BEHIND = frozenset(
-    {
-        "_id",
-        paths.SESSION_ID,
-        paths.INCARNATION,
-        paths.APPLIED,
-        paths.LEASE,
-        paths.IDEMPOTENCY_KEYS,
-        paths.REVISION,
-        paths.VIEWER_PASSWORD,
-        paths.CREATED_AT,
-        paths.UPDATED_AT,
-        paths.EXPIRES_AT,
-        paths.RELATED_EXPIRE_AT,
-        paths.HAS_RELATED,
-        paths.HAS_STORAGE,
-        paths.HAS_PAYLOADS,
-        paths.LIVE_BYTES,
-        paths.FEEDBACKS,
-        paths.FEEDBACKS_SEALED,
-    }
-)
+_LEFT_BEHIND: Final = frozenset(field.name for field in FIELDS if not field.is_forked)
 """Fields of a session that are its own: who it is, who writes it, what was thought of it."""
 
 _USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")

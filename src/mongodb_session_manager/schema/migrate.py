@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import bson
 from strands.types.session import SessionType
@@ -17,6 +17,7 @@ from strands.types.session import SessionType
 from ..errors import CorruptMessageError
 from . import paths, values
 from .agents import STATE_FIELDS, StoredAgent, new_archive, split_agents
+from .fields import FIELDS
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
@@ -26,26 +27,7 @@ from .titles import title_of
 
 T = TypeVar("T")
 
-_SESSION_FIELDS = (
-    paths.INCARNATION,
-    paths.APPLIED,
-    paths.REVISION,
-    paths.SUMMARY,
-    paths.LEASE,
-    paths.LAST_LEASE,
-    paths.LEGACY,
-    paths.LIVE_BYTES,
-    paths.TITLE,
-    paths.TITLE_OF,
-    paths.ERRORS,
-    paths.IDEMPOTENCY_KEYS,
-    paths.FEEDBACKS_SEALED,
-    paths.GUARDRAIL_EVENTS_SEALED,
-    paths.HAS_RELATED,
-    paths.HAS_PAYLOADS,
-    paths.HAS_STORAGE,
-    paths.RELATED_EXPIRE_AT,
-)
+_NEW_FIELDS: Final = tuple(field.name for field in FIELDS if field.is_new)
 """Fields of a session whose names another tool may have used for something else."""
 
 _AGENT_FIELDS = (
@@ -107,7 +89,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     read = (paths.UPDATED_AT, paths.SCHEMA_VERSION, paths.INCARNATION)
     seen = {name: document.get(name, {"$exists": False}) for name in read}
     fields[paths.LIVE_BYTES] = len(bson.encode({"": [agents, fields[paths.FEEDBACKS], fields[paths.GUARDRAIL_EVENTS]]}))
-    names = _SESSION_FIELDS if ttl_of(document) is not None else (*_SESSION_FIELDS, paths.TTL_S)
+    names = _NEW_FIELDS if ttl_of(document) is not None else (*_NEW_FIELDS, paths.TTL_S)
     gone = {name: "" for name in names if name in document and name not in fields}
     update: dict[str, Any] = {"$set": {**fields, paths.UPDATED_AT: now}}
     return {"_id": document["_id"], **seen}, {**update, "$unset": gone} if gone else update
@@ -160,7 +142,7 @@ def first_title(messages: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
 
 def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an older tool's document whose names, or whose kinds of value, are taken today."""
-    found = {name: document[name] for name in _SESSION_FIELDS if document.get(name) is not None}
+    found = {name: document[name] for name in _NEW_FIELDS if document.get(name) is not None}
     for name, expected in (
         (paths.SESSION_TYPE, str),
         (paths.METADATA, dict),

@@ -8,13 +8,14 @@ import secrets
 import string
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from bson.datetime_ms import DatetimeMS
 from strands.types.session import SessionType
 
 from ..errors import SessionStoreError
 from . import paths
+from .fields import FIELDS, Read
 from .metadata import COUNTER
 from .names import encode_name
 from .numbers import LONGEST_S
@@ -40,46 +41,13 @@ two lifetimes ahead."""
 
 _PASSWORD_ALPHABET = string.ascii_letters + string.digits
 _PASSWORD_LENGTH = 32
-_HEAVY_FIELDS = (
-    paths.METADATA,
-    paths.FEEDBACKS,
-    paths.GUARDRAIL_EVENTS,
-    paths.APPLIED,
-    paths.VIEWER_PASSWORD,
-    paths.IDEMPOTENCY_KEYS,
-    paths.LEGACY,
-    paths.ERRORS,
-)
-LOAD_PROJECTION: dict[str, Any] = dict.fromkeys(_HEAVY_FIELDS, 0)
+LOAD_PROJECTION: Final[dict[str, Any]] = {field.name: 0 for field in FIELDS if field.read is Read.APART}
 """What a session manager needs of a document; not what only grows."""
 
-HEAD_FIELDS = (
-    paths.SCHEMA_VERSION,
-    paths.INCARNATION,
-    paths.REVISION,
-    paths.TTL_S,
-    paths.LIVE_BYTES,
-    paths.HAS_RELATED,
-    paths.HAS_PAYLOADS,
-    paths.HAS_STORAGE,
-    paths.RELATED_EXPIRE_AT,
-    paths.TITLE,
-    paths.TITLE_OF,
-)
+HEAD_FIELDS: Final = tuple(field.name for field in FIELDS if field.read is Read.BY_WRITERS)
 """What a writer needs of a document, whatever it writes."""
 
-_SESSION_FIELDS = (
-    *HEAD_FIELDS,
-    paths.SESSION_ID,
-    paths.SESSION_TYPE,
-    paths.APPLICATION_NAME,
-    paths.CREATED_AT,
-    paths.UPDATED_AT,
-    paths.MULTI_AGENTS,
-    paths.SUMMARY,
-    paths.FEEDBACKS_SEALED,
-    paths.GUARDRAIL_EVENTS_SEALED,
-)
+_SESSION_FIELDS: Final = tuple(field.name for field in FIELDS if field.read in (Read.BY_WRITERS, Read.ON_OPENING))
 
 
 def version_of(document: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths, values
+from ..schema.fields import FIELDS
 from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
 from ..schema.moments import zoned
@@ -24,19 +25,7 @@ from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
 
 NEWEST_FIRST = [(paths.CREATED_AT, -1), ("_id", -1)]
-SUMMARY_PROJECTION = dict.fromkeys(
-    (
-        paths.SESSION_ID,
-        paths.TITLE,
-        paths.APPLICATION_NAME,
-        paths.CREATED_AT,
-        paths.UPDATED_AT,
-        paths.EXPIRES_AT,
-        paths.METADATA,
-        paths.SUMMARY,
-    ),
-    1,
-)
+SUMMARY_PROJECTION: Final = {field.name: 1 for field in FIELDS if field.is_listed}
 
 SHOWN_METADATA_BYTES = 64 * 1024
 """Metadata of more bytes are not loaded as a whole by a list of sessions, only their short fields."""
