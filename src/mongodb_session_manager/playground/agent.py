@@ -59,9 +59,9 @@ def set_state(key: str, value: str, tool_context: ToolContext) -> str:
     state = tool_context.agent.state
     known: dict[str, Any] = state.get() or {}
     if not key.strip() or len(key) > _LONGEST_STATE_KEY:
-        raise ValueError(f"invalid key: it has 1 to {_LONGEST_STATE_KEY} characters")
+        raise ValueError(f"invalid key: it must have 1 to {_LONGEST_STATE_KEY} characters")
     if len(value) > _LONGEST_STATE_VALUE:
-        raise ValueError(f"invalid value: it has at most {_LONGEST_STATE_VALUE} characters")
+        raise ValueError(f"invalid value: it must have at most {_LONGEST_STATE_VALUE} characters")
     if not value:
         state.delete(key)
         return f"Removed {key}"

@@ -186,7 +186,7 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
 
     Args:
         agent: The agent as it is stored.
-        course: What its messages up to the cut came to.
+        course: What was counted of its messages up to the cut.
         moment: The present.
     """
     data = {name: value for name, value in (agent.get(paths.AGENT_DATA) or {}).items() if name not in STATE_FIELDS}

@@ -58,7 +58,7 @@ _NOTHING: Any = object()
 
 @dataclass
 class _Copy:
-    """How far one list is copied, and what the messages that were copied came to."""
+    """How far one list is copied, and what was counted of the messages that were copied."""
 
     copying: Copying
     course: Course = field(default_factory=Course)

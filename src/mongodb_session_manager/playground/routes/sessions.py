@@ -72,7 +72,7 @@ async def change_session(session_id: SessionIdPath, body: SessionChange, service
 
 @router.post("/api/sessions/{session_id}/fork", status_code=201, responses=MISSING)
 async def fork_session(session_id: SessionIdPath, body: ForkRequest, services: Ready) -> Forked:
-    """Make a new conversation that holds what this one holds up to a message, which stays as it is."""
+    """Make a new conversation that holds what this one holds up to a message; this one stays as it is."""
     forked = Forked(session_id=f"chat-{secrets.token_hex(8)}")
     try:
         await services.conversations.fork(session_id, forked.session_id, body.up_to_message)

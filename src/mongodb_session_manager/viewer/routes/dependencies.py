@@ -82,10 +82,10 @@ AllowedSession = Annotated[str, Depends(_session)]
 """The session that the request is about, which it may see."""
 
 AllForNow = Annotated[StillHolds, Depends(_everything_for_now)]
-"""Tells an answer which lasts whether everything may still be seen."""
+"""For answers that last: tells whether everything may still be seen."""
 
 AllowedForNow = Annotated[LastingAccess, Depends(_lasting)]
-"""The session that an answer is about which lasts, and whether it may still be seen."""
+"""For answers that last: their session, and whether it may still be seen."""
 
 _ERRORS = {
     401: "Log in, or give a password",

@@ -1,4 +1,4 @@
-"""Many sessions: what happens to them, and what they come to together."""
+"""Many sessions: what happens to them, and what they add up to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def totals(
     narrowed: Narrowed,
     zone: Annotated[str, Query(max_length=64, description="Time zone in which days begin")] = "UTC",
 ) -> TotalsPage:
-    """Return what the sessions of a search come to together, and over time; not of a search for text."""
+    """Return what the sessions of a search add up to, in all and over time; not of a search for text."""
     if narrowed.text:
         raise invalid("text", "totals of a search for text would have to look through every session")
     return await database.totals.of(await database.search.query(narrowed), zone)
