@@ -73,6 +73,7 @@ class SessionOperations:
                 holds plus one.
             MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: The session was deleted.
+            TypeError: Not a dict, or a value cannot be stored.
         """
         return await hooks.apply(
             self._metadata_hooks,

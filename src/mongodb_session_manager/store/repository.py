@@ -67,7 +67,8 @@ class AsyncMongoDBSessionRepository:
 
     Besides the errors that they name, all methods raise `InvalidNameError` for an id that breaks its rule, and the
     driver's `PyMongoError` unchanged. Those that update a session, which deleting or forking it is not, also raise
-    `LeaseUnavailableError` while another holder has its turn.
+    `LeaseUnavailableError` while another holder has its turn, `SessionFullError` when its document has no room, and
+    `SessionStoreError` when a newer version of this library wrote it.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class AsyncMongoDBSessionRepository:
 
         Raises:
             SessionExistsError: It exists; nothing was overwritten.
+            TypeError: The session type is not a non-empty string.
         """
         session_id = check_session_id(session.session_id)
         kind = _session_type(session.session_type)
@@ -183,10 +185,9 @@ class AsyncMongoDBSessionRepository:
         """Give a session another title, one line of at most 120 characters; longer ones are cut.
 
         Raises:
-            LeaseUnavailableError: Another holder has the session's lease.
             SessionNotFoundError: No such session.
-            TypeError: The title is no text.
-            ValueError: It has nothing but blanks.
+            TypeError: The title is not a string.
+            ValueError: The title has nothing but blanks.
         """
         await self._apply(session_id, session_data.title_update(title))
 
@@ -339,6 +340,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             AgentNotFoundError: The session has no such agent.
             SessionNotFoundError: No such session.
+            TypeError: A value cannot be stored.
         """
         key = encode_name(check_agent_id(agent_id))
         given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
@@ -351,6 +353,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             AgentNotFoundError: The session has no such agent.
             SessionNotFoundError: No such session.
+            TypeError: A value cannot be stored.
         """
         update = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
         if isinstance(await self._apply(session_id, update), Conflict):
@@ -365,9 +368,11 @@ class AsyncMongoDBSessionRepository:
 
         Raises:
             AgentNotFoundError: The session has no such agent.
+            MessageTooLargeError: The message is larger than a document may be, large bytes not counted.
             SessionNotFoundError: No such session.
             SessionStoreError: The number is not the next one.
-            TypeError: The number is no integer.
+            TypeError: The number is no integer, or the message holds something that cannot be stored.
+            ValueError: The message is nested too deeply.
         """
         number = check_whole_number("message_id", session_message.message_id)
         document, size, payloads = encode_session_message(session_message, agent_id)
@@ -411,9 +416,11 @@ class AsyncMongoDBSessionRepository:
 
         Raises:
             MessageNotFoundError: The agent has no such message.
+            MessageTooLargeError: The message is larger than a document may be, large bytes not counted.
             SessionNotFoundError: No such session.
             SessionStoreError: The message was redacted, and this would undo it.
-            TypeError: The number of the message is no integer.
+            TypeError: The number of the message is no integer, or the message holds something that cannot be stored.
+            ValueError: The message is nested too deeply.
         """
         key = encode_name(check_agent_id(agent_id))
         if not is_message_number(check_whole_number("message_id", session_message.message_id)):
@@ -559,7 +566,11 @@ class AsyncMongoDBSessionRepository:
     # -- graphs and swarms
 
     async def create_multi_agent(self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any) -> None:
-        """Store the state of a graph or swarm."""
+        """Store the state of a graph or swarm.
+
+        Raises:
+            SessionNotFoundError: No such session.
+        """
         await self.update_multi_agent(session_id, multi_agent)
 
     async def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
@@ -602,6 +613,7 @@ class AsyncMongoDBSessionRepository:
                 holds plus one.
             MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: No such session.
+            TypeError: Not a dict, or a value cannot be stored.
         """
 
         async def submit(update: Update) -> bool:
@@ -768,7 +780,7 @@ class AsyncMongoDBSessionRepository:
         updated_from: datetime | None = None,
         updated_before: datetime | None = None,
     ) -> int:
-        """Return how many sessions fulfil the conditions, which are those of `list_sessions`."""
+        """Return how many sessions fulfil the conditions; these, and their errors, are those of `list_sessions`."""
         query = listing.session_filter(
             metadata=metadata,
             agent_id=agent_id,
@@ -792,7 +804,7 @@ class AsyncMongoDBSessionRepository:
 
         Raises:
             TypeError: Neither a date nor a time span.
-            ValueError: A date without a time zone.
+            ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
         """
         query = {paths.UPDATED_AT: {"$lt": cutoff(older_than)}}
         if dry_run:
@@ -818,6 +830,10 @@ class AsyncMongoDBSessionRepository:
 
         Returns:
             How many were removed, or would be: `{"segments": n, "payloads": n}`.
+
+        Raises:
+            TypeError: Neither a date nor a time span.
+            ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
         """
         sweep = OrphanSweep(self._store, self._segments, self._payloads, cutoff(older_than), dry_run=dry_run)
         return await sweep.run()

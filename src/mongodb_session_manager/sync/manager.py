@@ -317,6 +317,7 @@ class MongoDBSessionManager(RepositorySessionManager):
                 holds plus one.
             MetadataTooLargeError: The update is larger than 256 KB, or all metadata with it than 1 MB.
             SessionNotFoundError: The session was deleted.
+            TypeError: Not a dict, or a value cannot be stored.
         """
         manager = self._async
         return self._hooked(manager._metadata_hooks, manager._update_metadata, "update", metadata=metadata)

@@ -204,6 +204,7 @@ class ScriptedModel(Model):
             One event, `{"output": <instance of output_model>}`.
 
         Raises:
+            AssertionError: The script is at its end.
             pydantic.ValidationError: The scripted text does not fit `output_model`.
         """
         number = len(self.requests)
