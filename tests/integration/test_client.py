@@ -619,6 +619,11 @@ async def test_a_process_whose_loop_hears_late_of_outcomes_is_busy_however_littl
         for _ in range(100):
             load.heard(0.0)
         assert not load.is_busy(next(moments))
+
+        load.heard(100.0)
+        later = next(moments) + 100.0
+        assert load.is_busy(later)  # Nothing is known of it.
+        assert not load.is_busy(later + 2 * workers_module.LOOK_S)
         workers.shutdown()
 
 

@@ -141,7 +141,10 @@ class _Load:
         passed = moment - self._since
         if passed >= LOOK_S:
             cpu = time.process_time()
-            self._was_busy = passed > 3 * LOOK_S or cpu - self._cpu > BUSY * passed or self._late_s > LATE_S
+            if passed > 3 * LOOK_S:
+                self._was_busy, self._late_s = True, 0.0  # What was heard before says nothing of now.
+            else:
+                self._was_busy = cpu - self._cpu > BUSY * passed or self._late_s > LATE_S
             self._since, self._cpu = moment, cpu
         return self._was_busy
 
