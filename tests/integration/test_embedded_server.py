@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -456,6 +457,34 @@ def test_a_server_without_a_password_has_to_be_asked_for() -> None:
     with EmbeddedMongo("standalone", auth=False) as server, _connected(server) as client:
         client.test.things.insert_one({"_id": 1})
         assert "@" not in server.uri
+
+
+@pytest.mark.parametrize("auth", [True, False])
+@pytest.mark.parametrize("broken", ["folder", "program"])
+def test_a_start_that_the_system_refuses_is_its_error_and_leaves_nothing(
+    broken: str, auth: bool, tmp_path: Path, temporary_folder: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\x00 neither a folder nor a program")
+    file.chmod(0o755)
+    server = EmbeddedMongo(auth=auth, data_dir=file) if broken == "folder" else EmbeddedMongo(auth=auth, binary=file)
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="file"):
+            server.start()
+
+    assert server.pids == ()
+    assert _is_empty(temporary_folder)
+
+
+def test_the_program_says_in_one_line_that_its_folder_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    run = subprocess.run([*_PROGRAM, "--data-dir", str(file)], capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert re.fullmatch(r"MongoDB cannot start: .*\n", run.stderr)
 
 
 @pytest.fixture

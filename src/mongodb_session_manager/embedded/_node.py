@@ -41,6 +41,11 @@ class Node:
         return self._process.pid
 
     @property
+    def was_launched(self) -> bool:
+        """Whether there was a run; without one there is no process id."""
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         """Whether the process is there; a stopped one (SIGSTOP) is."""
         return self._process is not None and self._process.poll() is None

@@ -128,6 +128,7 @@ class EmbeddedMongo:
             MongodNotFoundError: There is no `mongod` on this machine; the message says how to get one.
             MongodStartError: It ended, or was not writable within `startup_timeout_s`; the message ends with its log.
             EmbeddedMongoError: It is already running.
+            OSError: The system refuses the folder, or to run the program.
         """
         self._start(threading.Event())
 
@@ -345,7 +346,7 @@ class EmbeddedMongo:
         _cleanup.unregister(self)
 
     def _forget(self, node: Node) -> None:
-        if self._watcher is not None and not node.running:
+        if self._watcher is not None and node.was_launched and not node.running:
             self._watcher.ended(node.pid)
 
 
