@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 
 from mongodb_session_manager import (
     create_feedback_sns_hook,
@@ -29,6 +31,12 @@ async def driver(request: pytest.FixtureRequest, mongo_uri: str, database_name: 
     async with ON_A_SERVER[request.param](mongo_uri, database_name) as driver:
         yield driver
         await driver.aclose()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again as often as ever, and after a hundredth of a second at most."""
+    monkeypatch.setattr(ExponentialBackoff.__init__, "__defaults__", (0.01, random.random))
 
 
 def hooks(url: str) -> dict[str, Any]:

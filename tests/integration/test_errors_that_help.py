@@ -253,7 +253,6 @@ async def test_a_coroutine_that_is_not_awaited_is_named_by_its_public_class(name
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         getattr(manager, name)(*arguments)
-        gc.collect()
 
     [warning] = [str(entry.message) for entry in caught if "never awaited" in str(entry.message)]
     assert f"'AsyncMongoDBSessionManager.{name}'" in warning

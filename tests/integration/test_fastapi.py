@@ -127,7 +127,8 @@ async def test_a_key_that_cannot_be_is_422(sessions: Sessions, key: str) -> None
 
 @pytest.mark.parametrize("path", ["/chat/s-1", "/metadata/s-1", "/stored/s-1"])
 async def test_without_a_server_each_kind_of_handler_answers_503(sessions: Sessions, path: str) -> None:
-    async with serving(chat_app(sessions_of(sessions, connection_string=NOWHERE))) as client:
+    away = sessions_of(sessions, connection_string=NOWHERE, serverSelectionTimeoutMS=100)
+    async with serving(chat_app(away)) as client:
         method = "POST" if path.startswith("/chat") else "GET"
         answer = await client.request(method, path, json={"message": "Hi"})
 

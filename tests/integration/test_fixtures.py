@@ -100,7 +100,7 @@ def test_a_stopped_proxy_cuts_connections_and_comes_back_on_its_port(
         port = mongo_proxy.port
 
         mongo_proxy.stop()
-        with pytest.raises((AutoReconnect, ServerSelectionTimeoutError)):
+        with pymongo.timeout(0.5), pytest.raises((AutoReconnect, ServerSelectionTimeoutError)):
             things.find_one()
         open_while_stopped = mongo_proxy.open_connections
         mongo_proxy.start()
