@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -128,10 +129,12 @@ async def test_nothing_secret_is_in_health_or_errors(open_viewer: OpenViewer) ->
         mongodb_connection_string="mongodb://user:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100",
         backend_password=PASSWORD,
     ) as viewer:
-        answers = [
-            await viewer.client.get(path, headers={"X-Password": PASSWORD})
-            for path in ("/health", "/api/v1/sessions/search", "/api/v1/sessions/s-1")
-        ]
+        answers = await asyncio.gather(
+            *(
+                viewer.client.get(path, headers={"X-Password": PASSWORD})
+                for path in ("/health", "/api/v1/sessions/search", "/api/v1/sessions/s-1")
+            )
+        )
 
     for answer in answers:
         assert answer.status_code == 503
