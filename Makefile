@@ -48,6 +48,10 @@ viewer: $(RUNTIME) ## the Session Viewer, with sample conversations unless MONGO
 playground: $(RUNTIME) ## the chat playground, with an offline model unless PLAYGROUND_MODEL is set
 	$(BIN)/python -m mongodb_session_manager.playground
 
+# Whatever the environment says: pytest compiles all tests itself, once for each of its processes unless one of them may
+# write the result, and so does every program that a test starts with the package.
+test test-thorough test-browser test-clients test-all: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(STAMP) ## the behaviours, dear tests aside; a skipped test is a failure
 	$(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal -m "not thorough and $(QUICK)"
 
