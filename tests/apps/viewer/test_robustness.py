@@ -17,7 +17,7 @@ from schemathesis import Case, GenerationMode
 from starlette.testclient import TestClient
 
 from mongodb_session_manager import index_specs
-from mongodb_session_manager.viewer import create_app
+from mongodb_session_manager.viewer import create_app, database
 from tests.apps.viewer.conftest import PASSWORD, OpenViewer, Viewer, settings_for
 from tests.apps.viewer.stored import message, session
 from tests.fixtures.faults import fail_point
@@ -124,7 +124,8 @@ async def test_a_count_that_takes_too_long_is_a_lower_bound(
     assert (page["total"], page["total_exact"], page["has_more"]) == (3, False, True)
 
 
-async def test_nothing_secret_is_in_health_or_errors(open_viewer: OpenViewer) -> None:
+async def test_nothing_secret_is_in_health_or_errors(open_viewer: OpenViewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "READ_S", 0.2)
     async with open_viewer(
         mongodb_connection_string="mongodb://user:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100",
         backend_password=PASSWORD,
