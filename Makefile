@@ -13,10 +13,10 @@ CODE := $(wildcard src tests examples benchmarks .ci/*.py)
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
-# Processes that share the tests of `make test`: one more than cores, since much of their time is waiting. Each has servers of its own and begins
-# with its part of the files in order; one that is done takes half of what another has left, so that they end together.
+# Processes that share the tests of `make test`: two more than cores, since more than half of their time is waiting. Each has servers of its
+# own and begins with its part of the files in order; one that is done takes half of what another has left, so that they end together.
 # 0 runs them in one process, as a debugger needs, and a given server, whose fail points all share.
-WORKERS ?= $(if $(MONGODB_TEST_URI),0,$(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1))))
+WORKERS ?= $(if $(MONGODB_TEST_URI),0,$(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2))))
 
 comma := ,
 QUICK := not slow and not browser and not clients
