@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import COLLECTION, Sessions
 
 _PARENT = """
@@ -91,6 +92,30 @@ asyncio.run(async_opened.close())
 print("done")
 """
 
+_MAKES_INDEXES = """
+from mongodb_session_manager.client import index_building
+from mongodb_session_manager.store import indexes
+uri += "&appname=" + database
+making = MongoDBSessionManagerFactory(uri, **place)
+opened = making.create_session_manager("s-1")
+opened.open()
+assert index_building._running
+child = os.fork()
+if child == 0:
+    try:
+        indexes.FINISH_WAIT_S = 600  # Longer than the test waits for both.
+        opened.close()
+        making.close()
+        os._exit(7)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert index_building._running
+print("done")
+"""
+
 
 def run(program: str, sessions: Sessions) -> None:
     # A thread more than the main one makes fork a deprecated thing to do; that is what happens in such servers.
@@ -121,3 +146,9 @@ def test_an_open_manager_is_another_writer_in_each_process_and_stores_nothing_tw
     assert document["agents"]["assistant"]["agent_data"]["state"] == {"pending": True}
     assert document["metadata"] == {"child": True}
     assert len(sessions.messages(session_id="s-2")) == 2
+
+
+def test_a_child_waits_for_no_indexes_that_its_parent_makes(sessions: Sessions) -> None:
+    held_up = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 20_000}
+    with fail_point(sessions.raw.database.client, "alwaysOn", {**held_up, "appName": sessions.database_name}):
+        run(_MAKES_INDEXES, sessions)

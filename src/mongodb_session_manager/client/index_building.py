@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,17 @@ EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
 _lock = threading.Lock()
 _known: set[Hashable] = set()
 _running: dict[IndexWork, Hashable] = {}
+
+
+def _after_fork_in_child() -> None:
+    # What is being made the parent makes: its work never ends in the child.
+    global _lock
+    _lock = threading.Lock()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def build_once(

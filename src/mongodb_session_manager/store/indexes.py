@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
@@ -28,7 +27,6 @@ _COUNTED = (
 )
 _ORDERS = (paths.SUMMARY_MESSAGES, paths.summary_usage("totalTokens"))
 
-_lock = threading.Lock()
 _expires: set[Hashable] = set()
 
 
@@ -115,9 +113,8 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
         SessionStoreError: There is such an index; the message says how to drop it.
     """
     key = (handle.identity, database, collection)
-    with _lock:
-        if key in _expires:
-            return
+    if key in _expires:
+        return
     for name in (collection, *(f"{collection}{suffix}" for suffix in related_index_specs())):
         target = handle.collection(database, name)
         try:
@@ -138,8 +135,7 @@ async def check_expiry(handle: ClientHandle, database: str, collection: str, *, 
                 f"Drop it, db.getCollection({name!r}).dropIndex({obstacle!r}); the index to have "
                 "instead is {expires_at: 1} with expireAfterSeconds: 0, which is made when a session is opened"
             )
-    with _lock:
-        _expires.add(key)
+    _expires.add(key)
 
 
 async def _makes_expiry(target: Collection) -> bool:
