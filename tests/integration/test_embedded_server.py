@@ -101,6 +101,14 @@ def test_a_server_is_writable_inside_its_block_and_gone_after_it(topology: Topol
     assert server.pids == server.ports == ()
 
 
+def test_a_document_as_large_as_mongodb_allows_can_be_stored() -> None:
+    with EmbeddedMongo() as server, _connected(server) as client:
+        for number in range(4):
+            client["db"]["items"].insert_one({"_id": number, "filler": b"\x00" * (16 * 1024 * 1024 - 1024)})
+
+        assert client["db"]["items"].count_documents({}) == 4
+
+
 def test_an_exception_in_the_block_ends_the_server(temporary_folder: Path) -> None:
     pids: tuple[int, ...] = ()
 

@@ -280,7 +280,8 @@ class EmbeddedMongo:
         if self._key_file is not None:
             # Otherwise the first to connect may make the first user. A random password needs few rounds.
             parameters += ["enableLocalhostAuthBypass=false", "scramSHA256IterationCount=5000"]
-        arguments = ["--quiet", "--wiredTigerCacheSizeGB", "0.25"]
+        # With half of it the server refuses a document of 16 MB: a fifth of the cache may wait to be written.
+        arguments = ["--quiet", "--wiredTigerCacheSizeGB", "0.5"]
         for parameter in parameters:
             arguments += ["--setParameter", parameter]
         if self._key_file is not None:
