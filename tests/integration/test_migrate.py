@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from mongodb_session_manager.migrate import (
     S3Source,
     SnapshotSource,
     Source,
-    logs,
     migrate,
     migrate_sessions,
 )
@@ -266,17 +266,65 @@ async def test_what_cannot_be_taken_is_reported_and_the_rest_is_taken(
     check_stored(sessions.raw.database, "bad message")
 
 
-@pytest.mark.parametrize("kind", ["file", "s3"])
-async def test_sessions_are_listed_page_by_page(
-    kind: str, sessions: Sessions, place_of: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
+async def test_keys_of_a_bucket_are_listed_once_page_by_page(
+    sessions: Sessions, target: AsyncMongoDBSessionRepository, place_of: Callable[[str], Place]
 ) -> None:
-    monkeypatch.setattr(logs, "_LISTED_AT_ONCE", 3)
-    place, names = place_of(kind), [f"s-{n:02}" for n in range(10)]
+    place, names = place_of("s3"), [f"s-{n:02}" for n in range(5)]
     place.fill(names)
-
     source = place.source()
-    assert [name async for name in source.session_ids()] == names
+    assert isinstance(source, S3Source)
+    listings: list[str] = []
+
+    def small_pages(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 4
+        listings.append(params["Prefix"])
+
+    source._client.meta.events.register("before-parameter-build.s3.ListObjectsV2", small_pages)
+    report = await migrate(source, target, dry_run=False)
     await source.close()
+
+    keys = len(names) * len(log_objects("s"))
+    assert (report.migrated, report.messages, report.complete) == (5, 5 * COUNT, True)
+    assert listings == ["chats/session_"] * math.ceil(keys / 4)
+
+
+async def test_a_session_with_a_folder_that_cannot_be_read_is_not_taken_and_the_others_are(
+    sessions: Sessions, target: AsyncMongoDBSessionRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(str(tmp_path), ["a", "b", "c"])
+    closed = tmp_path / "session_b" / "agents" / f"agent_{AGENT}" / "messages"
+    listdir = os.listdir
+
+    def refuse(path: Any) -> list[str]:
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # Permissions do not bind root, as whom containers run tests.
+    report = await migrate(FileSource(str(tmp_path)), target, dry_run=False)
+
+    assert (report.migrated, report.failed) == (2, 1)
+    assert [(p.session_id, p.reason) for p in report.problems] == [("b", "the folder messages: PermissionError")]
+    assert await target.read_session("b") is None
+
+
+async def test_other_objects_in_a_folder_of_sessions_are_passed_over(
+    sessions: Sessions, target: AsyncMongoDBSessionRepository, tmp_path: Path
+) -> None:
+    write_files(str(tmp_path), ["s"])
+    (tmp_path / "session_file").write_text("")
+    (tmp_path / "notes").mkdir()
+    folder = tmp_path / "session_s"
+    (folder / "agents" / "notes").mkdir()
+    (folder / "agents" / "agent_file").write_text("")
+    (folder / "multi_agents").mkdir()
+    (folder / "multi_agents" / "notes").mkdir()
+    (folder / "agents" / f"agent_{AGENT}" / "messages" / "message_x.json").write_text("")
+
+    report = await migrate(FileSource(str(tmp_path)), target, dry_run=False)
+
+    assert (report.migrated, report.messages) == (1, COUNT)
+    assert [(p.agent_id, p.reason) for p in report.problems] == [("file", "agent.json: NotADirectoryError")]
 
 
 async def test_a_removed_count_is_right_where_messages_before_it_are_missing(
@@ -415,7 +463,7 @@ def test_a_migration_that_is_killed_twice_takes_each_session_once(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # The simulated S3 looks at all its keys for each listing, of which a session takes three.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_sessions_are_taken_once(kind: str, sessions: Sessions, place_of: Callable[[str], Place]) -> None:
     killed_and_resumed_twice(kind, place_of(kind), sessions, 10_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
 from ..client import ClientHandle, Collection, MongoDBClient
@@ -16,6 +17,7 @@ from ..schema.names import check_place
 from ..schema.payloads import offload_state
 from .records import (
     Document,
+    FoundSession,
     Problem,
     Source,
     SourceAgent,
@@ -68,14 +70,14 @@ class OlderDocumentSource(_CollectionSource):
         """Return how many sessions there are."""
         return await self._collection.count_documents({paths.SCHEMA_VERSION: {"$exists": False}})
 
-    async def session_ids(self) -> AsyncIterator[str]:
-        """Yield the ids of its sessions, each once."""
+    async def sessions(self) -> AsyncIterator[FoundSession]:
+        """Yield its sessions, each once."""
         query = {paths.SCHEMA_VERSION: {"$exists": False}}
         async for document in self._collection.iterate(query, {"_id": 1}, sort=[("_id", 1)]):
-            yield str(document["_id"])
+            session_id = str(document["_id"])
+            yield FoundSession(session_id, partial(self._read, session_id))
 
-    async def read(self, session_id: str) -> SourceSession:
-        """Return a session, without its messages."""
+    async def _read(self, session_id: str) -> SourceSession:
         document = await self._collection.find_one({"_id": session_id})
         if document is None:
             raise UnreadableSourceError("its document is gone, or its _id is not text")
@@ -138,18 +140,18 @@ class MessageDocumentSource(_CollectionSource):
         """Return how many sessions there are."""
         return await self._collection.count_documents({"sk": "META", "pk": {"$regex": "^SESSION#"}})
 
-    async def session_ids(self) -> AsyncIterator[str]:
-        """Yield the ids of its sessions, each once."""
+    async def sessions(self) -> AsyncIterator[FoundSession]:
+        """Yield its sessions, each once."""
         # Sessions whose own document is missing are found by their agents.
         query = {"pk": {"$regex": "^SESSION#"}, "$or": [{"sk": "META"}, {"sk": {"$regex": "^AGENT#"}}]}
         last = None
         async for document in self._collection.iterate(query, {"pk": 1}, sort=[("pk", 1), ("sk", 1)]):
             if document["pk"] != last:
                 last = document["pk"]
-                yield last.removeprefix("SESSION#")
+                session_id = last.removeprefix("SESSION#")
+                yield FoundSession(session_id, partial(self._read, session_id))
 
-    async def read(self, session_id: str) -> SourceSession:
-        """Return a session, without its messages."""
+    async def _read(self, session_id: str) -> SourceSession:
         pk = f"SESSION#{session_id}"
         session = SourceSession(session_id)
         meta = await self._collection.find_one({"pk": pk, "sk": "META"})

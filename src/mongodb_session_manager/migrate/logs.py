@@ -13,16 +13,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import tempfile
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from ..extras import needs
 from .records import (
     Document,
+    FoundSession,
     Problem,
     Source,
     SourceMessage,
@@ -36,54 +41,78 @@ from .records import (
 _AT_ONCE = 64
 """Messages that are read at a time."""
 
-_LISTED_AT_ONCE = 1000
+_AGENT = re.compile(r"agents/agent_([^/]*)/")
+_MULTI_AGENT = re.compile(r"multi_agents/multi_agent_([^/]*)/")
+_MESSAGE = re.compile(r"messages/message_([0-9]+)\.json")
+
+
+@dataclass
+class _Contents:
+    """What is in a session's folder.
+
+    Attributes:
+        agents: Numbers of the messages, by agent.
+        multi_agents: Ids of graphs and swarms.
+    """
+
+    agents: dict[str, list[int]] = field(default_factory=dict)
+    multi_agents: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> _Contents:
+        """Return what these keys, from the session's folder on, say."""
+        contents = cls()
+        for key in keys:
+            if agent := _AGENT.match(key):
+                numbers = contents.agents.setdefault(agent[1], [])
+                if message := _MESSAGE.fullmatch(key, agent.end()):
+                    numbers.append(int(message[1]))
+            elif multi_agent := _MULTI_AGENT.match(key):
+                contents.multi_agents.add(multi_agent[1])
+        return contents
 
 
 class _LogSource(Source):
     """Objects under keys, folders by `/`."""
 
-    async def session_ids(self) -> AsyncIterator[str]:
-        """Yield the ids of its sessions, each once."""
-        names = iter(await asyncio.to_thread(self._folders, ""))
-        # Listed page by page, in a thread: a store holds any number of sessions.
-        while page := await asyncio.to_thread(lambda: list(islice(names, _LISTED_AT_ONCE))):
-            for name in page:
-                if name.startswith("session_"):
-                    yield name.removeprefix("session_")
+    async def sessions(self) -> AsyncIterator[FoundSession]:
+        """Yield its sessions, each once."""
+        folders = self._sessions()
+        # One by one, in a thread: a store holds any number of sessions, and each may be large.
+        while found := await asyncio.to_thread(next, folders, None):
+            name, keys = found
+            session_id = name.removeprefix("session_")
+            yield FoundSession(session_id, partial(asyncio.to_thread, self._read, session_id, keys))
 
-    async def read(self, session_id: str) -> SourceSession:
-        """Return a session, without its messages."""
-        return await asyncio.to_thread(self._read, session_id)
-
-    def _read(self, session_id: str) -> SourceSession:
-        root = f"session_{session_id}/"
+    def _read(self, session_id: str, keys: Iterable[str]) -> SourceSession:
+        root, contents = f"session_{session_id}/", _Contents.of(keys)
         record = self._json(f"{root}session.json")
         session = SourceSession(session_id, newest(record.get("created_at")), newest(record.get("updated_at")))
         session.session_type = str(record.get("session_type") or "AGENT")
-        for name in self._folders(f"{root}agents/"):
-            if name.startswith("agent_"):
-                self._read_agent(session, f"{root}agents/{name}/", name.removeprefix("agent_"))
-        for name in self._folders(f"{root}multi_agents/"):
-            multi_agent_id = name.removeprefix("multi_agent_")
+        for agent_id, numbers in contents.agents.items():
+            self._read_agent(session, f"{root}agents/agent_{agent_id}/", agent_id, sorted(numbers))
+        for multi_agent_id in sorted(contents.multi_agents):
+            key = f"{root}multi_agents/multi_agent_{multi_agent_id}/multi_agent.json"
             try:
-                session.multi_agents[multi_agent_id] = self._json(f"{root}multi_agents/{name}/multi_agent.json")
+                session.multi_agents[multi_agent_id] = self._json(key)
             except UnreadableSourceError as error:
                 session.problems.append(Problem(session_id, f"multi-agent {multi_agent_id!r}: {error}"))
         return session
 
-    def _read_agent(self, session: SourceSession, root: str, agent_id: str) -> None:
+    def _read_agent(self, session: SourceSession, root: str, agent_id: str, numbers: Sequence[int]) -> None:
         try:
             agent = agent_of(self._json(f"{root}agent.json"), agent_id)
         except (UnreadableSourceError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, UnreadableSourceError) else "its state cannot be stored"
             session.problems.append(Problem(session.session_id, reason, agent_id))
             agent = agent_of({}, agent_id)
-        agent.messages = lambda: self._messages(session.session_id, agent_id, f"{root}messages/")
+        agent.messages = lambda: self._messages(session.session_id, agent_id, f"{root}messages/", numbers)
         session.agents.append(agent)
         session.updated_at = newest(session.updated_at, agent.fields["updated_at"])
 
-    async def _messages(self, session_id: str, agent_id: str, root: str) -> AsyncIterator[SourceMessage | Problem]:
-        numbers = await asyncio.to_thread(self._numbers, root)
+    async def _messages(
+        self, session_id: str, agent_id: str, root: str, numbers: Sequence[int]
+    ) -> AsyncIterator[SourceMessage | Problem]:
         position = 0
         for start in range(0, len(numbers), _AT_ONCE):
             keys = [f"{root}message_{number}.json" for number in numbers[start : start + _AT_ONCE]]
@@ -94,10 +123,6 @@ class _LogSource(Source):
                 message = message_of(found, session_id, agent_id, position, key.rpartition("/")[2])
                 position += isinstance(message, SourceMessage)
                 yield message
-
-    def _numbers(self, root: str) -> list[int]:
-        names = (name.removeprefix("message_").removesuffix(".json") for name in self._files(root))
-        return sorted(int(name) for name in names if name.isdecimal())
 
     def _many(self, keys: Sequence[str]) -> list[Document | str]:
         return [self._json_or_reason(key) for key in keys]
@@ -121,12 +146,8 @@ class _LogSource(Source):
         return value
 
     @abstractmethod
-    def _folders(self, prefix: str) -> Iterator[str]:
-        """Yield the names of the folders below a prefix, in order."""
-
-    @abstractmethod
-    def _files(self, prefix: str) -> Iterator[str]:
-        """Yield the names of the objects below a prefix."""
+    def _sessions(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """Yield the folders of sessions, and the keys in each, without the folder's own."""
 
     @abstractmethod
     def _get(self, key: str) -> bytes | None:
@@ -153,18 +174,24 @@ class FileSource(_LogSource):
         names = await asyncio.to_thread(os.listdir, self._root)
         return sum(name.startswith("session_") for name in names)
 
-    def _folders(self, prefix: str) -> Iterator[str]:
-        try:
-            with os.scandir(os.path.join(self._root, prefix)) as entries:
-                return iter(sorted(entry.name for entry in entries if entry.is_dir()))
-        except FileNotFoundError:
-            return iter(())
+    def _sessions(self) -> Iterator[tuple[str, Iterable[str]]]:
+        for name in sorted(os.listdir(self._root)):
+            if name.startswith("session_") and os.path.isdir(os.path.join(self._root, name)):
+                yield name, self._keys(os.path.join(self._root, name))
 
-    def _files(self, prefix: str) -> Iterator[str]:
+    def _keys(self, root: str) -> Iterator[str]:
+        for folder in ("agents", "multi_agents"):
+            for name in self._names(root, folder):
+                yield f"{folder}/{name}/"
+                yield from (f"{folder}/{name}/messages/{file}" for file in self._names(root, folder, name, "messages"))
+
+    def _names(self, *folder: str) -> list[str]:
         try:
-            return iter(os.listdir(os.path.join(self._root, prefix)))
-        except FileNotFoundError:
-            return iter(())
+            return sorted(os.listdir(os.path.join(*folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise UnreadableSourceError(f"the folder {folder[-1]}: {type(error).__name__}") from None
 
     def _get(self, key: str) -> bytes | None:
         try:
@@ -208,19 +235,14 @@ class S3Source(_LogSource):
         """End the threads that read."""
         self._threads.shutdown(wait=False)
 
-    def _pages(self, prefix: str) -> Iterator[Any]:
-        paginator = self._client.get_paginator("list_objects_v2")
-        return iter(paginator.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}", Delimiter="/"))
-
-    def _folders(self, prefix: str) -> Iterator[str]:
-        for page in self._pages(prefix):
-            for entry in page.get("CommonPrefixes") or ():
-                yield entry["Prefix"].rstrip("/").rpartition("/")[2]
-
-    def _files(self, prefix: str) -> Iterator[str]:
-        for page in self._pages(prefix):
-            for entry in page.get("Contents") or ():
-                yield entry["Key"].rpartition("/")[2]
+    def _sessions(self) -> Iterator[tuple[str, Iterable[str]]]:
+        # All keys are listed once, 1000 at a time: a listing for each session would cost a request each.
+        listing = self._client.get_paginator("list_objects_v2")
+        pages = listing.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}session_")
+        keys = (entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents") or ())
+        parts = (key.partition("/") for key in keys)
+        for name, below in groupby(filter(itemgetter(1), parts), itemgetter(0)):
+            yield name, [key for _, _, key in below]
 
     def _many(self, keys: Sequence[str]) -> list[Document | str]:
         return list(self._threads.map(self._json_or_reason, keys))

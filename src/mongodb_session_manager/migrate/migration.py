@@ -25,7 +25,7 @@ from ..store import AsyncMongoDBSessionRepository
 from ..store.imports import SessionImport
 from ..sync import MongoDBSessionRepository
 from .digests import Digest
-from .records import Document, Problem, Source, SourceAgent, SourceSession, UnreadableSourceError
+from .records import Document, FoundSession, Problem, Source, SourceAgent, SourceSession, UnreadableSourceError
 
 logger = logging.getLogger(__name__)
 
@@ -124,16 +124,16 @@ async def migrate(
     source.check_apart_from(target._namespace)
     migration = _Migration(source, target, MigrationReport(dry_run), progress)
     migration.progress.total = await source.count()
-    ids = source.session_ids()
+    sessions = source.sessions()
     turn = asyncio.Lock()
 
     async def work() -> None:
         while True:
             async with turn:
-                session_id = await anext(ids, None)
-            if session_id is None:
+                found = await anext(sessions, None)
+            if found is None:
                 return
-            await migration.take(session_id)
+            await migration.take(found)
 
     tasks = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
@@ -188,11 +188,12 @@ class _Migration:
         self.progress = Progress()
         self._tell = tell
 
-    async def take(self, session_id: str) -> None:
+    async def take(self, found: FoundSession) -> None:
         """Take one session; what is wrong with it is recorded, and the migration goes on."""
+        session_id = found.session_id
         self.report.sessions += 1
         try:
-            await self._take(session_id)
+            await self._take(found)
         except UnreadableSourceError as error:
             self._fail(session_id, str(error))
         except (SessionStoreError, TypeError, ValueError, BSONError, WriteError) as error:
@@ -207,11 +208,11 @@ class _Migration:
         self.report.failed += 1
         self.report.note(Problem(session_id, reason))
 
-    async def _take(self, session_id: str) -> None:
-        check_session_id(session_id)
+    async def _take(self, found: FoundSession) -> None:
+        check_session_id(found.session_id)
         fields = {"migrated_from": 1, paths.INCARNATION: 1}
-        present = await self._store.find_one({"_id": session_id}, fields)
-        session = await self._source.read(session_id)
+        present = await self._store.find_one({"_id": found.session_id}, fields)
+        session = await found.read()
         session.agents.sort(key=lambda agent: agent.agent_id)
         for problem in session.problems:
             self.report.note(problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -107,6 +107,19 @@ class SourceSession:
     problems: list[Problem] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class FoundSession:
+    """A session that a source has found, to be read.
+
+    Attributes:
+        session_id: Its id.
+        read: Returns the session, without its messages; raises `UnreadableSourceError` where it cannot be read.
+    """
+
+    session_id: str
+    read: Callable[[], Awaitable[SourceSession]]
+
+
 class Source(ABC):
     """Where sessions come from. Only read, never written.
 
@@ -117,16 +130,8 @@ class Source(ABC):
     kind: str
 
     @abstractmethod
-    def session_ids(self) -> AsyncIterator[str]:
-        """Yield the ids of its sessions, each once."""
-
-    @abstractmethod
-    async def read(self, session_id: str) -> SourceSession:
-        """Return a session, without its messages.
-
-        Raises:
-            UnreadableSourceError: It cannot be read.
-        """
+    def sessions(self) -> AsyncIterator[FoundSession]:
+        """Yield its sessions, each once."""
 
     async def count(self) -> int | None:
         """Return how many sessions there are, None where only reading them would tell."""

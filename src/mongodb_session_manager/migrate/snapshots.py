@@ -12,11 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from .records import (
     Document,
+    FoundSession,
     Problem,
     Source,
     SourceMessage,
@@ -27,9 +31,7 @@ from .records import (
     newest,
 )
 
-_LATEST = re.compile(
-    r"([^/]+)/scopes/(agent|multiAgent)/([^/]+)/snapshots/(snapshot_latest\.json|immutable_history/.+)"
-)
+_KEY = re.compile(r"([^/]+)/scopes/(agent|multiAgent)/([^/]+)/snapshots/(snapshot_latest\.json|immutable_history/.+)")
 
 
 class SnapshotSource(Source):
@@ -43,23 +45,17 @@ class SnapshotSource(Source):
         # Strands puts its own namespace in front, except where it was given a view with one.
         self._prefix = "" if getattr(storage, "_namespaced", None) is not None else "session/"
 
-    async def session_ids(self) -> AsyncIterator[str]:
-        """Yield the ids of its sessions, each once."""
-        last = None
-        for key in sorted(await self._storage.list(self._prefix)):
-            found = _LATEST.fullmatch(key.removeprefix(self._prefix))
-            if found is not None and found[1] != last:
-                last = found[1]
-                yield last
+    async def sessions(self) -> AsyncIterator[FoundSession]:
+        """Yield its sessions, each once."""
+        keys = (_KEY.fullmatch(key, len(self._prefix)) for key in sorted(await self._storage.list(self._prefix)))
+        for session_id, found in groupby(filter(None, keys), itemgetter(1)):
+            yield FoundSession(session_id, partial(self._read, session_id, list(found)))
 
-    async def read(self, session_id: str) -> SourceSession:
-        """Return a session, without its messages."""
+    async def _read(self, session_id: str, keys: Sequence[re.Match[str]]) -> SourceSession:
         session = SourceSession(session_id)
         checkpoints: Counter[str] = Counter()
-        for key in sorted(await self._storage.list(f"{self._prefix}{session_id}/scopes/")):
-            found = _LATEST.fullmatch(key.removeprefix(self._prefix))
-            if found is None:
-                continue
+        for found in keys:
+            key = found.string
             if found[4] != "snapshot_latest.json":
                 checkpoints[found[3]] += 1
                 continue
