@@ -21,7 +21,7 @@ from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSess
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
 from mongodb_session_manager.session import writer as writer_module
-from mongodb_session_manager.store.segments import SEAL_AT_BYTES
+from mongodb_session_manager.store.sealing import SEAL_AT_BYTES
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.sessions import (
     COLLECTION,

@@ -19,7 +19,7 @@ from strands.agent.conversation_manager import NullConversationManager
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.schema.payloads import PAYLOAD_BYTES
-from mongodb_session_manager.store.segments import SEAL_AT_BYTES
+from mongodb_session_manager.store.sealing import SEAL_AT_BYTES
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.faults import MongoProxy, fail_point
 from tests.fixtures.sessions import (

@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError
 from mongodb_session_manager.session import writer
-from mongodb_session_manager.store import segments as sealing
+from mongodb_session_manager.store import sealing
 from tests.faults.test_crash_anywhere import Told
 from tests.fixtures.sessions import (
     COLLECTION,

@@ -25,7 +25,8 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.client import retry as retry_module
-from mongodb_session_manager.store import segments as segments_module
+from mongodb_session_manager.store import sealing as sealing_module
+from mongodb_session_manager.store.sealing import Sealer
 from mongodb_session_manager.store.segments import Segments
 from mongodb_session_manager.store.store import SessionStore
 from tests.fixtures.sessions import (
@@ -62,8 +63,8 @@ many = settings(few, max_examples=150, phases=[Phase.explicit, Phase.generate])
 @pytest.fixture(autouse=True)
 def small_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seal after a few messages, a few at a time."""
-    monkeypatch.setattr(segments_module, "TAIL_BYTES", 700)
-    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1500)
+    monkeypatch.setattr(sealing_module, "TAIL_BYTES", 700)
+    monkeypatch.setattr(sealing_module, "SEGMENT_BYTES", 1500)
     monkeypatch.setattr(retry_module, "_FIRST_PAUSE_S", 0.001)
 
 
@@ -94,11 +95,12 @@ class Arena:
 
     def sealer(self) -> Callable[[], Awaitable[Any]]:
         """Return what seals, as a process of its own would."""
-        sealing = Segments(SessionStore(ClientHandle(client=self.client), self.name, COLLECTION))
+        store = SessionStore(ClientHandle(client=self.client), self.name, COLLECTION)
+        sealer = Sealer(store, Segments(store))
         incarnation = self.incarnation()
 
         async def seal() -> None:
-            await sealing.seal(SESSION_ID, incarnation)
+            await sealer.seal(SESSION_ID, incarnation)
 
         return seal
 
@@ -461,7 +463,7 @@ def test_feedbacks_are_sealed_while_others_arrive(
     mongo_uri: str, mongo_client: MongoClient[Document], order: Order, lost: set[int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments_module, "SIDE_BYTES", 600)
+        patch.setattr(sealing_module, "SIDE_BYTES", 600)
         racing(mongo_uri, mongo_client, order, lost, feedbacks_and_seals)
 
 
@@ -480,5 +482,5 @@ def test_races_in_many_orders(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if race is feedbacks_and_seals:
-            patch.setattr(segments_module, "SIDE_BYTES", 600)
+            patch.setattr(sealing_module, "SIDE_BYTES", 600)
         racing(mongo_uri, mongo_client, order, lost, race)

@@ -8,7 +8,7 @@ from strands.agent.conversation_manager import NullConversationManager, SlidingW
 from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository
-from mongodb_session_manager.store.segments import SEAL_AT_BYTES
+from mongodb_session_manager.store.sealing import SEAL_AT_BYTES
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions, texts_of
 from tests.support.agents import AGENT_ID, make_agent, model_of, streamed
 

@@ -28,7 +28,8 @@ from pymongo.errors import InvalidOperation, NetworkTimeout, PyMongoError, WaitQ
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.client import workers as workers_module
+from mongodb_session_manager.client import load as load_module
+from mongodb_session_manager.client import threads as threads_module
 from mongodb_session_manager.client.any_loop import AnyLoopMotorClient
 from mongodb_session_manager.client.workers import Workers
 from mongodb_session_manager.errors import WrongLoopError
@@ -584,12 +585,12 @@ async def test_workers_are_as_many_as_an_unlimited_pool_may_need(mongo_uri: str)
 async def test_workers_get_on_in_a_busy_process_while_some_wait_for_the_server(
     mongo_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "BUSY", -1.0)  # Any process is.
+    monkeypatch.setattr(load_module, "BUSY", -1.0)  # Any process is.
     with MongoClient[Any](mongo_uri) as client:
         workers = Workers(client)
         end = threading.Event()
         loop = asyncio.get_running_loop()
-        held_up = [workers.start(lambda: end.wait(WAIT_S), loop) for _ in range(workers_module.FEW)]
+        held_up = [workers.start(lambda: end.wait(WAIT_S), loop) for _ in range(threads_module.FEW)]
 
         assert await workers.start(lambda: "answered", loop) == "answered"
 
@@ -601,8 +602,8 @@ async def test_workers_get_on_in_a_busy_process_while_some_wait_for_the_server(
 async def test_a_process_whose_loop_hears_late_of_outcomes_is_busy_however_little_processor_it_gets(
     mongo_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "BUSY", math.inf)  # No process is, by its processor time.
-    moments = itertools.count(step=2 * workers_module.LOOK_S)
+    monkeypatch.setattr(load_module, "BUSY", math.inf)  # No process is, by its processor time.
+    moments = itertools.count(step=2 * load_module.LOOK_S)
     with MongoClient[Any](mongo_uri) as client:
         workers = Workers(client)
         load = workers._threads.load
@@ -612,7 +613,7 @@ async def test_a_process_whose_loop_hears_late_of_outcomes_is_busy_however_littl
 
         for _ in range(3):
             outcome = workers.start(lambda: "answered", loop)
-            loop.call_soon(time.sleep, 20 * workers_module.LATE_S)  # It computes.
+            loop.call_soon(time.sleep, 20 * load_module.LATE_S)  # It computes.
             assert await outcome == "answered"
         assert load.is_busy(next(moments))
 
@@ -623,25 +624,25 @@ async def test_a_process_whose_loop_hears_late_of_outcomes_is_busy_however_littl
         load.heard(100.0)
         later = next(moments) + 100.0
         assert load.is_busy(later)  # Nothing is known of it.
-        assert not load.is_busy(later + 2 * workers_module.LOOK_S)
+        assert not load.is_busy(later + 2 * load_module.LOOK_S)
         workers.shutdown()
 
 
 async def test_what_came_when_no_thread_was_free_is_started_once_the_others_are_known_to_wait(
     mongo_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = workers_module.FEW + 1
+    size = threads_module.FEW + 1
     with MongoClient[Any](mongo_uri, maxPoolSize=size) as client:
         workers = Workers(client)
         loop = asyncio.get_running_loop()
         first_end, end = threading.Event(), threading.Event()
-        monkeypatch.setattr(workers_module._Load, "is_busy", lambda load, moment: False)
+        monkeypatch.setattr(load_module.Load, "is_busy", lambda load, moment: False)
         first = workers.start(lambda: first_end.wait(WAIT_S), loop)
         held_up = [workers.start(lambda: end.wait(WAIT_S), loop) for _ in range(size - 1)]
         waiting = workers.start(lambda: "answered", loop)
-        monkeypatch.setattr(workers_module._Load, "is_busy", lambda load, moment: True)
+        monkeypatch.setattr(load_module.Load, "is_busy", lambda load, moment: True)
         with monkeypatch.context() as patch:
-            patch.setattr(workers_module, "HELD_UP_S", 10 * WAIT_S)
+            patch.setattr(threads_module, "HELD_UP_S", 10 * WAIT_S)
             first_end.set()
             await first
             assert workers.queued == 1

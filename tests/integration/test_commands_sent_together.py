@@ -15,7 +15,8 @@ from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout, Writ
 
 from mongodb_session_manager import AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle, Collection
-from mongodb_session_manager.client import workers as workers_module
+from mongodb_session_manager.client import load as load_module
+from mongodb_session_manager.client import threads as threads_module
 from mongodb_session_manager.client.any_loop import AnyLoopMotorClient
 from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import COLLECTION, Document, Sessions
@@ -29,9 +30,9 @@ IDS = [f"s-{number}" for number in range(6)]
 @pytest.fixture(autouse=True)
 def one_thread_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one thread at a time work, as it is when the process has much to do."""
-    monkeypatch.setattr(workers_module, "FEW", 1)
-    monkeypatch.setattr(workers_module, "HELD_UP_S", 10 * WAIT_S)
-    monkeypatch.setattr(workers_module._Load, "is_busy", lambda load, moment: True)
+    monkeypatch.setattr(threads_module, "FEW", 1)
+    monkeypatch.setattr(threads_module, "HELD_UP_S", 10 * WAIT_S)
+    monkeypatch.setattr(load_module.Load, "is_busy", lambda load, moment: True)
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from strands.types.content import Message
 from strands.types.session import SessionMessage
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError, SessionNotFoundError
-from mongodb_session_manager.store import fork_children
-from mongodb_session_manager.store import segments as sealing
+from mongodb_session_manager.store import fork_children, sealing
 from mongodb_session_manager.store.fork import SessionFork
 from tests.fixtures.sessions import (
     COLLECTION,

@@ -22,7 +22,7 @@ from mongodb_session_manager import (
     SessionStoreError,
 )
 from mongodb_session_manager.embedded import EmbeddedMongo
-from mongodb_session_manager.store.segments import CROWDED_BYTES, SEAL_AT_BYTES
+from mongodb_session_manager.store.sealing import CROWDED_BYTES, SEAL_AT_BYTES
 from mongodb_session_manager.store.updates import UPDATE_BYTES
 from tests.fixtures.faults import fail_point
 from tests.fixtures.sessions import (

@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from mongodb_session_manager.client import retry as retry_module
 from mongodb_session_manager.session import writer as writer_module
 from mongodb_session_manager.store import repository as repository_module
-from mongodb_session_manager.store import segments as segments_module
+from mongodb_session_manager.store import sealing as sealing_module
 from tests.model.checks import check_all
 from tests.model.programs import Program, Step, random_program, shortest
 from tests.model.rules import RULES, SMALL, WEIGHTS
@@ -24,12 +24,12 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def small_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seal after a few messages, a few at a time."""
-    for module in (segments_module, writer_module, repository_module):
+    for module in (sealing_module, writer_module, repository_module):
         monkeypatch.setattr(module, "SEAL_AT_BYTES", 4000)
-    for module in (segments_module, writer_module):
+    for module in (sealing_module, writer_module):
         monkeypatch.setattr(module, "TAIL_BYTES", 1500)
-    monkeypatch.setattr(segments_module, "SIDE_BYTES", 500)
-    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1500)
+    monkeypatch.setattr(sealing_module, "SIDE_BYTES", 500)
+    monkeypatch.setattr(sealing_module, "SEGMENT_BYTES", 1500)
     monkeypatch.setattr(retry_module, "_FIRST_PAUSE_S", 0.001)
 
 

@@ -23,6 +23,7 @@ from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSess
 from mongodb_session_manager.client import ClientHandle
 from mongodb_session_manager.schema.archives import GUARDRAIL_EVENTS, at
 from mongodb_session_manager.schema.titles import title_of
+from mongodb_session_manager.store.sealing import Sealer
 from mongodb_session_manager.store.segments import Segments
 from mongodb_session_manager.store.store import SessionStore
 from tests.model.reference import AgentReference, Said, SessionReference, is_merge, is_prefix
@@ -274,7 +275,7 @@ class World:
         document = self.document(session_id)
         if document is not None:
             store = SessionStore(ClientHandle(client=self.client), self.name, COLLECTION)
-            await Segments(store).seal(session_id, document["incarnation"])
+            await Sealer(store, Segments(store)).seal(session_id, document["incarnation"])
 
     # -- what is stored
 

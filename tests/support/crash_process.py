@@ -17,7 +17,7 @@ from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.session import writer
-from mongodb_session_manager.store import segments
+from mongodb_session_manager.store import sealing
 from tests.fixtures.sessions import COLLECTION, SESSION_ID
 from tests.support.agents import make_agent, streamed
 from tests.support.models import blocked, calls
@@ -182,8 +182,8 @@ WORK: dict[str, Work] = {
 def run(uri: str, database: str, name: str, kill_at: int, when: When, parent: Connection) -> None:
     """Work until killed; tell the parent what was acknowledged and, at the end, how many writes there were."""
     # Small, so that a few messages fill several segments.
-    segments.TAIL_BYTES, segments.SIDE_BYTES, segments.SEGMENT_BYTES = 1500, 600, 1200
-    setattr(writer, "SEAL_AT_BYTES", 3000)  # noqa: B010 - it is that of segments, imported by name
+    sealing.TAIL_BYTES, sealing.SIDE_BYTES, sealing.SEGMENT_BYTES = 1500, 600, 1200
+    setattr(writer, "SEAL_AT_BYTES", 3000)  # noqa: B010 - it is that of sealing, imported by name
     killer = Killer(kill_at, when)
 
     def opened() -> AsyncMongoDBSessionManager:

@@ -62,6 +62,7 @@ EXCEPTIONS = {
     ("migrate/snapshots.py", "conversation_manager_state"): "form of Strands' snapshots",
     ("migrate/snapshots.py", "_internal_state"): "form of Strands' snapshots",
     ("migrate/snapshots.py", "schema_version"): "form of Strands' snapshots",
+    ("migrate/logs.py", "multi_agents"): "folder of Strands' message logs",
     ("session/turn.py", "lease_s"): "argument of `turn`, named in errors",
     ("fastapi/sessions.py", "lease_s"): "argument of `turn`",
     ("store/lease.py", "lease"): "name of a background job",

@@ -15,8 +15,9 @@ from pymongo import ReadPreference, _csot
 from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import Cursor
 
-from .together import SentTogether
-from .workers import OperationTogether, Workers, no_answer
+from .threads import no_answer
+from .together import OperationTogether, SentTogether
+from .workers import Workers
 
 T = TypeVar("T")
 Document = dict[str, Any]

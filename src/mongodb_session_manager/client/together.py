@@ -114,3 +114,28 @@ class ReadById(SentTogether):
                 except Exception as error:
                     outcomes[document_id] = None, error
         return [outcomes.get(command.document_id, (None, None)) for command in commands]
+
+
+class OperationTogether:
+    """An operation that takes along others of its kind that wait."""
+
+    __slots__ = ("command", "native")
+
+    def __init__(self, command: SentTogether, native: Any) -> None:
+        """Take a command, and the driver's collection."""
+        self.command = command
+        self.native = native
+
+    def __call__(self) -> Any:
+        """Send the command by itself."""
+        return self.command(self.native)
+
+    def joins(self, other: object) -> bool:
+        """Tell whether another operation can be run along with it."""
+        return (
+            isinstance(other, OperationTogether) and other.native is self.native and self.command.joins(other.command)
+        )
+
+    def run_with(self, others: Sequence[OperationTogether]) -> list[Outcome] | None:
+        """Run it and others as one; None where that does not tell what became of each."""
+        return self.command.send_with([other.command for other in others], self.native)

@@ -22,7 +22,7 @@ from ..runtime.home import Home, Job, awaitable
 from ..store.executor import Applied, Conflict, UpdateExecutor
 from ..store.head import SessionHead
 from ..store.lease import Lease
-from ..store.segments import SEAL_AT_BYTES, TAIL_BYTES
+from ..store.sealing import SEAL_AT_BYTES, TAIL_BYTES
 from ..store.updates import Update
 from .pending import Batch, BatchState, PendingChanges
 

@@ -21,7 +21,8 @@ from .head import HEAD_PROJECTION, SessionHead
 from .lease import Lease, clear_expired, unavailable
 from .payloads import PayloadStore
 from .related import RelatedDocuments
-from .segments import CROWDED_BYTES, Outcome, SealOutcome, Segments
+from .sealing import CROWDED_BYTES, Sealer, SealOutcome
+from .segments import Outcome, Segments
 from .store import SessionStore
 from .updates import Document, Update
 from .upgrade import bring_up_to_date
@@ -74,6 +75,7 @@ class UpdateExecutor:
         self.store = store
         self.related = RelatedDocuments(store)
         self.segments = Segments(store)
+        self._sealer = Sealer(store, self.segments)
         self.payloads = PayloadStore(store, self.segments)
 
     async def head(self, session_id: str) -> SessionHead:
@@ -255,11 +257,11 @@ class UpdateExecutor:
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:
         """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
         if tracing.active is None:
-            outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+            outcome = await self._sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
         else:
             address = head.session_id, self.store.database_name, self.store.collection_name
             with tracing.active.span("seal_session", *address) as span:
-                outcome = await self.segments.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+                outcome = await self._sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
                 if outcome is not None:
                     span.note(tracing.MESSAGES, outcome.messages)
                     span.note(tracing.SIZE, outcome.sealed_bytes)

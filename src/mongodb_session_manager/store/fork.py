@@ -36,7 +36,7 @@ from ..schema.migrate import upgrade
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import identity, version_of
-from . import segments as sealing
+from . import sealing
 from .fork_children import Copying, ForkChildren, LostCopiesError, is_newer
 from .payloads import PayloadStore
 from .segments import MissingSegmentsError, Segments

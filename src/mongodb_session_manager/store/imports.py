@@ -17,7 +17,7 @@ from ..schema.migrate import count_ratings, first_title
 from ..schema.sessions import belonging_to, new_summary, new_token
 from ..schema.titles import title_of
 from ..schema.values import encoded_size
-from . import segments as sealing
+from . import sealing
 from .head import SessionHead
 from .payloads import PayloadStore
 from .related import PAYLOADS, SEGMENTS, RelatedDocuments

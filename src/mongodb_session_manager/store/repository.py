@@ -43,7 +43,8 @@ from .orphans import OrphanSweep
 from .readers import AgentReader
 from .related import SEGMENTS
 from .repair import repair_agent
-from .segments import SEAL_AT_BYTES, Outcome
+from .sealing import SEAL_AT_BYTES
+from .segments import Outcome
 from .store import SessionStore
 from .updates import AppendMessages, ChangeMessage, Document, NewMessage, SetFields, Update
 

@@ -1,28 +1,13 @@
-"""Conversations without a limit: the live tail in the session document, everything older in sealed segments.
+"""The sealed segments of conversations: everything older than the tail that the session document holds.
 
-Each append to an embedded array costs more than the one before, and none succeeds at 16 MiB (measured with 1 KB
-messages: 1 ms at 100, 25 ms at 13,000). So the oldest items of a document's lists move into documents of
-`<collection>_segments`:
-
-1. insert a segment, under an id of its own, look whether anything was redacted meanwhile, and put the items in; it is
-   not read yet;
-2. commit it: one guarded update of the session document names its token, counts it and pulls its items. It matches
-   only what the sealer saw, so a redaction or another sealer in between makes it fail, and the segment is removed;
-3. mark the segment as committed, and remove others that can never be committed any more. So does a redaction of a
-   message: no segment of a slow or dead sealer keeps the original.
-
-A crash between any two steps leaves the session whole. Readers take a session document first, then segments that are
-marked or that the document names, so they see one gap-free history.
+Readers take a session document first, then segments that are marked as committed or that the document names, so they
+see one gap-free history. `store/sealing.py` makes them.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
-
-import bson
 
 from ..client import Collection
 from ..errors import SessionStoreError
@@ -35,7 +20,6 @@ from ..schema.archives import (
     gaps,
     holding,
     is_contiguous,
-    lists_of,
     refused,
     segments_of,
 )
@@ -46,53 +30,7 @@ from .related import SEGMENTS, RelatedDocuments
 from .store import SessionStore
 from .updates import ChangeMessage, Document
 
-logger = logging.getLogger(__name__)
-
-SEAL_AT_BYTES = 96 * 1024
-"""Bytes of messages, feedbacks and guardrail events in a session document that start a seal.
-
-Measured with `benchmarks/growth.py --tails`, beside a session of 14 KB: at 54 KB, which is a window of 40 messages of
-1 KB with their records, a message costs 1.1 times as much to add and the session 1.4 times as much to resume; at 106 KB
-1.2 and 1.7 times, at 197 KB 1.5 and 2.3 times. Much lower and seals would cost more than they save: each takes about
-ten commands in the background, at this threshold once in 32 such messages."""
-
-TAIL_BYTES = 56 * 1024
-"""What a seal leaves of the agents' messages together: such a window, so resuming needs one find."""
-
-SIDE_BYTES = 8 * 1024
-"""What a seal leaves of feedbacks, and of guardrail events."""
-
-_COMMIT_ATTEMPTS = 20
-_SEAL_ATTEMPTS = 10
-
-SEGMENT_BYTES = 1024 * 1024
-"""Most bytes of items in one segment; a document of an older tool takes several."""
-
-CROWDED_BYTES = 12 * 1024 * 1024
-"""Size at which a writer seals before it writes: the limit of a document, 16 MiB, is near."""
-
-
 Outcome = Literal["changed", "redacted", "missing"]
-
-
-@dataclass(frozen=True)
-class SealOutcome:
-    """The result of a seal.
-
-    Attributes:
-        live_bytes: About how many bytes the lists still take.
-        finished: Nothing more is to be sealed; else others changed the lists too often meanwhile.
-        messages: How many messages were sealed.
-        sealed_bytes: How many bytes were, those of feedbacks and guardrail events among them.
-    """
-
-    live_bytes: int
-    finished: bool
-    messages: int = 0
-    sealed_bytes: int = 0
-
-
-_Weighed = tuple[SealedList, list[Document], list[int]]
 
 
 class MissingSegmentsError(SessionStoreError):
@@ -119,207 +57,13 @@ class Segments:
         """The collection of segments."""
         return self._related.collection(SEGMENTS)
 
-    # -- sealing
+    # -- reading
 
-    async def seal(self, session_id: str, incarnation: str, *, ttl_s: float | None = None) -> SealOutcome | None:
-        """Move the oldest items of a session's lists into segments, until only the tails are left.
-
-        Args:
-            session_id: The session.
-            incarnation: Which session of that id.
-            ttl_s: Its time to live, which its segments outlive.
-
-        Returns:
-            The result, None when the session is gone.
-        """
-        refusals = messages = sealed_bytes = 0
-        while True:
-            document = await self._store.find_one(identity(session_id, incarnation))
-            if document is None:
-                return None
-            lists = _weighed(document)
-            live_bytes = sum(sum(sizes) for _, _, sizes in lists)
-            choice = self._choose(lists, crowded=live_bytes > CROWDED_BYTES // 2)
-            if choice is None:
-                await self._recount(document, live_bytes)
-                return SealOutcome(live_bytes, True, messages, sealed_bytes)
-            sealed, items, weight = choice
-            # What was counted while writing is a little off; each seal counts anew.
-            counted = int(document.get(paths.LIVE_BYTES) or 0)
-            if await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted) is None:
-                # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
-                refusals += 1
-                if refusals == _SEAL_ATTEMPTS:
-                    return SealOutcome(live_bytes, False, messages, sealed_bytes)
-                continue
-            messages += len(items) if sealed.agent is not None else 0
-            sealed_bytes += weight
-
-    async def _recount(self, document: Document, live_bytes: int) -> None:
-        """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""
-        counted = document.get(paths.LIVE_BYTES)
-        if counted is None or abs(counted - live_bytes) > SIDE_BYTES:
-            guard = {**_identity(document), paths.LIVE_BYTES: counted}
-            await self._store.update(document["_id"], guard, {"$set": {paths.LIVE_BYTES: live_bytes}})
-
-    def _choose(self, lists: Sequence[_Weighed], *, crowded: bool) -> tuple[SealedList, list[Document], int] | None:
-        """Return the list with the most to seal, those items and their bytes; None when none is well over its share."""
-        agents = sum(entry.agent is not None for entry, _, _ in lists)
-        most, best = 0, None
-        for entry, items, sizes in lists:
-            share = SIDE_BYTES if entry.agent is None else TAIL_BYTES // agents
-            kept, tail = len(items), 0
-            while kept and tail + sizes[kept - 1] <= share:
-                kept -= 1
-                tail += sizes[kept]
-            # The newest item stays while there is room, whatever its size: it is the one that is redacted and measured.
-            kept = min(kept, len(items) - (not crowded))
-            excess = sum(sizes[:kept])
-            if excess > max(share // 2, most) and (old := _prefix(items[:kept], sizes, entry)):
-                most, best = excess, (entry, old, sum(sizes[: len(old)]))
-        return best
-
-    async def _seal_items(
-        self, document: Document, entry: SealedList, items: list[Document], ttl_s: float | None, correction: int
-    ) -> str | None:
-        """Seal the first items of a list and correct the count of bytes; None when the list changed meanwhile."""
-        session_id, archive = document["_id"], Archive.read(at(document, entry.archive))
-        segment = self._new_segment(document, entry, archive, ttl_s)
-        await self._mark(document, entry, archive)
-        await self._announce(document, segment)
-        await self._insert(segment)
-        # Only now what is sealed goes in: a redaction from here on finds the segment, and what was redacted before
-        # shows in the document.
-        done = (
-            await self._is_unchanged(document, entry, archive)
-            and await self._fill(segment, items)
-            and await self._commit(document, entry, archive, segment, correction)
-        )
-        if not done:
-            # A commit whose reply was lost may have been followed by another sealer's, which has marked it.
-            await self.delete(session_id, [segment["_id"]], committed=False)
-            return None
-        sealed = Archive(segment[paths.END], segment[paths.TOKEN], archive.id, archive.redactions)
-        await self._mark(document, entry, sealed)
-        await self._remove(document, entry, sealed)
-        return sealed.token
-
-    def _new_segment(self, document: Document, entry: SealedList, archive: Archive, ttl_s: float | None) -> Document:
-        token, incarnation = new_token(), document[paths.INCARNATION]
-        segment: Document = {
-            "_id": f"{document['_id']}/{incarnation}/{entry.path}/{archive.count}/{token}",
-            **_segments_of(document, entry, archive),
-            paths.START: archive.count,
-            paths.TOKEN: token,
-            paths.COMMITTED: False,
-            paths.REDACTIONS: archive.redactions,
-            paths.CREATED_AT: now(),
-        }
-        if (expires_at := self._related.expiry(ttl_s)) is not None:
-            segment[paths.EXPIRES_AT] = expires_at
-        return segment
-
-    async def _announce(self, document: Document, segment: Document) -> None:
-        """Note in the session that there are segments: redactions and expiry ask for that."""
-        if document.get(paths.HAS_RELATED):
-            return
-        update: Document = {"$set": {paths.HAS_RELATED: True}}
-        if paths.EXPIRES_AT in segment:
-            update["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
-        await self._store.update(document["_id"], _identity(document), update)
-
-    async def _insert(self, segment: Document) -> None:
-        # An upsert that changes nothing where it exists: the same insert may be sent twice.
-        fields = {key: value for key, value in segment.items() if key not in ("_id", paths.SESSION_ID)}
-        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
-        await self.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True)
-
-    async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
-        return await self._archive(_identity(document), entry) == archive
-
-    async def _archive(self, session: Document, entry: SealedList) -> Archive | None:
+    async def archive_of(self, session: Document, entry: SealedList) -> Archive | None:
         """Return what is sealed of a list by now, None when the session is gone."""
         fields = dict.fromkeys(map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS)), 1)
         found = await self._store.find_one(session, fields)
         return None if found is None else Archive.read(at(found, entry.archive))
-
-    async def _fill(self, segment: Document, items: list[Document]) -> bool:
-        """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
-        segment |= {paths.ITEMS: items, paths.END: segment[paths.START] + len(items)}
-        if segment[paths.AGENT] is not None:
-            segment |= {paths.FIRST_ID: items[0][paths.MESSAGE_ID], paths.LAST_ID: items[-1][paths.MESSAGE_ID]}
-        names = {paths.ITEMS, paths.END, paths.FIRST_ID, paths.LAST_ID} & segment.keys()
-        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
-        update = {"$set": {name: segment[name] for name in names}}
-        filled = await self.segments.update_one(identity, update)
-        return bool(filled.matched_count)
-
-    async def _commit(
-        self, document: Document, entry: SealedList, archive: Archive, segment: Document, correction: int
-    ) -> bool:
-        count, token = segment[paths.END], segment[paths.TOKEN]
-        guard: Document = {**_identity(document), **entry.unsealed_since(archive)}
-        sets = {
-            entry.noted(paths.ARCHIVED_COUNT): count,
-            entry.noted(paths.ARCHIVE_TOKEN): token,
-            paths.HAS_RELATED: True,
-        }
-        changes: Document = {"$set": sets, "$inc": {paths.LIVE_BYTES: correction}}
-        if paths.EXPIRES_AT in segment:
-            changes["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
-        redactions = entry.noted(paths.REDACTIONS)
-        # Every change of a stored message raises this counter, so none can be undone by an older copy of it. Raising it
-        # shuts out any commit that is still to come.
-        guard[redactions] = at(document, redactions)
-        if entry.agent is not None:
-            update: Document = {**changes, "$pull": {entry.path: {paths.MESSAGE_ID: {"$lte": segment[paths.LAST_ID]}}}}
-            committed = await self._store.update(document["_id"], guard, update) > 0
-        else:
-            committed = await self._commit_first(guard, changes, entry, segment, at(document, entry.path))
-        # A reply may have been lost: then the document names this segment.
-        if committed:
-            return True
-        found = await self._archive(_identity(document), entry)
-        return found is not None and found.token == token
-
-    async def _commit_first(
-        self, guard: Document, changes: Document, entry: SealedList, segment: Document, present: Sequence[Document]
-    ) -> bool:
-        """Commit the first items of a list without ids, which only `$slice` can remove: by how many are to stay."""
-        length = len(present)
-        for _ in range(_COMMIT_ATTEMPTS):
-            kept = length - (segment[paths.END] - segment[paths.START])
-            update = {**changes, "$push": {entry.path: {"$each": [], "$slice": -kept}}}
-            if await self._store.update(segment[paths.SESSION_ID], {**guard, entry.path: {"$size": length}}, update):
-                return True
-            pipeline = [{"$match": guard}, {"$project": {"length": {"$size": f"${entry.path}"}}}]
-            found = await self._aggregate(segment[paths.SESSION_ID], pipeline)
-            if not found:
-                return False
-            # Something was appended meanwhile, which leaves the first items as they are.
-            length = found[0]["length"]
-        return False
-
-    async def _mark(self, document: Document, entry: SealedList, archive: Archive) -> None:
-        """Mark the last segment that the document names; before it names the next one."""
-        if archive.token is None:
-            return
-        query = {**_segments_of(document, entry, archive), paths.TOKEN: archive.token}
-        await self.segments.update_one(query, {"$set": {paths.COMMITTED: True}})
-
-    async def _remove(self, document: Document, entry: SealedList, archive: Archive) -> None:
-        """Remove segments that no writer can commit any more: they may hold what was redacted since."""
-        query = {**_segments_of(document, entry, archive), **refused(archive)}
-        await self.segments.delete_many(query)
-
-    async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
-        """Remove copies of an agent's messages that no writer can commit any more: after one of them was redacted."""
-        entry, session = SealedList.of_agent(key), identity(session_id, incarnation)
-        archive = await self._archive(session, entry)
-        if archive is not None:
-            await self._remove(session, entry, archive)
-
-    # -- reading
 
     async def items(
         self,
@@ -338,7 +82,7 @@ class Segments:
         if start >= stop:
             return []
         query = {
-            **_segments_of(document, entry, archive),
+            **segments_of(document["_id"], document[paths.INCARNATION], entry, archive),
             **committed(archive),
             paths.START: {"$lt": stop},
             paths.END: {"$gt": start},
@@ -425,7 +169,7 @@ class Segments:
         guard = {paths.APPLIED: {"$ne": token}, paths.ITEMS: {"$elemMatch": item}}
         changed = (await self.segments.update_one({**query, **guard}, update)).matched_count
         if "content" in change.fields:
-            await self._remove(document, entry, archive)
+            await self.remove_uncommittable(document, entry, archive)
         if changed:
             return "changed"
         segments = await self._find(query, {paths.APPLIED: 1}, limit=1)
@@ -436,10 +180,19 @@ class Segments:
     async def _find(self, query: Document, projection: Document, **options: Any) -> list[Document]:
         return await self.segments.find(query, projection, **options, bounded=False)
 
-    async def _aggregate(self, session_id: str, pipeline: list[Document]) -> list[Document]:
-        return await self._store.collection.aggregate(pipeline)
+    # -- removing
 
-    # -- deleting
+    async def remove_uncommittable(self, document: Document, entry: SealedList, archive: Archive) -> None:
+        """Remove segments that no writer can commit any more: they may hold what was redacted since."""
+        query = {**segments_of(document["_id"], document[paths.INCARNATION], entry, archive), **refused(archive)}
+        await self.segments.delete_many(query)
+
+    async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
+        """Remove copies of an agent's messages that no writer can commit any more: after one of them was redacted."""
+        entry, session = SealedList.of_agent(key), identity(session_id, incarnation)
+        archive = await self.archive_of(session, entry)
+        if archive is not None:
+            await self.remove_uncommittable(session, entry, archive)
 
     async def delete_agent(self, session_id: str, incarnation: str, key: str, archive_id: str | None) -> None:
         """Delete the segments of an agent that is gone, and none of one created anew under the same id."""
@@ -451,35 +204,6 @@ class Segments:
         query = {paths.SESSION_ID: session_id, "_id": {"$in": list(ids)}, paths.COMMITTED: committed}
         result = await self.segments.delete_many(query)
         return int(result.deleted_count)
-
-
-def _identity(document: Document) -> Document:
-    return identity(document["_id"], document[paths.INCARNATION])
-
-
-def _segments_of(document: Document, entry: SealedList, archive: Archive) -> Document:
-    return segments_of(document["_id"], document[paths.INCARNATION], entry, archive)
-
-
-def _weighed(document: Document) -> list[_Weighed]:
-    """Return the lists of a document that hold something, with the bytes of each item."""
-    lists = [(entry, at(document, entry.path) or []) for entry in lists_of(document)]
-    return [(entry, items, [len(bson.encode({"": item})) for item in items]) for entry, items in lists if items]
-
-
-def _is_sealable(item: object, entry: SealedList) -> bool:
-    """Tell whether an item is what belongs into its list; an older tool's may be anything."""
-    return isinstance(item, Mapping) and (entry.agent is None or isinstance(item.get(paths.MESSAGE_ID), int))
-
-
-def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) -> list[Document]:
-    """Return the first items that fit one segment; at least one."""
-    taken, weight = 0, 0
-    for size, item in zip(sizes, items, strict=False):
-        if (taken and weight + size > SEGMENT_BYTES) or not _is_sealable(item, entry):
-            break
-        taken, weight = taken + 1, weight + size
-    return list(items[:taken])
 
 
 def _number(item: Document) -> int:

@@ -18,7 +18,8 @@ from ..schema.messages import read_date
 from ..schema.migrate import usage_of_messages
 from ..store.loaded import StoredSession
 from ..store.older_counts import NO_SUCH_EXPRESSION
-from ..store.segments import SEGMENT_BYTES, MissingSegmentsError, Segments
+from ..store.sealing import SEGMENT_BYTES
+from ..store.segments import MissingSegmentsError, Segments
 from ..store.store import SessionStore
 from ..store.updates import Document
 from .limits import WHOLE_DOCUMENT, Room, in_its_own_time
