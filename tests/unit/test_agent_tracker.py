@@ -15,7 +15,8 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from mongodb_session_manager.schema.windows import contains
-from mongodb_session_manager.session.pending import PendingAgent, PendingChanges
+from mongodb_session_manager.session.pending import PendingChanges
+from mongodb_session_manager.session.pending_agent import PendingAgent
 from mongodb_session_manager.session.record import Origin, RecordState
 from mongodb_session_manager.session.tracker import AgentTracker
 from mongodb_session_manager.store.loaded import StoredSession

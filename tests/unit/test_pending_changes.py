@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from strands.types.content import Message
 
 from mongodb_session_manager.schema.sessions import new_session
-from mongodb_session_manager.session.pending import BatchState, PendingAgent, PendingChanges
+from mongodb_session_manager.session.batch import BatchState
+from mongodb_session_manager.session.pending import PendingChanges
+from mongodb_session_manager.session.pending_agent import PendingAgent
 from mongodb_session_manager.session.record import Origin, Record, RecordState
 from mongodb_session_manager.store.executor import Conflict
 from mongodb_session_manager.store.head import SessionHead

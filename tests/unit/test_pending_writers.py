@@ -12,7 +12,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from strands.types.content import Message
 
 from mongodb_session_manager.schema.windows import MOST_RANGES, contains
-from mongodb_session_manager.session.pending import Batch, BatchState, PendingAgent, PendingChanges
+from mongodb_session_manager.session.batch import Batch, BatchState
+from mongodb_session_manager.session.pending import PendingChanges
+from mongodb_session_manager.session.pending_agent import PendingAgent
 from mongodb_session_manager.session.record import Origin, Record, RecordState
 from mongodb_session_manager.store import updates
 from mongodb_session_manager.store.executor import Conflict
@@ -475,10 +477,9 @@ def test_an_agent_with_a_window_holds_as_many_records_however_long_it_talks(
         writer.flush()
         there.seal(KEY, 1 + by_hand)
         if number in (width + 9, 399):
-            pending = writer.pending
-            counts.append(
-                [len(kept) for kept in (pending.records, pending._out, pending._taken_out, pending._put_back)]
-            )
+            window = writer.pending.window
+            kept = (writer.pending.records, window.out, window.taken_out, window.put_back)
+            counts.append([len(records) for records in kept])
     assert counts[0] == counts[1]
     assert counts[0][0] <= width + 2
     if not by_hand:
@@ -624,7 +625,7 @@ class Writers(RuleBasedStateMachine):
         window = self.there.document["agents"][KEY].get("window") or [[0, None]]
         for writer in self.open[-1:]:
             writer.pending.capture_state("state", {"last": 1})
-            writer.pending._window_is_dirty = writer.pending.is_dirty = True
+            writer.pending.window.is_dirty = writer.pending.is_dirty = True
             writer.flush()
             window = self.there.document["agents"][KEY]["window"]
             held = {record.message_id for record in writer.held}

@@ -15,7 +15,7 @@ from ..schema.messages import now
 from ..schema.names import check_agent_id
 from ..schema.numbers import check_count
 from .lifetime import SessionLifetime
-from .pending import PendingAgent
+from .pending_agent import PendingAgent
 from .tracker import AgentTracker
 
 if TYPE_CHECKING:

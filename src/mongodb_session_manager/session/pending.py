@@ -9,428 +9,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from enum import Enum, auto
-from itertools import pairwise
-from operator import is_
 from typing import Any
 
-import bson
-
-from .. import tracing
 from ..schema import paths, values
-from ..schema.agents import STATE_FIELDS, StoredAgent, new_archive
 from ..schema.archives import GUARDRAIL_EVENTS
 from ..schema.names import encode_name
 from ..schema.payloads import names_in, offload_state
 from ..schema.sessions import ERROR_RING
-from ..schema.windows import EVERYTHING, Ranges
 from ..store.executor import Conflict
 from ..store.loaded import StoredSession
 from ..store.updates import (
     AppendMessages,
-    ChangeMessage,
     Document,
-    NewMessage,
     SetFields,
     Update,
-    WindowChange,
     fits_whole,
 )
-from .record import Origin, Record, RecordState
+from .batch import Batch
+from .pending_agent import PendingAgent, fingerprint
+from .record import Record, RecordState
 
 logger = logging.getLogger(__name__)
-
-
-class BatchState(Enum):
-    """The life of a batch."""
-
-    QUEUED = auto()
-    APPLIED = auto()
-    WITHDRAWN = auto()  # given up; `error` says why
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """Updates to be applied in order, each once.
-
-    Attributes:
-        updates: What to apply.
-        is_kept: A failure keeps it for a later flush; else a failure ends it.
-        position: The update that comes next.
-        refusals: How often that one was refused, and nothing could be adjusted.
-        was_sent: Whether any of it may have reached the server.
-        state: How far it has come.
-        is_abandoned: Its submitter was cancelled and does not wait for it.
-        error: Why it was given up.
-        origin: Where in a trace it was asked for.
-    """
-
-    updates: list[Update]
-    is_kept: bool = True
-    is_abandoned: bool = False
-    position: int = 0
-    refusals: int = 0
-    was_sent: bool = False
-    state: BatchState = BatchState.QUEUED
-    error: Exception | None = None
-    origin: object = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it was applied or given up."""
-        return self.state is not BatchState.QUEUED
-
-    @property
-    def left(self) -> Sequence[Update]:
-        """The updates that are not known to be applied."""
-        return self.updates[self.position :]
-
-    @property
-    def work(self) -> tracing.Work:
-        """What sending it is called in a trace."""
-        return "flush_session" if self.is_kept else "update_session"
-
-    def describe(self, span: tracing.Span) -> None:
-        """Tell a span what is to be sent."""
-        left = self.left
-        span.note(tracing.UPDATES, len(left))
-        agents = {changes.agent_id for update in left for changes in update.agents}
-        if len(agents) == 1:
-            span.note(tracing.AGENT_ID, *agents)
-        span.note(tracing.MESSAGES, sum(len(changes.messages) for update in left for changes in update.agents))
-        span.note(tracing.SIZE, sum(update.size for update in left))
-
-    def advance(self) -> None:
-        """Go on to the next update: this one is applied."""
-        self.position += 1
-        self.refusals = 0
-        if self.position == len(self.updates):
-            self.state = BatchState.APPLIED
-
-    def withdraw(self, error: Exception) -> None:
-        """Give up what is not applied."""
-        self.state, self.error = BatchState.WITHDRAWN, error
-
-
-class PendingAgent:
-    """What is pending of one agent, and what has to be known of what is stored of it."""
-
-    def __init__(self, agent_id: str, stored: StoredAgent | None = None) -> None:
-        """Start from what is stored of the agent; None for a new one."""
-        self.agent_id = agent_id
-        self.key = encode_name(agent_id) if stored is None else stored.key
-        self.exists = stored is not None
-        self.expected = self.next_id = 0 if stored is None else stored.next_message_id
-        self.records: list[Record] = []
-        self.latest_assistant: Record | None = None
-        self.is_dirty = stored is None
-        self.archive_id: str | None = _archive_id(stored)
-        self.wants_all = False
-        self._has_lost = False
-        self._new: list[Record] = []
-        self._changes: dict[Record, ChangeMessage] = {}
-        self._fields: Document = {}
-        self._increments: dict[str, float] = {}
-        self._seen: dict[str, bytes] = {}
-        self._initial: dict[str, bytes] = {}
-        self._payloads: dict[str, dict[str, bytes]] = {}
-        self._references: dict[str, set[str]] = {}
-        self._stored_window: Ranges | None = None if stored is None else stored.window
-        self._window: Ranges = self._stored_window or EVERYTHING
-        self._window_head = 0 if stored is None else stored.window_head
-        self._taken_out: dict[Record, None] = {}
-        self._put_back: dict[Record, None] = {}
-        self._out: set[Record] = set()
-        self._order: list[Record] | None = None
-        self._held: list[Record] = []
-        self._window_is_dirty = False
-        self._window_is_missing = stored is None
-        if stored is not None:
-            # As stored, not as restored: what older tools left empty is to be filled in.
-            data = stored.raw.get(paths.AGENT_DATA)
-            for name in STATE_FIELDS:
-                found = (data.get(name) if isinstance(data, dict) else None) or {}
-                self._seen[paths.agent_data(name)] = _fingerprint(found)
-                if stored.payloads is not None:
-                    self._references[paths.agent_data(name)] = names_in(found)
-
-    # -- fields
-
-    def capture_state(self, name: str, value: Any) -> None:
-        """Note the present value of a state; it is written when its encoded form differs from the last one."""
-        path = paths.agent_data(name)
-        encoded = values.encode(value, where=f"agent {self.agent_id!r} {name}", foreign=True)
-        encoded, payloads = offload_state(encoded)
-        fingerprint = _fingerprint(encoded)
-        if not self.exists:
-            self._initial.setdefault(path, fingerprint)
-        if self._seen.get(path) != fingerprint:
-            self._seen[path] = fingerprint
-            self._payloads[path] = payloads
-            self.set_field(path, encoded)
-
-    def set_field(self, path: str, encoded: Any) -> None:
-        """Set a field below the agent."""
-        self._fields[path] = encoded
-        self.is_dirty = True
-
-    def increase(self, path: str, amount: float) -> None:
-        """Raise a running total."""
-        if amount:
-            self._increments[path] = self._increments.get(path, 0) + amount
-            self.is_dirty = True
-
-    # -- messages
-
-    def restored(self, records: list[Record], window: Ranges | None) -> None:
-        """Go on from the messages that the agent was restored with.
-
-        Args:
-            records: The messages.
-            window: The window that they are, where the document holds none.
-        """
-        self.records = records
-        if window is not None:
-            self._window, self._window_is_missing = window, True
-
-    def append(self, record: Record) -> None:
-        """Queue a message, under the agent's next number."""
-        record.message_id = self.next_id
-        self.next_id += 1
-        self.records.append(record)
-        self._new.append(record)
-        self.is_dirty = True
-
-    def change(
-        self,
-        record: Record,
-        fields: Document,
-        removed: Iterable[str] = (),
-        payloads: Mapping[str, bytes] | None = None,
-    ) -> None:
-        """Change fields of a message: in the copy that is still to be sent, and in the document where it may be."""
-        change: ChangeMessage | None = None
-        if record.state in (RecordState.FROZEN, RecordState.STORED):
-            change = self._changes.setdefault(record, ChangeMessage(self.key, record))
-            self.is_dirty = True
-        record.change(change, dict(fields), set(removed), payloads or {})
-
-    def see_window(self, held: Sequence[Record], head: int) -> None:
-        """Note which messages the agent holds now: what it held and holds no more is taken out of the window.
-
-        What it never held stays in: messages of other writers, and those that were appended by hand.
-        """
-        if self._has_lost:
-            head = sum(record.state is not RecordState.GONE for record in held[:head])
-            self._forget({*held, *(record for record in self.records if record.state is not RecordState.GONE)})
-            held = [record for record in held if record.state is not RecordState.GONE]
-        if len(held) != len(self.records) or self._out or not all(map(is_, held, self.records)):
-            self._see_others(held)
-        self._held = list(held)
-        order = None if _rises(held) and _is_sorted(self._window) else list(held)
-        if head != self._window_head or (order != self._order and self._moves(order)):
-            self._window_is_dirty = True
-        self._window_head, self._order = head, order
-        if self._window_is_dirty:
-            self.is_dirty = True
-
-    def _see_others(self, held: Sequence[Record]) -> None:
-        present = set(held)
-        for record in self.records:
-            is_known = record.origin is not Origin.BY_HAND and record.state is not RecordState.GONE
-            if record not in present and is_known and record not in self._out:
-                self._take_out(record)
-        for record in held:
-            if record in self._out:
-                self._put_in_again(record)
-        self._forget(present | {record for record in self.records if record.state is RecordState.GONE})
-
-    def _moves(self, order: list[Record] | None) -> bool:
-        """Tell whether the window is another one than the stored one with its messages in this order."""
-        taken_out, put_back = list(self._taken_out), list(self._put_back)
-        change = WindowChange(self._stored_window, self._window, taken_out, put_back, order, held=self._held)
-        return change.ranges(self.next_id) != [list(part) for part in self._window]
-
-    def _take_out(self, record: Record) -> None:
-        self._out.add(record)
-        self._put_back.pop(record, None)
-        self._taken_out[record] = None
-        self._window_is_dirty = True
-
-    def _put_in_again(self, record: Record) -> None:
-        self._out.discard(record)
-        self._taken_out.pop(record, None)
-        self._put_back[record] = None
-        self._window_is_dirty = True
-
-    def _forget(self, present: set[Record]) -> None:
-        """Forget records that are stored and that the agent no longer holds; the latest may yet be redacted.
-
-        So may every record of an object that it holds: a prompt that is passed again is one object in several records.
-        """
-        present.update(self.records[-1:])
-        held = {id(record.message) for record in present}
-        self.records = [
-            record
-            for record in self.records
-            if record in present or id(record.message) in held or record.state in _ON_THEIR_WAY
-        ]
-        self._out.intersection_update(self.records)
-
-    # -- writing
-
-    def go_behind(self, stored: StoredAgent, parts: Sequence[AppendMessages]) -> None:
-        """Number what is not stored yet behind what others stored, unless another agent has the id by now."""
-        for part in parts:
-            part.archive_id = self.archive_id
-        if self.archive_id == _archive_id(stored):
-            self.move_to(stored.next_message_id, parts)
-
-    def yield_state(self, stored: StoredAgent) -> None:
-        """Drop what is pending of the state and the window, of which others stored newer ones; messages stay."""
-        if not self.exists:
-            self.archive_id = _archive_id(stored)
-        self.exists, self._fields, self._payloads = True, {}, {}
-        self._window_is_dirty = self._window_is_missing = False
-        self.is_dirty = bool(self._new or self._changes or self._increments)
-
-    def inherit(self) -> None:
-        """Take what is frozen for stored: another process stores it, and may have done so."""
-        self.next_id = self.expected
-        for record in self.records:
-            record.state, record.document = RecordState.STORED, None
-
-    def freeze(self) -> tuple[list[ChangeMessage], AppendMessages]:
-        """Hand over what is pending."""
-        changed, self._changes = list(self._changes.values()), {}
-        for change in changed:
-            change.archive_id = self.archive_id
-        changes = AppendMessages(
-            self.agent_id,
-            self.key,
-            create=not self.exists,
-            expected=self.expected,
-            messages=self._new,
-            fields=self._fields,
-            increments=self._increments,
-            archive_id=self.archive_id,
-        )
-        if self._window_is_dirty or self._window_is_missing:
-            taken_out, put_back = list(self._taken_out), list(self._put_back)
-            changes.window = WindowChange(
-                self._stored_window, self._window, taken_out, put_back, self._order, self._window_head, self._held
-            )
-        for path in self._fields.keys() & self._payloads.keys():
-            payloads = self._payloads.pop(path)
-            changes.payloads |= payloads
-            changes.released |= self._references.get(path, set()) - payloads.keys()
-            self._references[path] = set(payloads)
-        for record in self._new:
-            record.state = RecordState.FROZEN
-        self._new, self._fields, self._increments = [], {}, {}
-        self.is_dirty = self._window_is_dirty = self._window_is_missing = False
-        return changed, changes
-
-    def acknowledge(self, changes: AppendMessages) -> None:
-        """Note that changes are stored."""
-        self.exists = True
-        self.expected = changes.next_message_id
-        for record in changes.messages:
-            assert isinstance(record, Record)
-            record.state, record.payloads, record.named_in = RecordState.STORED, {}, []
-            if record.origin is not Origin.BY_HAND:
-                record.document = None
-        if (window := changes.window) is not None:
-            self._window = self._stored_window = window.ranges(changes.next_message_id)
-            for kept, written in ((self._taken_out, window.taken_out), (self._put_back, window.put_back)):
-                for record in written:
-                    kept.pop(record, None)  # type: ignore[call-overload]
-
-    def yield_creation(self, changes: AppendMessages, archive_id: str | None) -> None:
-        """Append to an agent that another writer created first, whose state stands until this one changes its own."""
-        self.exists, changes.create = True, False
-        self.archive_id = changes.archive_id = archive_id
-        for path, initial in self._initial.items():
-            if path in changes.fields and _fingerprint(changes.fields[path]) == initial:
-                del changes.fields[path]
-
-    def lose_stored(self, archive_id: str | None, changes: AppendMessages) -> None:
-        """Go on without what was stored of the agent: it was deleted, and another of its id may be there.
-
-        What was deleted stays so. The live agent still holds it, which is no reason to store it again.
-
-        Args:
-            archive_id: What tells the agent that is there now; None where `changes` create it.
-            changes: What is to be stored next.
-        """
-        self._has_lost = True
-        for record in [*self.records, *self._changes, *self._taken_out, *self._put_back, *self._out]:
-            if record.state is RecordState.STORED:
-                record.state = RecordState.GONE
-        self._changes = {record: change for record, change in self._changes.items() if record.state in _ON_THEIR_WAY}
-        for kept in (self._taken_out, self._put_back):
-            for record in [record for record in kept if record.state is RecordState.GONE]:
-                del kept[record]
-        self._out = {record for record in self._out if record.state is not RecordState.GONE}
-        self._window, self._stored_window, self._order = EVERYTHING, None, None
-        if archive_id is None:
-            # A new one has nothing yet of what the live one has: the next capture brings all of it.
-            self.wants_all, self._seen = True, {}
-        self.archive_id = changes.archive_id = archive_id or new_archive()["id"]
-        window = WindowChange(None, EVERYTHING, list(self._taken_out), list(self._put_back), None, 0, self._held)
-        changes.window = window if changes.window is not None or archive_id is None else None
-
-    def move_to(self, expected: int, parts: Sequence[AppendMessages]) -> None:
-        """Renumber what is not stored yet, frozen parts first: another writer took the numbers before `expected`."""
-        self.expected = number = expected
-        for part in parts:
-            part.expected = number
-            number = _renumber(part.messages, number)
-        self.next_id = _renumber(self._new, number)
-
-
-_ON_THEIR_WAY = (RecordState.PENDING, RecordState.FROZEN)
-
-
-def _archive_id(stored: StoredAgent | None) -> str | None:
-    if stored is None:
-        return new_archive()["id"]
-    archive = None if stored.legacy else stored.raw.get(paths.ARCHIVE)
-    found = archive.get("id") if isinstance(archive, Mapping) else None
-    return found if isinstance(found, str) else None
-
-
-def _moves_window(changes: AppendMessages, conflict: Conflict) -> bool:
-    """Change the window that another writer stored meanwhile, instead of the one that was known; True where it did."""
-    window, stored = changes.window, conflict.windows.get(changes.key)
-    if window is None or stored is None or stored == window.stored:
-        return False
-    window.base = window.stored = stored
-    return True
-
-
-def _rises(records: Sequence[Record]) -> bool:
-    return all(one.message_id < other.message_id for one, other in pairwise(records))
-
-
-def _is_sorted(window: Ranges) -> bool:
-    firsts = [first or 0 for first, _ in window]
-    return all(one < other for one, other in pairwise(firsts))
-
-
-def _renumber(messages: Sequence[NewMessage], number: int) -> int:
-    for message in messages:
-        assert isinstance(message, Record)
-        message.renumber(number)
-        number += 1
-    return number
-
-
-def _fingerprint(encoded: Any) -> bytes:
-    return bson.encode({"v": encoded})
 
 
 class PendingChanges:
@@ -454,7 +55,7 @@ class PendingChanges:
             The ids of graphs and swarms whose stored state is another one than was seen here last.
         """
         before: dict[str, bytes] = getattr(self, "_graphs", {})
-        self._graphs = {key: _fingerprint(state) for key, state in session.multi_agents.items()}
+        self._graphs = {key: fingerprint(state) for key, state in session.multi_agents.items()}
         self._graph_references = {
             key: names_in(state) for key, state in session.multi_agents.items() if session.head.has_payloads
         }
@@ -490,10 +91,10 @@ class PendingChanges:
         """Note the state of a graph or swarm; it is written where it changed."""
         encoded = values.encode(state, where=f"multi-agent {multi_agent_id!r}", foreign=True)
         encoded, payloads = offload_state(encoded)
-        fingerprint = _fingerprint(encoded)
-        if self._graphs.get(multi_agent_id) == fingerprint:
+        seen = fingerprint(encoded)
+        if self._graphs.get(multi_agent_id) == seen:
             return
-        self._graphs[multi_agent_id] = fingerprint
+        self._graphs[multi_agent_id] = seen
         self._session.fields[paths.multi_agent(encode_name(multi_agent_id))] = encoded
         self._session.payloads |= payloads
         self._session.released |= self._graph_references.get(multi_agent_id, set())
@@ -654,3 +255,12 @@ class PendingChanges:
             changes.agent_id,
             found,
         )
+
+
+def _moves_window(changes: AppendMessages, conflict: Conflict) -> bool:
+    """Change the window that another writer stored meanwhile, instead of the one that was known; True where it did."""
+    window, stored = changes.window, conflict.windows.get(changes.key)
+    if window is None or stored is None or stored == window.stored:
+        return False
+    window.base = window.stored = stored
+    return True

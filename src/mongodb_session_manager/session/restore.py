@@ -26,7 +26,8 @@ from ..schema.payloads import names_by_field, restored_graph, restored_message
 from ..schema.windows import Ranges, arranged
 from ..store.loaded import StoredSession
 from ..store.updates import Document
-from .pending import PendingAgent, PendingChanges
+from .pending import PendingChanges
+from .pending_agent import PendingAgent
 from .record import Record
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import weakref
 from collections import defaultdict
@@ -11,8 +10,6 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
-from strands.agent import Agent
-from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.agent import LocalAgent
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
@@ -33,7 +30,9 @@ from ..schema.messages import (
 )
 from ..schema.metrics import UsageMeter, message_metrics
 from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
-from .pending import PendingAgent, PendingChanges
+from .live_agent import is_held, is_restored, metrics_of, model_id, restored_by_manager, states_of
+from .pending import PendingChanges
+from .pending_agent import PendingAgent
 from .record import Origin, Record, RecordState, objects_of, seen_objects_of
 
 logger = logging.getLogger(__name__)
@@ -65,12 +64,12 @@ class AgentTracker:
         """Follow an agent that was just restored from what is stored, or is a new one (None)."""
         self._reference = weakref.ref(agent)
         self._changes = changes
-        self._meter = UsageMeter(_metrics_of(agent))
+        self._meter = UsageMeter(metrics_of(agent))
         self._reported: tuple[Record, dict[str, Any]] | None = None
         self._redaction: Redaction | None = None
-        self._seen_states = _states_of(agent)
+        self._seen_states = states_of(agent)
         # What was just restored from what is stored need not be compared with it.
-        self._captured_states = self._seen_states if stored is not None and _is_restored(agent, stored) else None
+        self._captured_states = self._seen_states if stored is not None and is_restored(agent, stored) else None
         self.pending = pending
         self.in_invocation = False
         data = {} if stored is None else stored.data
@@ -106,7 +105,7 @@ class AgentTracker:
             ValueError: It is nested too deeply; likewise.
         """
         message = normalized(message)
-        if not _is_held(agent, message):
+        if not is_held(agent, message):
             return self._append_by_hand(message, agent)
         self.append_found(agent, before=message)
         record = self._record_of(message, agent)
@@ -192,7 +191,7 @@ class AgentTracker:
     def _continued_by(self, message: Message, agent: LocalAgent) -> Record | None:
         """Return the record that a message takes the place of: Strands merged a continuation into the last one."""
         latest = self.pending.records[-1] if self.pending.records else None
-        if latest is None or latest.origin is Origin.BY_HAND or _is_held(agent, latest.message):
+        if latest is None or latest.origin is Origin.BY_HAND or is_held(agent, latest.message):
             return None
         # The id alone would also fit a prompt that a caller passes again as a copy.
         old, new = latest.message["content"], message["content"]
@@ -236,7 +235,7 @@ class AgentTracker:
             found = self._right_before(agent, before)
         if not found:
             return []
-        restored = _restored_by_manager(agent)
+        restored = restored_by_manager(agent)
         return [m for m in found if not any(own is m for own in self._synthetic) and m not in restored]
 
     def _right_before(self, agent: LocalAgent, message: Message) -> list[Message]:
@@ -376,11 +375,11 @@ class AgentTracker:
         if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
             self.append_found(agent)
             self._capture_window(agent)
-        if self.pending.wants_all or _states_of(agent) != self._seen_states:
+        if self.pending.wants_all or states_of(agent) != self._seen_states:
             self._capture_states(agent)
 
     def _capture_states(self, agent: LocalAgent) -> None:
-        seen = _states_of(agent)
+        seen = states_of(agent)
         if self.pending.wants_all:
             self.pending.wants_all, self._captured_states, self._config, self._seen_config = False, None, {}, None
         if seen is None or seen != self._captured_states:
@@ -427,7 +426,7 @@ class AgentTracker:
         for record, message in pairs:
             if record is not None:
                 count += 1
-            elif not any(message is own for own in self._synthetic) or message in _restored_by_manager(agent):
+            elif not any(message is own for own in self._synthetic) or message in restored_by_manager(agent):
                 return count
         return 0
 
@@ -455,7 +454,7 @@ class AgentTracker:
             self.pending.change(record, {paths.WINDOW_CONTENT: encoded})
 
     def _capture_usage(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> bool:
-        metrics = _metrics_of(agent)
+        metrics = metrics_of(agent)
         added = self._meter.take(metrics) if metrics is not None else {}
         counted = token_counts is not None and self.pending.latest_assistant is not None
         if counted and token_counts is not None and paths.usage("totalTokens") not in added:
@@ -465,7 +464,7 @@ class AgentTracker:
         return counted
 
     def _capture_metrics(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> None:
-        metrics = _metrics_of(agent)
+        metrics = metrics_of(agent)
         record = self.pending.latest_assistant
         if record is None or metrics is None:
             return
@@ -481,75 +480,3 @@ class AgentTracker:
 
 def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:
     return seen is not None and objects is not None and len(seen) == len(objects) and all(map(is_, seen, objects))
-
-
-def model_id(agent: LocalAgent) -> str | None:
-    """Return the identifier of the agent's model, None for a model without one."""
-    config = getattr(agent.model, "config", None)
-    if config is None:
-        get_config = getattr(agent.model, "get_config", None)
-        config = get_config() if callable(get_config) else None
-    found = config.get("model_id") if isinstance(config, dict) else getattr(config, "model_id", None)
-    return None if found is None else str(found)
-
-
-def _states_of(agent: LocalAgent) -> tuple[object, ...] | None:
-    """Return what tells whether an agent's states changed without reading them; None where nothing tells.
-
-    Strands counts the changes of a state, from 0 for each new object, so the object belongs to the count. It is the
-    object and not its `id()`, which a later one may get again.
-    """
-    try:
-        state = _Same(agent.state), agent.state._get_version()
-    except AttributeError:  # a state of the user's own
-        return None
-    if not isinstance(agent, Agent):
-        return state
-    interrupts = agent._interrupt_state
-    manager_state, model_state = agent.conversation_manager.get_state(), agent._model_state
-    if not all(isinstance(value, str | int | None) for value in manager_state.values()):
-        manager_state = copy.deepcopy(manager_state)
-    return (
-        *state,
-        _Same(interrupts),
-        interrupts._get_version(),
-        manager_state,
-        copy.deepcopy(model_state) if model_state else None,
-    )
-
-
-def _is_restored(agent: LocalAgent, stored: StoredAgent) -> bool:
-    """Tell whether an agent's states are what is stored of them, so that nothing has to be filled in."""
-    if stored.legacy or not isinstance(agent, Agent) or not all(stored.data.get(name) for name in STATE_FIELDS[1:]):
-        return False
-    kept = stored.data[paths.MANAGER_STATE]
-    return paths.STATE in stored.data and values.decode(kept) == agent.conversation_manager.get_state()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Same:
-    """Equal to another one around the very same object."""
-
-    value: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _metrics_of(agent: LocalAgent) -> EventLoopMetrics | None:
-    # A BidiAgent has the attribute, too, and raises when it is asked for.
-    return agent.event_loop_metrics if isinstance(agent, Agent) else None
-
-
-def _is_held(agent: LocalAgent, message: Message) -> bool:
-    """Tell whether the agent itself holds this very message, as it does when Strands added it."""
-    return any(own is message for own in reversed(agent.messages))
-
-
-def _restored_by_manager(agent: LocalAgent) -> list[object]:
-    """Return what the conversation manager's own state holds, a summary for instance."""
-    if not isinstance(agent, Agent):
-        return []
-    return [value for value in agent.conversation_manager.get_state().values() if isinstance(value, dict)]

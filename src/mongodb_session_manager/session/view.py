@@ -20,7 +20,7 @@ from ..schema.session_messages import encode_session_message
 from ..store import AsyncMongoDBSessionRepository
 from .conversations import Conversations
 from .lifetime import SessionLifetime
-from .pending import PendingAgent
+from .pending_agent import PendingAgent
 from .record import Origin, Record
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from ..store.head import SessionHead
 from ..store.lease import Lease
 from ..store.sealing import SEAL_AT_BYTES, TAIL_BYTES
 from ..store.updates import Update
-from .pending import Batch, BatchState, PendingChanges
+from .batch import Batch, BatchState
+from .pending import PendingChanges
 
 logger = logging.getLogger(__name__)
 
