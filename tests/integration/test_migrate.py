@@ -463,7 +463,7 @@ def test_a_migration_that_is_killed_twice_takes_each_session_once(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)  # The simulated S3 is asked 170,000 times, at 3 ms each on an idle machine.
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_sessions_are_taken_once(kind: str, sessions: Sessions, place_of: Callable[[str], Place]) -> None:
     killed_and_resumed_twice(kind, place_of(kind), sessions, 10_000)

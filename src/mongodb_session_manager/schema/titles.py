@@ -19,10 +19,15 @@ def title_of(message: Mapping[str, Any]) -> str | None:
     Args:
         message: Role and content; a redaction may lack the role.
     """
-    if message.get("role", "user") != "user" or has_tool_result(message):
+    if not is_said_by_person(message):
         return None
     # Blank space of any kind becomes one space each; what is far behind the limit is not looked at.
     return cut_title(text_of(message)[:_READ_CHARACTERS])
+
+
+def is_said_by_person(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message is neither a model's nor a tool's."""
+    return message.get("role", "user") == "user" and not has_tool_result(message)
 
 
 def cut_title(text: str) -> str | None:

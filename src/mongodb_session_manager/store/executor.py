@@ -189,7 +189,7 @@ class UpdateExecutor:
         change = update.message
         if title is not None and paths.TITLE_OF in title:
             filter_[paths.TITLE] = None  # It is given once: this writer may not know of one that another gave.
-        elif title is None and update.would_give_title:
+        elif title is None and head.has_title and update.may_give_title:
             filter_[paths.TITLE] = {"$ne": None}  # Nor that another took it away.
         if change is not None and change.rewrites:
             filter_ |= _titled_by(head.title_of)

@@ -15,7 +15,7 @@ from ..schema import paths
 from ..schema.agents import new_agent
 from ..schema.messages import iso_date, now
 from ..schema.sessions import KEY_RING, new_token
-from ..schema.titles import title_of
+from ..schema.titles import is_said_by_person, title_of
 from ..schema.values import encoded_size
 from ..schema.windows import EVERYTHING, MOST_RANGES, Ranges, bounded, changed, in_order
 
@@ -382,9 +382,11 @@ class Update:
         return None if head_has_title else self._first_title()
 
     @property
-    def would_give_title(self) -> bool:
-        """Whether it gives the session a title where it has none."""
-        return self._first_title() is not None
+    def may_give_title(self) -> bool:
+        """Whether it may give a title to a session without one: a person says something in it."""
+        return any(
+            message.document is not None and is_said_by_person(message.document) for _, message in self._appended()
+        )
 
     def _first_title(self) -> Document | None:
         for key, message in self._appended():
