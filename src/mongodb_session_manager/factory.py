@@ -12,7 +12,7 @@ from . import hooks
 from .client import ClientHandle, MongoDBClient
 from .pool import pool_statistics
 from .runtime import portal
-from .schema.names import check_place
+from .schema.names import check_application_name, check_place
 from .schema.numbers import check_seconds
 from .session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from .session.manager import check_flush_on
@@ -29,11 +29,12 @@ def check_defaults(options: Mapping[str, Any]) -> None:
         options: Keyword arguments of a factory, client options included.
 
     Raises:
-        InvalidNameError: A metadata field cannot be a metadata key.
+        InvalidNameError: A metadata field cannot be a metadata key, or the application's name is no string.
         TypeError: A value is of another kind, or an argument is misspelt or belongs elsewhere.
         ValueError: A value has no meaning.
     """
     check_flush_on(options.get("flush_on", "message"))
+    check_application_name(options.get("application_name"))
     seconds(options.get("ttl"))
     check_seconds("write_deadline_s", options.get("write_deadline_s", 30), endless=True)
     for name in ("metadata_hook", "feedback_hook"):
@@ -93,7 +94,7 @@ class AsyncMongoDBSessionManagerFactory:
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
-            InvalidNameError: MongoDB takes no such database or collection.
+            InvalidNameError: MongoDB takes no such database or collection, or the application's name is no string.
             TypeError: The client is of another kind, or an argument is misspelt.
             ValueError: Neither client nor connection string, client options together with a client, or a default that
                 no manager takes.
@@ -109,7 +110,8 @@ class AsyncMongoDBSessionManagerFactory:
             "ensure_indexes": ensure_indexes,
         }
         check_place(database_name, collection_name)
-        check_defaults({**self._defaults, **options, "metadata_fields": metadata_fields})
+        given = {"metadata_fields": metadata_fields, "application_name": application_name}
+        check_defaults({**self._defaults, **options, **given})
         self._handle = ClientHandle(connection_string, client=client, options=options)
         self._database_name = database_name
         self._collection_name = collection_name

@@ -168,6 +168,16 @@ async def test_a_cursor_that_no_page_ended_with_is_refused(driver: Driver, curso
         await driver.repository().list_sessions(cursor=cursor)
 
 
+@pytest.mark.parametrize("name", [7, {"$gt": ""}, b"shop", 10**400, "\ud800"])
+async def test_an_application_that_is_no_text_is_refused(driver: Driver, name: Any) -> None:
+    with pytest.raises(InvalidNameError, match="application name"):
+        driver.repository(application_name=name)
+    with pytest.raises(InvalidNameError, match="application name"):
+        await driver.repository().list_sessions(application_name=name)
+    with pytest.raises(InvalidNameError, match="application name"):
+        await driver.repository().count_sessions(application_name=name)
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 async def test_a_page_has_room_for_a_session(driver: Driver, limit: int) -> None:
     with pytest.raises(ValueError, match="limit"):

@@ -160,6 +160,44 @@ async def test_a_message_that_cannot_be_stored_is_refused_with_its_place(driver:
     assert await repository.list_messages("s-1", "a") == []
 
 
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ({"role": "user", "content": None}, r"content: .* not NoneType"),
+        ({"role": "user", "content": 7}, r"content: .* not int"),
+        ({"role": "user", "content": b"Hi."}, r"content: .* not bytes"),
+        ({"role": "user", "content": {"text": "Hi."}}, r"content: .* not dict"),
+        ({"role": "user", "content": ["Hi."]}, r"content\[0\]: .* not str"),
+        ({"role": "user", "content": [{"text": "Hi."}, None]}, r"content\[1\]: .* not NoneType"),
+        ({"role": "user", "content": [("text", "Hi.")]}, r"content\[0\]: .* not tuple"),
+        ({"role": "user"}, "it must have content"),
+        ({"content": [{"text": "Hi."}]}, "role: .* not NoneType"),
+        ({"role": 7, "content": [{"text": "Hi."}]}, "role: .* not int"),
+    ],
+)
+async def test_a_message_that_could_not_be_read_again_is_refused(driver: Driver, message: Any, place: str) -> None:
+    repository = await a_repository(driver, "one")
+
+    with pytest.raises(TypeError, match=place):
+        await repository.create_message("s-1", "a", SessionMessage(message, 1))
+    with pytest.raises(TypeError, match=place):
+        await repository.update_message("s-1", "a", SessionMessage(message, 0))
+    with pytest.raises(TypeError, match=place):
+        await repository.update_message("s-1", "a", SessionMessage(said("one").message, 0, message))
+
+    assert await texts_of(repository) == ["one"]
+
+
+async def test_blocks_in_a_tuple_are_a_content(driver: Driver) -> None:
+    repository = await a_repository(driver)
+    message: Any = {"role": "user", "content": ({"text": "one"}, {"text": "two"})}
+
+    await repository.create_message("s-1", "a", SessionMessage(message, 0))
+
+    [read] = await repository.list_messages("s-1", "a")
+    assert read.message["content"] == [{"text": "one"}, {"text": "two"}]
+
+
 async def test_what_an_agent_said_is_stored_in_the_documented_form(driver: Driver) -> None:
     async with driver.manager() as manager:
         agent = make_agent(

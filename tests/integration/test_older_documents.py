@@ -223,6 +223,68 @@ async def test_any_write_keeps_everything(older: Older, write: Any) -> None:
         assert texts((await resume(older.sessions, agent_id=agent_id)).messages) == ["Hi.", "Hello!"]
 
 
+@pytest.mark.parametrize("agent_id", [AGENT_ID, "sales.eu", "100%"])
+async def test_an_agent_is_deleted(older: Older, repository: AsyncMongoDBSessionRepository, agent_id: str) -> None:
+    older.store(a_session({agent_id: an_agent(*TALK, agent_id=agent_id), "other": an_agent(*TALK, agent_id="other")}))
+
+    assert await repository.delete_agent(SESSION_ID, agent_id)
+    assert not await repository.delete_agent(SESSION_ID, agent_id)
+
+    assert [config["agent_id"] for config in await repository.list_agents(SESSION_ID)] == ["other"]
+    [listed] = (await repository.list_sessions())["sessions"]
+    assert (listed["agents_count"], listed["messages_count"]) == (1, 2)
+
+
+async def test_a_live_agent_whose_stored_one_is_deleted_goes_on_as_a_new_one(
+    older: Older, repository: AsyncMongoDBSessionRepository
+) -> None:
+    older.store(a_session({AGENT_ID: an_agent(*TALK)}))
+
+    async with older.sessions.manager() as manager:
+        live = make_agent(manager, "Welcome back.")
+        await repository.delete_agent(SESSION_ID, AGENT_ID)
+        await streamed(live, "I am back.")
+
+    assert texts((await resume(older.sessions)).messages) == ["I am back.", "Welcome back."]
+
+
+@pytest.mark.parametrize("is_older", [True, False])
+async def test_copies_of_messages_without_a_tracking_id_are_the_same_messages(
+    older: Older, repository: AsyncMongoDBSessionRepository, is_older: bool
+) -> None:
+    """Of older tools, and of code that appends through the repository."""
+    if is_older:
+        older.store(a_session({AGENT_ID: an_agent(*TALK)}))
+    else:
+        async with older.sessions.manager() as manager:
+            make_agent(manager)
+        said: Any = [("user", "Hi."), ("assistant", "Hello!")]
+        for number, (role, text) in enumerate(said):
+            message = SessionMessage({"role": role, "content": [{"text": text}]}, number)
+            await repository.create_message(SESSION_ID, AGENT_ID, message)
+
+    async with older.sessions.manager() as manager:
+        live = make_agent(manager, "Welcome back.")
+        live.load_snapshot(live.take_snapshot(preset="session"))
+        await streamed(live, "I am back.")
+        live.messages = copy.deepcopy(live.messages)
+        manager.sync_agent(live)
+
+    assert older.sessions.texts() == ["Hi.", "Hello!", "I am back.", "Welcome back."]
+    check_same_messages(live.messages, (await resume(older.sessions)).messages, synthetic=range(2))
+
+
+async def test_a_redaction_leaves_no_original(older: Older) -> None:
+    older.store(a_session({AGENT_ID: an_agent(*TALK)}))
+
+    async with older.sessions.manager() as manager:
+        live = make_agent(manager)
+        manager.redact_latest_message({"role": "assistant", "content": [{"text": "[redacted]"}]}, live)
+
+    assert texts((await resume(older.sessions)).messages) == ["Hi.", "[redacted]"]
+    assert "Hello!" not in str(older.sessions.document())
+
+
 async def test_a_document_with_nothing_but_its_id_resumes(older: Older) -> None:
     older.store({"_id": SESSION_ID})
 

@@ -429,6 +429,8 @@ async def test_a_repaired_session_resumes_as_it_was_mended(sessions: Sessions) -
 def unstorable(kind: str) -> Any:
     if kind == "set":
         return {"text": "hi", "extra": {1, 2}}
+    if kind == "no block":
+        return ["hi"]
     if kind == "too deep":
         deep: Any = "core"
         for _ in range(200):
@@ -439,7 +441,8 @@ def unstorable(kind: str) -> Any:
 
 @pytest.mark.parametrize("flush_on", ["message", "invocation"])
 @pytest.mark.parametrize(
-    ("kind", "error"), [("set", TypeError), ("too deep", ValueError), ("too large", MessageTooLargeError)]
+    ("kind", "error"),
+    [("set", TypeError), ("no block", TypeError), ("too deep", ValueError), ("too large", MessageTooLargeError)],
 )
 async def test_a_message_that_cannot_be_stored_raises_once_and_leaves_a_placeholder(
     sessions: Sessions, kind: str, error: type[Exception], flush_on: FlushOn

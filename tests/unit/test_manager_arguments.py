@@ -56,6 +56,9 @@ REFUSED_EVERYWHERE = [
     ({"metadata_fields": ["a..b"]}, InvalidNameError, "'a..b'"),
     ({"metadata_hook": "audit"}, TypeError, "str"),
     ({"feedback_hook": 3}, TypeError, "int"),
+    ({"application_name": 3}, InvalidNameError, "invalid application name: it must be a string, got 3"),
+    ({"application_name": {"$gt": ""}}, InvalidNameError, "application name"),
+    ({"application_name": "\ud800"}, InvalidNameError, "UTF-8"),
     ({"ensure_indexs": False}, TypeError, "'ensure_indexs'; did you mean 'ensure_indexes'"),
 ]
 MAKERS: dict[str, Callable[..., Any]] = {

@@ -46,10 +46,14 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
         The document, about how many bytes it takes once it is stored, and the large bytes that it refers to, by name.
 
     Raises:
-        TypeError: A value cannot be stored; the error says where it sits.
+        TypeError: It has no role or no content, or a value cannot be stored; the error says where it sits.
         ValueError: The message is nested too deeply.
         MessageTooLargeError: It is larger than a document may be, without large bytes.
     """
+    if not isinstance(message.get("role"), str):
+        raise TypeError(f"invalid role: it must be a string, not {type(message.get('role')).__name__}")
+    if "content" not in message:
+        raise TypeError("invalid message: it must have content")
     document: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in message.items():
@@ -70,19 +74,23 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
     return document, size_bytes + _STORED_WITH_BYTES, found
 
 
-def encode_content(content: Any) -> Any:
+def encode_content(content: Any) -> list[Any]:
     """Return the content of a message as it is stored, a fresh structure.
 
     What tools say, and models to tools, may be anything that Strands' own session managers take, deep nesting and
     instances of dataclasses included; the other kinds of blocks are Strands' own.
 
     Raises:
-        TypeError: A value cannot be stored; the error says where it sits.
+        TypeError: It is no list of blocks, which could not be read again; or a value cannot be stored. The error says
+            where it sits.
         ValueError: It is nested too deeply.
     """
     blocks = _blocks(content)
-    if type(blocks) is not list:
-        return values.encode(blocks, where="content")
+    if not isinstance(blocks, list | tuple):
+        raise TypeError(f"invalid content: it must be text or a list of blocks, not {type(content).__name__}")
+    for position, block in enumerate(blocks):
+        if not isinstance(block, Mapping):
+            raise TypeError(f"invalid content[{position}]: a block must be a dict, not {type(block).__name__}")
     return [
         values.encode(block, where=f"content[{position}]", max_depth=values.MAX_DEPTH - 1, foreign=_is_of_a_tool(block))
         for position, block in enumerate(blocks)
@@ -313,7 +321,7 @@ def has_tool_result(message: Mapping[str, Any]) -> bool:
 
 def normalized(message: Message) -> Message:
     """Return the message with plain-string content as a text block; the same object when it has blocks already."""
-    content: object = message["content"]
+    content: object = message.get("content")
     if not isinstance(content, str):
         return message
     return cast("Message", {**message, "content": [ContentBlock(text=content)]})

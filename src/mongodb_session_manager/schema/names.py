@@ -120,6 +120,17 @@ def collection_rule(name: str) -> str | None:
     return None
 
 
+def check_application_name(name: object) -> str | None:
+    """Return the application name if it is a string that UTF-8 can hold, or None.
+
+    Raises:
+        InvalidNameError: It is anything else.
+    """
+    if name is None or name == "":
+        return name
+    return _checked("application name", name)
+
+
 def check_idempotency_key(key: object) -> str:
     """Return the idempotency key if it is a non-empty string of at most 256 characters; a session keeps the last ones.
 

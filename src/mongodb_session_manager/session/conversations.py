@@ -98,7 +98,7 @@ class Conversations:
         with self._lifetime.changes.lock:
             tracker = self.tracker(agent)
             tracker.in_invocation = True
-            tracker.identify()
+            tracker.identify(agent)
 
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
         """Note what changed of an agent whose invocation is over, and what ended it when that was an error."""

@@ -25,7 +25,7 @@ from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..runtime.cancellation import NOT_WRITTEN, cleaning_up
-from ..schema.names import check_agent_id, check_place, check_session_id
+from ..schema.names import check_agent_id, check_application_name, check_place, check_session_id
 from ..schema.numbers import check_seconds
 from ..storage import MongoDBStorage
 from ..storage.ages import seconds
@@ -110,7 +110,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
-            InvalidNameError: The session id is not a non-empty string, or MongoDB takes no such database or collection.
+            InvalidNameError: The session id is not a non-empty string, or the application's name no string, or MongoDB
+                takes no such database or collection.
             TypeError: The client is of another kind.
             TypeError: An argument is misspelt.
             ValueError: Neither client nor connection string, or one in the place of the session id; or an option has no
@@ -123,6 +124,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             raise ValueError("invalid session_id: it must not be a connection string, which is the argument after it")
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         check_flush_on(flush_on)
+        application_name = check_application_name(application_name)
         ttl_s = seconds(ttl)
         metadata_hooks = hooks.flatten(options.pop("metadata_hook"))
         feedback_hooks = hooks.flatten(options.pop("feedback_hook"))

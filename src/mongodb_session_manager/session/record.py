@@ -60,8 +60,7 @@ class Record(NewMessage):
     dates: tuple[object, object] = (None, None)
     named_in: list[Document] = field(default_factory=list)
     _content: object = None
-    _blocks: tuple[object, ...] = ()
-    _results: tuple[object, ...] = ()
+    _objects: tuple[object, ...] = ()
     _custom: object = None
     _written: bytes | None = None
 
@@ -108,45 +107,31 @@ class Record(NewMessage):
 
     def see(self) -> None:
         """Note how the message looks now, to notice when Strands rewrites it."""
-        content: Any = self.message.get("content")
-        self._content = content
-        self._blocks = tuple(content) if isinstance(content, list) else ()
-        self._results = tuple(_results(self._blocks))
+        self._content = self.message.get("content")
+        self._objects = tuple(_objects_in(self._content, []))
         self._custom = _custom(self.message) if "metadata" in self.message else None
 
     def looks_as_seen(self, message: Message) -> bool:
         """Tell whether a message is the one that was seen last, and was not rewritten since."""
-        # Asked for each message that an agent holds, whenever something is written.
-        if message is not self.message:
-            return False
-        content: Any = message.get("content")
-        if content is not self._content or not isinstance(content, list) or len(content) != len(self._blocks):
-            return False
-        for block, seen in zip(content, self._blocks, strict=True):
-            if block is not seen:
-                return False
-        if self._results and not self.content_looks_as_seen(message):
-            return False
-        return ("metadata" not in message and self._custom is None) or self.custom_looks_as_seen(message)
+        return (
+            message is self.message
+            and isinstance(message.get("content"), list)
+            and self.content_looks_as_seen(message)
+            and (("metadata" not in message and self._custom is None) or self.custom_looks_as_seen(message))
+        )
 
     def content_looks_as_seen(self, message: Message) -> bool:
         """Tell whether a message has the content that was seen last, in the same objects.
 
-        Whatever rewrites a message (truncation, offloading, summaries of results) puts another object in the place of
-        its content, of a block, or of an item of a result. They are held and not only named by `id()`, which a new
-        object may get again.
+        Whatever rewrites a message (truncation, offloading, summaries of results, hooks that mask a text) puts another
+        object in the place of its content, of a block, of its text, or of an item of a result. They are held and not
+        only named by `id()`, which a new object may get again.
         """
         content: Any = message.get("content")
         if content is not self._content:
             return False
-        if not isinstance(content, list):
-            return True
-        if len(content) != len(self._blocks) or not all(map(is_, content, self._blocks)):
-            return False
-        if not self._results:
-            return True
-        results = tuple(_results(content))
-        return len(results) == len(self._results) and all(map(is_, results, self._results))
+        objects = _objects_in(content, [])
+        return len(objects) == len(self._objects) and all(map(is_, objects, self._objects))
 
     def custom_looks_as_seen(self, message: Message) -> bool:
         """Tell whether a message has the custom metadata (pins) that was seen last."""
@@ -155,7 +140,7 @@ class Record(NewMessage):
     @property
     def seen(self) -> tuple[object, ...]:
         """All that the message was made of at the last look."""
-        return (self._content, *self._blocks, *self._results)
+        return (self._content, *self._objects)
 
     @property
     def seen_content(self) -> object:
@@ -230,11 +215,7 @@ def objects_of(messages: Iterable[Message]) -> list[object] | None:
     for message in messages:
         content: Any = message.get("content")
         found += (message, content)
-        if type(content) is list:
-            found += content
-            for block in content:
-                if isinstance(block, dict) and "toolResult" in block:
-                    found += _results((block,))
+        _objects_in(content, found)
         if "metadata" in message and _custom(message) is not None:
             return None
     return found
@@ -247,24 +228,41 @@ def seen_objects_of(records: Iterable[Record]) -> list[object] | None:
         if record._custom is not None:
             return None
         found += (record.message, record._content)
-        found += record._blocks
-        found += record._results
+        found += record._objects
     return found
 
 
-def _results(blocks: Iterable[object]) -> list[object]:
-    """Return the objects that tool results are made of."""
-    found: list[object] = []
-    for block in blocks:
-        if not isinstance(block, dict) or not isinstance(result := block.get("toolResult"), dict):
+def _objects_in(content: object, found: list[object]) -> list[object]:
+    """Add what a content is made of to a list: its blocks, their texts, calls of tools, the items of results."""
+    if not isinstance(content, list):
+        return found
+    for block in content:
+        found.append(block)
+        if not isinstance(block, dict):
             continue
-        items = result.get("content")
-        found += (result, items)
-        for item in items if isinstance(items, list) else ():
-            found.append(item)
-            if isinstance(item, dict):
-                found += item.values()
+        if "text" in block:  # nearly all of them
+            found.append(block["text"])
+            continue
+        for value in block.values():
+            found.append(value)
+            if not isinstance(value, dict):
+                continue
+            found += value.values()
+            items = value.get("content")
+            for item in items if isinstance(items, list) else ():
+                found.append(item)
+                if isinstance(item, dict):
+                    found += item.values()
     return found
+
+
+def inputs_of(message: Message) -> list[object]:
+    """Return the inputs of the tool calls of a message."""
+    content: Any = message.get("content")
+    if type(content) is not list:
+        return []
+    calls = [block["toolUse"] for block in content if isinstance(block, dict) and "toolUse" in block]
+    return [call.get("input") for call in calls if isinstance(call, dict)]
 
 
 def _custom(message: Message) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import weakref
 from collections import defaultdict
@@ -33,7 +34,7 @@ from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .live_agent import is_held, is_restored, metrics_of, model_id, restored_by_manager, states_of
 from .pending import PendingChanges
 from .pending_agent import PendingAgent
-from .record import Origin, Record, RecordState, objects_of, seen_objects_of
+from .record import Origin, Record, RecordState, inputs_of, objects_of, seen_objects_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class AgentTracker:
         self._seen_objects: list[object] | None = None
         self._seen_recorded = -1
         self._all_recorded = False
+        # Answers whose tools run, and the inputs that were seen last: hooks change those in place.
+        self._calls: list[tuple[Record, list[object]]] = []
         # What Strands put in to repair a restored history is no message that somebody said.
         self._synthetic = [] if stored is None else [m for record, m in self._pair(agent) if record is None]
 
@@ -111,11 +114,16 @@ class AgentTracker:
         record = self._record_of(message, agent)
         if message["role"] == "assistant":
             self.pending.latest_assistant = record
+            self._note_calls(record)
             if tracing.active is not None and (trace_id := tracing.active.trace_id(agent)) is not None:
                 self.pending.change(record, {paths.TRACE_ID: trace_id})
         elif not has_tool_result(message):
             self.pending.latest_assistant = None
         return record
+
+    def _note_calls(self, record: Record) -> None:
+        if inputs := inputs_of(record.message):
+            self._calls.append((record, copy.deepcopy(inputs)))
 
     def _record_of(self, message: Message, agent: LocalAgent) -> Record:
         if (record := self._found_before(message)) is not None:
@@ -262,6 +270,7 @@ class AgentTracker:
         for record in self.pending.records:
             by_object[id(record.message)].append(record)
         by_tracking_id: dict[str, list[Record]] | None = None
+        nameless: list[Record] | None = None
         pairs: list[tuple[Record | None, Message]] = []
         # From the end: where one object was added more than once, it is the older ones that windows drop.
         for message in reversed(agent.messages):
@@ -271,9 +280,18 @@ class AgentTracker:
                 if by_tracking_id is None:
                     by_tracking_id = self._by_tracking_id(agent)
                 candidates = by_tracking_id.get(message["tracking_id"])
+            elif not candidates:
+                if nameless is None:
+                    nameless = self._nameless(agent)
+                candidates = _take_equal(nameless, message)
             pairs.append((candidates.pop() if candidates else None, message))
         pairs.reverse()
         return pairs
+
+    def _nameless(self, agent: LocalAgent) -> list[Record]:
+        """Return the records without a tracking id, of older tools mostly, whose messages the agent does not hold."""
+        present = {id(message) for message in agent.messages}
+        return [r for r in self.pending.records if not r.tracking_id and id(r.message) not in present]
 
     def _by_tracking_id(self, agent: LocalAgent) -> dict[str, list[Record]]:
         present = {id(message) for message in agent.messages}
@@ -283,16 +301,18 @@ class AgentTracker:
                 result[record.tracking_id].append(record)
         return result
 
-    def identify(self) -> None:
+    def identify(self, agent: LocalAgent) -> None:
         """Give stored messages without a tracking id the one they have once an older document is brought up to date.
 
         Strands would give them random ones, which a resumed copy could not have.
         """
-        for record in self.pending.records:
-            if record.state is RecordState.STORED and not record.tracking_id:
+        if all(record.tracking_id for record in self.pending.records):
+            return
+        for record, message in self._pair(agent):
+            if record is not None and record.state is RecordState.STORED and not record.tracking_id:
                 session_id, agent_id = self._changes.session_id, self.pending.agent_id
                 tracking_id = stable_tracking_id(session_id, agent_id, record.message_id)
-                record.message["tracking_id"] = record.tracking_id = tracking_id
+                record.message["tracking_id"] = message["tracking_id"] = record.tracking_id = tracking_id
 
     # -- guardrails
 
@@ -310,6 +330,7 @@ class AgentTracker:
         self.append_found(agent)
         if not self.pending.records:
             raise SessionException("No message to redact.")
+        self.identify(agent)  # What takes its place need not be equal, and is another object.
         record = self.pending.records[-1]
         event = guardrail_event(
             action=guardrail.get("action") or "BLOCKED",
@@ -364,6 +385,7 @@ class AgentTracker:
         """
         self._capture_states(agent)
         self._capture_config(agent)
+        self._capture_inputs()
         self._capture_window(agent)
         counted = self._capture_usage(agent, token_counts)
         if final:
@@ -430,6 +452,15 @@ class AgentTracker:
                 return count
         return 0
 
+    def _capture_inputs(self) -> None:
+        """Note where the inputs of calls were changed, as hooks do before a tool runs."""
+        noted, self._calls = self._calls, self._calls[-1:]  # Those of the last answer may still be under way.
+        for record, inputs in noted:
+            if not record.is_redacted and inputs_of(record.message) != inputs:
+                inputs[:] = copy.deepcopy(inputs_of(record.message))
+                self._rewrite(record, record.message)
+                record.see()
+
     def _capture_rewriting(self, record: Record, message: Message) -> None:
         """Note where a message was rewritten, in place or in a copy; what was said stays beside it."""
         content_stays, custom_stays = record.content_looks_as_seen(message), record.custom_looks_as_seen(message)
@@ -476,6 +507,15 @@ class AgentTracker:
         if report and self._reported != (record, report):
             self._reported = record, report
             self.pending.change(record, {paths.EVENT_LOOP_METRICS: report})
+
+
+def _take_equal(records: list[Record], message: Message) -> list[Record]:
+    """Take the last record that says what a message says out of a list, and return it in one."""
+    for place in range(len(records) - 1, -1, -1):
+        other = records[place].message
+        if other["role"] == message["role"] and other["content"] == message["content"]:
+            return [records.pop(place)]
+    return []
 
 
 def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:

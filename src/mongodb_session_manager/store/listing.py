@@ -19,7 +19,7 @@ from ..schema.fields import FIELDS
 from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
 from ..schema.moments import zoned
-from ..schema.names import check_agent_id, encode_name, metadata_path
+from ..schema.names import check_agent_id, check_application_name, encode_name, metadata_path
 from ..schema.sessions import behind
 from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
@@ -54,7 +54,7 @@ def session_filter(
     """Return the query for sessions that fulfil all conditions given.
 
     Raises:
-        InvalidNameError: A metadata key is not allowed.
+        InvalidNameError: A metadata key is not allowed, or the application's name is no string.
         TypeError: A metadata value is not a plain one; operators are never accepted. Or a date is not
             a `datetime`.
         ValueError: A date without a time zone. Naive dates among metadata values are UTC, as they are stored.
@@ -70,7 +70,7 @@ def session_filter(
     if agent_id is not None:
         query[f"{paths.AGENTS}.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
     if application_name is not None:
-        query[paths.APPLICATION_NAME] = {"$eq": application_name}
+        query[paths.APPLICATION_NAME] = {"$eq": check_application_name(application_name)}
     bounds = (
         (paths.CREATED_AT, "$gte", "created_from", created_from),
         (paths.CREATED_AT, "$lt", "created_before", created_before),

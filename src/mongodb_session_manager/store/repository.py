@@ -28,7 +28,7 @@ from ..schema.archives import FEEDBACKS, Archive, SealedList, at, messages_pipel
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.moments import cutoff
-from ..schema.names import check_agent_id, check_place, check_session_id, encode_name
+from ..schema.names import check_agent_id, check_application_name, check_place, check_session_id, encode_name
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
 from ..schema.session_messages import encode_session_message
@@ -97,11 +97,12 @@ class AsyncMongoDBSessionRepository:
             **kwargs: MongoDB client options, checked by the driver.
 
         Raises:
-            InvalidNameError: MongoDB takes no such database or collection.
+            InvalidNameError: MongoDB takes no such database or collection, or the application's name is no string.
             ValueError: Neither client nor connection string, or client options together with a client.
             TypeError: The client is of another kind.
         """
         check_place(database_name, collection_name)
+        application_name = check_application_name(application_name)
         handle = ClientHandle(connection_string, client=client, options=kwargs)
         self._setup(
             UpdateExecutor(SessionStore(handle, database_name, collection_name, write_deadline_s=write_deadline_s))
@@ -286,6 +287,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
         """
         key = encode_name(check_agent_id(agent_id))
+        await self._head(session_id)  # also brings it into today's form, without which nothing is counted
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
             head = await self._head(session_id)
             incarnation, titled = head.incarnation, head.title_of is not None and head.title_of[0] == key
@@ -743,7 +745,7 @@ class AsyncMongoDBSessionRepository:
             only short fields are there, and `"metadata_left_out": True`; `get_metadata` has all.
 
         Raises:
-            InvalidNameError: A metadata key is not allowed.
+            InvalidNameError: A metadata key is not allowed, or the application's name is no string.
             TypeError: A metadata value is not a plain one, or a date is not a `datetime`.
             ValueError: A limit below 1, a cursor that no page ended with, or a date without a time zone. Naive dates
                 among the values in `metadata` are UTC, as they are stored.
