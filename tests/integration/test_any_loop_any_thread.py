@@ -15,6 +15,7 @@ from strands.multiagent.base import Status
 from strands.multiagent.graph import Graph
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, WrongLoopError
+from mongodb_session_manager.runtime import portal
 from tests.fixtures.faults import MongoProxy
 from tests.fixtures.sessions import Document, Sessions, texts_of
 from tests.fixtures.waiting import WAIT_S, Held, happened
@@ -253,6 +254,26 @@ async def test_a_write_is_in_flight_on_the_loop_that_a_synchronous_call_blocks(
         assert sessions.texts("other") == ["Hi from the other.", "Hello, other!"]
     else:
         assert document["agents"]["other"]["agent_data"]["state"] == {"written": "meanwhile"}
+
+
+async def test_a_loop_that_could_not_be_started_is_tried_again(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the process can have no more threads just then."""
+
+    def refuse(*args: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "Hello!", "Still there.")
+        with monkeypatch.context() as patch:
+            patch.setattr(portal, "start", refuse)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    await asyncio.to_thread(asyncio.run, manager.flush())
+        await asyncio.to_thread(agent, "Hi.")
+
+    assert sessions.texts() == ["Hi.", "Hello!"]
 
 
 async def test_two_loops_talk_to_agents_of_one_session_at_once(

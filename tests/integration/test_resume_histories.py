@@ -175,6 +175,46 @@ async def test_a_redaction_with_another_message_than_the_agents_leaves_no_origin
     assert "an answer" not in repr(sessions.document())
 
 
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+async def test_a_redaction_is_of_the_latest_message_where_another_was_put_in_before_it(
+    sessions: Sessions, flush_on: FlushOn
+) -> None:
+    """As context managers do before a model is called, without an event."""
+
+    def mark(event: BeforeModelCallEvent) -> None:
+        if len(event.agent.messages) == 3:
+            event.agent.messages.insert(1, assistant("[1 left out]"))
+            manager.sync_agent(event.agent)
+
+    async with sessions.manager(flush_on=flush_on) as manager:
+        live = make_agent(manager, "hello", blocked(user="[redacted]", text="no"), "ok")
+        live.add_hook(mark, BeforeModelCallEvent)
+        await streamed(live, "hi")
+        await streamed(live, "my secret")
+        await streamed(live, "go on")
+
+        resumed = await check_resumes_as(sessions, live)
+
+    assert texts(resumed.messages) == ["hi", "[1 left out]", "hello", "[redacted]", "no", "go on", "ok"]
+    assert "my secret" not in repr(sessions.document())
+    [event] = sessions.document()["guardrail_events"]
+    assert sessions.texts()[event["message_id"]] == "[redacted]"
+
+
+async def test_a_redaction_by_hand_is_of_the_latest_message_where_another_was_put_in_before_it(
+    sessions: Sessions,
+) -> None:
+    async with sessions.manager() as manager:
+        live = make_agent(manager, "my secret", "ok")
+        await streamed(live, "hi")
+        live.messages.insert(1, assistant("[1 left out]"))
+        manager.sync_agent(live)
+        manager.redact_latest_message(assistant("[redacted]"), live)
+
+    assert texts((await resume(sessions)).messages) == ["hi", "[1 left out]", "[redacted]"]
+    assert "my secret" not in repr(sessions.document())
+
+
 async def test_a_redacted_message_pinned_later_resumes(sessions: Sessions) -> None:
     async with sessions.manager() as manager:
         live = make_agent(manager, blocked(user="[redacted]", text="no"), "ok")

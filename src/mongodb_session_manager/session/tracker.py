@@ -331,7 +331,7 @@ class AgentTracker:
         if not self.pending.records:
             raise SessionException("No message to redact.")
         self.identify(agent)  # What takes its place need not be equal, and is another object.
-        record = self.pending.records[-1]
+        record = self._latest(message, agent)
         event = guardrail_event(
             action=guardrail.get("action") or "BLOCKED",
             stop_reason=guardrail.get("stop_reason"),
@@ -349,6 +349,17 @@ class AgentTracker:
         summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
         self._changes.add_guardrail_event(record, summary)
         self._redaction = Redaction(record, event, summary)
+
+    def _latest(self, message: Message, agent: LocalAgent) -> Record:
+        """Return the record of the latest message, which a message takes the place of."""
+        records = self.pending.records
+        if (own := next((record for record in reversed(records) if record.message is message), None)) is not None:
+            return own
+        if records[-1].origin is not Origin.FOUND:
+            return records[-1]
+        # Context managers put messages before the latest one, which are recorded when they are found.
+        held = (record for record, _ in reversed(self._pair(agent)) if record is not None)
+        return next(held, records[-1])
 
     def _redact_record(self, record: Record, message: Message) -> None:
         """Redact a message; an original that was never sent never will be."""

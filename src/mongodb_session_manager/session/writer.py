@@ -197,8 +197,9 @@ class SessionWriter:
             await asyncio.shield(awaitable(attempt.job))
 
     def _begin(self) -> _Attempt:
-        attempt = self._attempt = _Attempt(self._epoch)
+        attempt = _Attempt(self._epoch)
         attempt.job = self._home.start("send", partial(self._send, attempt), here=not self._has_moved)
+        self._attempt = attempt  # Only now: where nothing could be started, the next flush has to try it again.
         return attempt
 
     # -- who sends
