@@ -288,6 +288,29 @@ async def test_a_document_of_a_newer_schema_is_refused_by_repositories(
     assert sessions.raw.find_one({"_id": SESSION_ID}) == before
 
 
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+async def test_who_has_a_session_open_writes_nothing_into_a_form_that_is_newer_by_now(
+    sessions: Sessions, flush_on: FlushOn
+) -> None:
+    """As while processes are brought up to a newer version of the library, one after the other."""
+    async with sessions.manager(flush_on=flush_on) as manager:
+        live = make_agent(manager, "Hello!", "Fine.")
+        await streamed(live, "Hi.")
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"schema_version": SCHEMA_VERSION + 1}})
+        before = sessions.raw.find_one({"_id": SESSION_ID})
+
+        with pytest.raises(SessionStoreError, match=NEWER):
+            await streamed(live, "How are you?")
+        for refused in (manager.update_metadata({"topic": "tea"}), manager.add_feedback({"rating": "up"})):
+            with pytest.raises(SessionStoreError, match=NEWER):
+                await refused
+
+        assert sessions.raw.find_one({"_id": SESSION_ID}) == before
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"schema_version": SCHEMA_VERSION}})
+
+    assert sessions.texts()[:3] == ["Hi.", "Hello!", "How are you?"], "what was refused is still pending"
+
+
 async def test_personal_data_of_the_redacted_text_is_left_out_of_the_trace(sessions: Sessions) -> None:
     found = [{"type": "NAME", "match": name, "action": "BLOCKED", "detected": True} for name in ("Ada", "Charles")]
     trace = {"inputAssessment": {"g": {"sensitiveInformationPolicy": {"piiEntities": found}}}}

@@ -13,7 +13,7 @@ from .. import tracing
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
-from ..schema.sessions import TOKEN_RING, expiry
+from ..schema.sessions import SCHEMA_VERSION, TOKEN_RING, expiry
 from ..schema.windows import Ranges
 from .counters import restart_counters
 from .fullness import within_document
@@ -120,6 +120,7 @@ class UpdateExecutor:
             LeaseUnavailableError: Another holder has the session's lease.
             SessionFullError: The document has no room for it.
             SessionNotFoundError: No such session, or another incarnation of it.
+            SessionStoreError: A newer version of this library has brought the document into its own form meanwhile.
             PyMongoError: Not applied within the write deadline, as far as is known.
         """
         if not head.is_current:
@@ -175,6 +176,7 @@ class UpdateExecutor:
         filter_: Document = {
             "_id": head.session_id,
             paths.INCARNATION: head.incarnation,
+            paths.SCHEMA_VERSION: {"$not": {"$gt": SCHEMA_VERSION}},
             paths.APPLIED: {"$ne": update.token},
             **({paths.LEASE: {"$exists": False}} if lease is None else {paths.LEASE_TOKEN: lease.token}),
         }
