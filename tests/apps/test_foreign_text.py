@@ -18,7 +18,7 @@ from tests.fixtures.sessions import COLLECTION, Sessions
 from tests.support.agents import make_agent
 from tests.support.segments import converse
 
-_PATHS: dict[App, list[str]] = {
+PATHS: dict[App, list[str]] = {
     "viewer": [
         "/api/v1/sessions/search",
         "/api/v1/sessions/search?text=hello",
@@ -91,7 +91,7 @@ async def test_one_odd_value_keeps_nothing_else_from_being_shown(sessions: Sessi
         for what, odd in ODD.items():
             sessions.raw.delete_many({})
             store(sessions, odd)
-            for number, path in enumerate(_PATHS[name]):
+            for number, path in enumerate(PATHS[name]):
                 answer = await client.get(path)
                 assert answer.status_code < 500, (what, path, answer.text)
                 if number < _LISTS:

@@ -29,7 +29,8 @@ CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     document_class=dict,
     tz_aware=True,
     tzinfo=UTC,
-    uuid_representation=UuidRepresentation.STANDARD,
+    # UUIDs stay binary, which `values.decode` reads: the driver refuses a whole reply for one of another length.
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
     # A date outside Python's range, written by another tool, must not make a whole session unreadable.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     # Nor must text that is no UTF-8.

@@ -30,7 +30,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import bson
-from bson.binary import Binary
+from bson.binary import UUID_SUBTYPE, Binary, UuidRepresentation
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
@@ -50,6 +50,7 @@ _MARK = RESERVED_KEY
 _ESCAPED_MARK = f"%{RESERVED_KEY}"  # `encode_name` never writes a `%` before a `_`
 _FIELD_NAME = re.compile("[^$.\x00\ud800-\udfff][^.\x00\ud800-\udfff]*").fullmatch
 _INT64 = 1 << 63
+_UUID_BYTES = 16
 
 _ROOM_OF_ITEM = 2
 _ROOM_OF_FLAT = nested.LEVELS + 1 + _ROOM_OF_ITEM
@@ -390,6 +391,8 @@ def _decode_other(value: Any) -> Any:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, Int64):
         return int(value)
+    if isinstance(value, Binary) and value.subtype == UUID_SUBTYPE and len(value) == _UUID_BYTES:
+        return value.as_uuid(UuidRepresentation.STANDARD)
     if isinstance(value, dict):
         return decode(dict(value))
     return value

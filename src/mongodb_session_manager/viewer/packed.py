@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import bson
+from bson.binary import UuidRepresentation
+from bson.errors import InvalidBSON
 
 from ..client.drivers import CODEC_OPTIONS
 
 _KEY = ""
+_WITH_UUIDS = CODEC_OPTIONS.with_options(uuid_representation=UuidRepresentation.STANDARD)
 
 
 class PackedItems(Sequence[Any]):
@@ -17,7 +20,7 @@ class PackedItems(Sequence[Any]):
 
     def __init__(self, items: Sequence[Any]) -> None:
         """Pack items that were read from MongoDB."""
-        self._packed = [bson.encode({_KEY: item}, codec_options=CODEC_OPTIONS) for item in items]
+        self._packed = [bson.encode({_KEY: item}, codec_options=_WITH_UUIDS) for item in items]
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -35,4 +38,7 @@ class PackedItems(Sequence[Any]):
 
 
 def _unpacked(data: bytes) -> Any:
-    return bson.decode(data, CODEC_OPTIONS)[_KEY]
+    try:
+        return bson.decode(data, _WITH_UUIDS)[_KEY]
+    except InvalidBSON:  # bytes that are marked as a UUID, and are not as long as one
+        return bson.decode(data, CODEC_OPTIONS)[_KEY]
