@@ -10,21 +10,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
 from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
 from bson.objectid import ObjectId
+from bson.timestamp import Timestamp
 
 from ..schema import values
 from ..schema.moments import read_moment
+from ..schema.names import RESERVED_KEY
 
 _SAFE_INTEGER = 2**53
 _LONGEST_NUMBER = 400
 _is_integer = re.compile(r"[+-]?[0-9]+").fullmatch
+_is_long_integer = re.compile(r"-?0x[0-9a-f]+").fullmatch
+_is_timestamp = re.compile(r"Timestamp\(([0-9]{1,10}), ([0-9]{1,10})\)").fullmatch
+_is_far_date = re.compile(r"DatetimeMS\((-?[0-9]{1,19})\)").fullmatch
+_KEYS = {"MinKey()": MinKey(), "MaxKey()": MaxKey()}
 _surrogate = re.compile(r"\\u(d[89a-f][0-9a-f]{2})")
 
 
@@ -71,6 +80,7 @@ def _candidates(text: str) -> Iterator[Any]:
         yield ObjectId(text)
     yield from _uuids(text)
     yield from _dates(text)
+    yield from _by_name(text)
 
 
 def _numbers(text: str) -> Iterator[Any]:
@@ -82,9 +92,9 @@ def _numbers(text: str) -> Iterator[Any]:
         decimal = Decimal(text)
     except InvalidOperation:
         return
-    if not _is_integer(text) or abs(decimal) < 2**53:
-        yield float(text)
-    with suppress(InvalidOperation):  # more digits than the database's decimals have
+    if not decimal.is_snan() and (not _is_integer(text) or abs(decimal) < 2**53):
+        yield float(decimal)
+    with suppress(ArithmeticError, ValueError):  # more digits than the database's decimals have
         yield Decimal128(decimal)
     yield values.encode(decimal)
 
@@ -100,8 +110,24 @@ def _uuids(text: str) -> Iterator[Any]:
         yield values.encode(found)
 
 
-def _dates(text: str) -> Iterator[datetime]:
+def _dates(text: str) -> Iterator[Any]:
     if "T" not in text:
+        with suppress(ValueError):
+            yield values.encode(date.fromisoformat(text))
         return
     with suppress(ValueError, OverflowError):  # no date, or none that the API shows: those have a zone
         yield read_moment(text.replace(" ", "+"))[0]
+
+
+def _by_name(text: str) -> Iterator[Any]:
+    """Yield what has no other form than the name of its kind."""
+    if text in _KEYS:
+        yield _KEYS[text]
+    elif found := _is_timestamp(text):
+        seconds, number = int(found[1]), int(found[2])
+        if max(seconds, number) < 2**32:
+            yield Timestamp(seconds, number)
+    elif (found := _is_far_date(text)) and -(2**63) <= int(found[1]) < 2**63:
+        yield DatetimeMS(int(found[1]))
+    elif _is_long_integer(text):
+        yield {RESERVED_KEY: "int", "value": text}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
 from bson.objectid import ObjectId
+from bson.timestamp import Timestamp
 
 from mongodb_session_manager import index_specs
 from mongodb_session_manager.schema import values
@@ -43,6 +47,11 @@ VALUES: dict[str, Any] = {
     "lone surrogate": values.encode("a\ud83db"),
     "composed": "café",
     "looks like an operator": "$ne",
+    "date beyond all calendars": DatetimeMS(2**52),
+    "integer that Python does not write out": values.encode(10**5000),
+    "timestamp": Timestamp(5, 2),
+    "least": MinKey(),
+    "most": MaxKey(),
 }
 
 
@@ -121,3 +130,38 @@ async def test_limits_beyond_53_bits_travel_as_text(sessions: Sessions, viewer: 
     assert "must be a number" in await viewer.problem(
         "/api/v1/sessions/search", filters=json.dumps({"order": {"min": "many"}})
     )
+
+
+async def test_a_day_that_the_library_stored_is_found_by_it(sessions: Sessions, viewer: Viewer) -> None:
+    sessions.raw.create_indexes(index_specs(["due"]))
+    async with sessions.manager("s-1") as manager:
+        await manager.update_metadata({"due": date(2026, 3, 2)})
+    [card] = (await viewer.search())["sessions"]
+
+    assert card["metadata"] == {"due": "2026-03-02"}
+    assert await viewer.found(filters=card["metadata"]) == ["s-1"]
+    assert await viewer.found(filters={"due": "2026-03-03"}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sNaN",
+        "-sNaN7",
+        "NaN123",
+        "1e999999999",
+        "-1e-999999999",
+        "7" * 40,
+        "Timestamp(9999999999, 1)",
+        "DatetimeMS(-9999999999999999999)",
+        "0x",
+    ],
+)
+async def test_a_text_that_is_almost_a_value_is_sought_as_a_text(sessions: Sessions, viewer: Viewer, text: str) -> None:
+    sessions.raw.create_indexes(index_specs(["score"]))
+    sessions.raw.insert_many([session("number", metadata={"score": 5}), session("text", metadata={"score": text})])
+
+    assert await viewer.found(filters={"score": text}) == ["text"]
+    for limits in ({"min": text}, {"max": text}, {"min": text, "max": text}):
+        answer = await viewer.client.get("/api/v1/sessions/search", params={"filters": json.dumps({"score": limits})})
+        assert answer.status_code in (200, 422), answer.text
