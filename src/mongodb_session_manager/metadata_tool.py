@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -15,6 +16,7 @@ from strands import tool
 from strands.tools.decorator import DecoratedFunctionTool
 
 from .metadata_access import MISSING, MetadataAccess
+from .schema.numbers import digits, is_too_long
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +26,13 @@ PROTECTED = ("connection_id", "ws_connection_id")
 MAX_ANSWER_BYTES = 64 * 1024
 """Most bytes of an answer, in UTF-8: it becomes part of the conversation."""
 
+_MOST_LOOKED_BYTES = 4 * 1024 * 1024
+"""Bytes of fields that are looked at for one answer: a request may ask for the same megabyte by hundreds of names."""
+
 _NOTE_BYTES = 4 * 1024
 _NAME_CHARACTERS = 80
+_SEPARATOR = ", "
+_is_position = re.compile("0|[1-9][0-9]{0,8}").fullmatch
 
 _DESCRIPTION = """Read and write the metadata of the current session: facts that are kept beside the conversation.
 
@@ -246,22 +253,30 @@ def _answer(request: _Request, result: Any, access: MetadataAccess) -> str:
 
 def _with_fields(beginning: str, fields: Mapping[str, Any]) -> str:
     """Return an answer with the fields as JSON; those for which it has no room are named instead."""
-    answer = f"{beginning}{_dumps(fields)}"
-    if _size(answer) <= MAX_ANSWER_BYTES:
-        return answer
-    room = MAX_ANSWER_BYTES - _NOTE_BYTES - len(beginning)
-    kept: dict[str, Any] = {}
-    missing: list[str] = []
+    texts: list[tuple[str, str, int]] = []
+    total = 0
     for key, value in fields.items():
-        size = _size(_dumps({key: value}))
+        if total > _MOST_LOOKED_BYTES:
+            break
+        text = _dumps({key: value})[1:-1]
+        texts.append((key, text, _size(text) + len(_SEPARATOR)))
+        total += texts[-1][2]
+    if len(texts) == len(fields) and len(beginning) + total <= MAX_ANSWER_BYTES:
+        return f"{beginning}{{{_SEPARATOR.join(text for _, text, _ in texts)}}}"
+    room = MAX_ANSWER_BYTES - _NOTE_BYTES - len(beginning)
+    kept: list[str] = []
+    missing: list[str] = []
+    for key, text, size in texts:
         if size <= room:
-            kept[key], room = value, room - size
+            kept.append(text)
+            room -= size
         else:
             missing.append(f"{_cut(key)} ({size} bytes)")
     names = missing[: _NOTE_BYTES // (5 * _NAME_CHARACTERS)]
-    more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
+    count = len(fields) - len(kept) - len(names)
+    more = f" and {count} more" if count else ""
     return (
-        f"{beginning}{_dumps(kept)}\nLeft out, since an answer has at most {MAX_ANSWER_BYTES} bytes: "
+        f"{beginning}{{{_SEPARATOR.join(kept)}}}\nLeft out, since an answer has at most {MAX_ANSWER_BYTES} bytes: "
         f"{', '.join(names)}{more}. Ask for parts of them with 'keys', by dotted names"
     )
 
@@ -291,7 +306,7 @@ def _look_up(stored: Mapping[str, Any], key: str) -> Any:
     for segment in key.split("."):
         if isinstance(value, Mapping) and segment in value:
             value = value[segment]
-        elif isinstance(value, list) and segment.isdecimal() and int(segment) < len(value):
+        elif isinstance(value, list) and _is_position(segment) and int(segment) < len(value):
             value = value[int(segment)]
         else:
             return MISSING
@@ -299,7 +314,22 @@ def _look_up(stored: Mapping[str, Any], key: str) -> Any:
 
 
 def _dumps(value: Any) -> str:
-    return _encodable(json.dumps(value, ensure_ascii=False, default=_as_text))
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_as_text)
+    except ValueError:  # an integer that Python does not write out
+        text = json.dumps(_with_digits(value), ensure_ascii=False, default=_as_text)
+    return _encodable(text)
+
+
+def _with_digits(value: Any) -> Any:
+    match value:
+        case int() if is_too_long(value):
+            return digits(value)
+        case Mapping():
+            return {key: _with_digits(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_with_digits(item) for item in value]
+    return value
 
 
 def _encodable(text: str) -> str:

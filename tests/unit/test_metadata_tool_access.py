@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -206,3 +207,38 @@ async def test_no_answer_is_longer_than_the_limit(request_: dict[str, Any]) -> N
     answer = await Tool()(**request_)
 
     assert len(answer.encode()) <= LIMIT
+
+
+async def test_a_position_in_a_list_has_one_name() -> None:
+    tool = Tool({"a": ["x", "y"]})
+
+    assert await tool.visible("a.1") == {"a.1": "y"}
+    for key in ("a.01", "a.٠", "a.+1", "a.1_0", "a.-1", "a." + "9" * 5000):
+        assert (await tool("get", keys=[key])).startswith("No metadata found")
+
+
+async def test_what_is_asked_for_by_many_names_is_looked_at_a_few_times() -> None:
+    value: Any = "x" * 500_000
+    for _ in range(100):
+        value = [value]
+    tool = Tool({"a": value})
+    names = ["a" + ".0" * depth for depth in range(100)]
+
+    tracemalloc.start()
+    answer = await tool("get", keys=names)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert "Left out" in answer
+    assert "more" in answer
+    assert peak < 30 * 1024 * 1024
+
+
+async def test_an_integer_of_thousands_of_digits_hides_nothing() -> None:
+    tool = Tool({"long": 10**5000, "nested": [{"long": -(10**5000)}], "other": 1})
+
+    found = await tool.visible()
+
+    assert int(found["long"], 16) == 10**5000
+    assert int(found["nested"][0]["long"], 16) == -(10**5000)
+    assert found["other"] == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 from strands.types.session import SessionMessage
 
+from ..errors import AgentNotFoundError
+from ..exported import fenced, inline, quoted
 from ..store import AsyncMongoDBSessionRepository
 from .output import json_text
 
@@ -59,7 +60,10 @@ async def messages_of(
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield an agent's messages, oldest first, a page at a time; a redacted one has only its replacement."""
     while True:
-        page = await repository.list_messages(session_id, agent_id, limit=_PAGE, offset=start)
+        try:
+            page = await repository.list_messages(session_id, agent_id, limit=_PAGE, offset=start)
+        except AgentNotFoundError:
+            return  # deleted meanwhile, or stored by another program under another name than it has
         for message in page:
             yield message_fields(agent_id, message)
             seen()
@@ -124,17 +128,17 @@ async def _as_lines(
 async def _as_markdown(
     repository: AsyncMongoDBSessionRepository, session_id: str, head: Mapping[str, Any], seen: Callable[[], None]
 ) -> AsyncIterator[str]:
-    yield f"# Session {_inline(session_id)}\n\n"
+    yield f"# Session {inline(session_id)}\n\n"
     for name in ("application_name", "created_at", "updated_at"):
         if head[name]:
-            yield f"- {name.replace('_', ' ')}: {_inline(str(head[name]))}\n"
+            yield f"- {name.replace('_', ' ')}: {inline(str(head[name]))}\n"
     if head["metadata"]:
         yield f"\n## Metadata\n\n{_fenced(head['metadata'])}"
     for agent in head["agents"]:
-        yield f"\n## Agent {_inline(agent['agent_id'])}\n"
+        yield f"\n## Agent {inline(agent['agent_id'])}\n"
         async for message in messages_of(repository, session_id, agent["agent_id"], seen=seen):
             mark = ", redacted" if message["redacted"] else ""
-            yield f"\n### {message['message_id']}. {_inline(message['role'])}{mark}\n\n"
+            yield f"\n### {message['message_id']}. {inline(str(message['role']))}{mark}\n\n"
             yield "".join(_block(block) for block in message["content"])
     for feedback in head["feedbacks"]:
         yield f"\n## Feedback\n\n{_fenced(feedback)}"
@@ -142,24 +146,16 @@ async def _as_markdown(
 
 def _block(block: Mapping[str, Any]) -> str:
     if "text" in block:
-        return f"{block['text']}\n\n"
+        return quoted(str(block["text"]))
     return "".join(_part(name, value) for name, value in block.items())
 
 
 def _part(name: str, value: Any) -> str:
-    return f"{_inline(name)}:\n\n{_fenced(value)}\n"
-
-
-def _inline(text: str) -> str:
-    """Return a text as one line of Markdown that formats nothing."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+    return f"{inline(name)}:\n\n{_fenced(value)}\n"
 
 
 def _fenced(value: Any) -> str:
-    text = json_text(value, indent=2)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}json\n{text}\n{fence}\n"
+    return fenced(json_text(value, indent=2), "json")
 
 
 def conversation(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..exported import one_line
+from ..schema.numbers import digits, is_too_long
+
 Row = Sequence[object]
 
 
@@ -238,8 +241,11 @@ def utc(moment: datetime) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return a value as JSON: dates as ISO text with `Z`, bytes in base64, what JSON does not know as text."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    """Return a value as JSON: dates as ISO text with `Z`, bytes in base64, what JSON does not know as text.
+
+    Without `indent` it is one line, for every reader.
+    """
+    return one_line(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent))
 
 
 def _plain(value: Any) -> Any:
@@ -254,7 +260,11 @@ def _plain(value: Any) -> Any:
             return base64.b64encode(value).decode()
         case float() if not math.isfinite(value):
             return str(value)
-        case str() | bool() | int() | float() | None:
+        case bool() | None:
+            return value
+        case int():
+            return digits(value) if is_too_long(value) else int(value)
+        case str() | float():
             return value
         case _:
             return str(value)

@@ -141,7 +141,8 @@ async def _last(
 def _print_messages(context: Context, messages: list[dict[str, Any]]) -> None:
     for message, (who, text) in zip(messages, conversation(messages), strict=True):
         mark = " (redacted)" if message["redacted"] else ""
-        context.out.line(f"{shown(who)}{mark}: {shown(text, lines=context.out.is_terminal)}")
+        said = shown(text, lines=context.out.is_terminal).replace("\n", "\n  ")  # no line of it is another message
+        context.out.line(f"{shown(who)}{mark}: {said}")
 
 
 async def tail(

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+from ..schema.numbers import digits, is_too_long
+
 # What SNS and SQS accept in texts: XML 1.0 characters.
 _REFUSED = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # What they take as the group of a message to a FIFO queue or topic.
@@ -31,8 +33,10 @@ def to_json(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return value
+        case int():
+            return digits(value) if is_too_long(value) else value
         case float():
             return value if math.isfinite(value) else str(value)
         case Mapping():

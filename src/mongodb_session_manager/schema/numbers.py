@@ -52,6 +52,11 @@ def is_measure(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
 
 
+def stored_count(value: object) -> int:
+    """Return a count out of a document, 0 for what is none: a copied or hand-written one may hold anything there."""
+    return int(value) if isinstance(value, int | float) and is_measure(value) else 0
+
+
 def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool = False, given: object = None) -> float:
     """Return the value if it is a length of time in seconds.
 
@@ -73,6 +78,20 @@ def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool 
         got = shown(value) if given is None else repr(given)
         raise ValueError(f"invalid {name}: it must be {least} seconds and at most 1,000 years, got {got}")
     return value
+
+
+_MOST_BITS = 14_000
+"""Most bits of an integer that Python writes out in decimal without being told to."""
+
+
+def is_too_long(number: int) -> bool:
+    """Tell whether Python refuses to write out an integer: it has thousands of digits."""
+    return number.bit_length() > _MOST_BITS
+
+
+def digits(number: int) -> str:
+    """Return an integer as text, in hexadecimal where it is too long for Python to write out in decimal."""
+    return hex(number) if is_too_long(number) else str(number)
 
 
 def shown(number: float) -> str:

@@ -11,6 +11,7 @@ from uuid import UUID
 from bson.binary import Binary
 
 from ..schema.names import RESERVED_KEY
+from ..schema.numbers import digits
 
 SHOWN_CHARACTERS = 32 * 1024
 """Characters of one text that are shown; the rest is left out until it is asked for."""
@@ -61,7 +62,7 @@ class Plain:
                 text, left_out = self.text(value)
                 return f"{text}… (+{left_out} characters)" if left_out else text
             case int():
-                return int(value) if abs(value) <= _SAFE_INTEGER else self.text(_digits(value))[0]
+                return int(value) if abs(value) <= _SAFE_INTEGER else self.text(digits(value))[0]
             case float():
                 return value if math.isfinite(value) else str(value)
             case bytes() | bytearray():
@@ -157,10 +158,3 @@ def count_or_none(value: object) -> int | None:
 def text_or_none(value: object) -> str | None:
     """Return a text, None for anything else."""
     return storable_text(value) if isinstance(value, str) else None
-
-
-def _digits(value: int) -> str:
-    try:
-        return str(value)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        return hex(value)
