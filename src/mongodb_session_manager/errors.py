@@ -173,7 +173,7 @@ class CorruptMessageError(SessionStoreError):
     def __init__(self, agent_id: str, message_id: object, reason: str) -> None:
         """Name the agent, the message and what is wrong with it, never its content."""
         super().__init__(
-            f"message {message_id!r} of agent {agent_id!r} cannot be read: {reason}; "
+            f"message {_number(message_id)} of agent {agent_id!r} cannot be read: {reason}; "
             "open the session with skip_corrupt_messages=True to go on without it"
         )
         self.agent_id = agent_id
@@ -190,6 +190,11 @@ class InvalidNameError(ValueError):
         self.kind = kind
         self.name = name
         self.rule = rule
+
+
+def _number(message_id: object) -> str:
+    """Return a message's number; of what else is stored there only the kind, for it may be anything that was said."""
+    return str(message_id) if isinstance(message_id, int) else f"<{type(message_id).__name__}>"
 
 
 def _shown(name: object) -> str:

@@ -16,11 +16,11 @@ from mongodb_session_manager import (
 )
 
 from ..web.foreign_values import ANY_VALUE
-from ..web.plain import storable_text, text_or_none
+from ..web.plain import count_or_none, storable_text, text_or_none
 from .agents import Agents
 from .attachments import file_of
-from .blocks import plain
-from .messages import chat_feedback, chat_message, message_blocks
+from .blocks import json_text, plain
+from .messages import chat_feedback, chat_message, message_blocks, unreadable_message
 from .schemas import (
     ChatMessage,
     Conversation,
@@ -117,7 +117,7 @@ class Conversations:
                 title=title,
                 created_at=session["created_at"],
                 updated_at=session["updated_at"],
-                messages_count=session["messages_count"],
+                messages_count=count_or_none(session["messages_count"]),
                 running=self._turns.running_in(session["session_id"]) is not None,
             )
             for session, title in zip(found, titles, strict=True)
@@ -196,7 +196,10 @@ class Conversations:
         agent_id = await self._agent_of(session_id)
         if agent_id is None:
             return None
-        message = await self._repository.read_message(session_id, agent_id, message_id)
+        try:
+            message = await self._repository.read_message(session_id, agent_id, message_id)
+        except CorruptMessageError:
+            return None
         if message is None:
             return None
         shown = message.message if message.redact_message is None else message.redact_message
@@ -211,6 +214,13 @@ class Conversations:
             found = await self._repository.list_messages(session_id, agent_id, limit=limit, offset=first)
         except AgentNotFoundError:
             return []
+        except CorruptMessageError as error:
+            if limit == 1:
+                return [unreadable_message(first, error)]
+            # The others are shown all the same.
+            half = limit // 2
+            before = await self.messages(session_id, first, half)
+            return before + await self.messages(session_id, first + half, limit - half)
         return [chat_message(message) for message in found]
 
     async def read(self, session_id: str, *, limit: int, before: int | None) -> Conversation:
@@ -251,8 +261,8 @@ class Conversations:
             metadata=plain(metadata["metadata"]),
             state=plain(agent.state if agent is not None else {}),
             agent_id=None if agent is None else agent_id,
-            model=(config or {}).get("model"),
-            system_prompt=plain((config or {}).get("system_prompt")),
+            model=_text((config or {}).get("model")),
+            system_prompt=_text((config or {}).get("system_prompt")),
             tuning=tuning_of((config or {}).get("prompt_metadata")),
             messages=messages,
             messages_count=count,
@@ -265,6 +275,12 @@ class Conversations:
 
     def _link(self, session_id: str) -> str | None:
         return f"{self._viewer_url}?{urlencode({'session_id': session_id})}" if self._viewer_url else None
+
+
+def _text(value: object) -> str | None:
+    """Return what is recorded of an agent as a text, whatever a tool recorded; None for nothing."""
+    shown = plain(value)
+    return shown if shown is None or isinstance(shown, str) else json_text(value)
 
 
 async def _of(agent_id: str | None, read: Callable[[str, str], Awaitable[T | None]], session_id: str) -> T | None:

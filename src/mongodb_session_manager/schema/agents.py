@@ -16,6 +16,7 @@ from ..errors import CorruptMessageError, SessionStoreError
 from . import paths, values
 from .messages import flatten_message, iso_date, read_date
 from .names import decode_name, encode_name
+from .numbers import stored_count
 from .payloads import MissingPayloadError, restore
 from .windows import contains
 
@@ -95,7 +96,7 @@ class StoredAgent:
     @property
     def window_head(self) -> int:
         """How many stored messages stood before what the conversation manager put in."""
-        return 0 if self.legacy else int(self.raw.get(paths.WINDOW_HEAD) or 0)
+        return 0 if self.legacy else stored_count(self.raw.get(paths.WINDOW_HEAD))
 
     def messages(self, window: list[list[int | None]] | None = None) -> Iterator[dict[str, Any] | CorruptMessageError]:
         """Yield the stored messages, oldest first, in today's form; an error in place of one that cannot be read.

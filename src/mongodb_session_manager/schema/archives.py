@@ -19,6 +19,7 @@ from typing import Any
 
 from . import paths
 from .agents import StoredAgent
+from .numbers import stored_count
 from .sessions import belonging_to
 
 Document = dict[str, Any]
@@ -89,8 +90,13 @@ class Archive:
         archive = holder.get(paths.ARCHIVE)
         if not isinstance(archive, Mapping):
             archive = {}
-        count, redactions = int(holder.get(paths.ARCHIVED_COUNT) or 0), int(holder.get(paths.REDACTIONS) or 0)
-        return cls(count, archive.get(paths.TOKEN), archive.get(paths.ID), redactions)
+        count, redactions = (stored_count(holder.get(name)) for name in (paths.ARCHIVED_COUNT, paths.REDACTIONS))
+        token, own_id = (_text(archive.get(name)) for name in (paths.TOKEN, paths.ID))
+        return cls(count, token, own_id, redactions)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def at(document: Mapping[str, Any], path: str) -> Any:

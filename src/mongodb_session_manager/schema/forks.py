@@ -26,14 +26,17 @@ from .messages import has_tool_result, iso_date, read_date
 from .metadata import metadata_size
 from .migrate import metric_counts
 from .names import encode_name
-from .numbers import is_measure
-from .sessions import expiry, new_password
+from .numbers import is_measure, stored_count
+from .sessions import expiry, new_password, ttl_of
 
 Document = dict[str, Any]
 
 _LEFT_BEHIND: Final = frozenset(field.name for field in FIELDS if not field.is_forked)
 """Fields of a session that are its own: who it is, who writes it, what was thought of it."""
 
+_SESSION_OBJECTS = (paths.AGENTS, paths.SUMMARY, paths.METADATA)
+_SESSION_LISTS = (paths.GUARDRAIL_EVENTS, paths.ERRORS)
+_AGENT_OBJECTS = (paths.AGENT_DATA, paths.ARCHIVE, paths.USAGE)
 _USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 _SLIDING = "SlidingWindowConversationManager"
 
@@ -175,10 +178,42 @@ def _manager_state(agent: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _window(agent: Mapping[str, Any]) -> list[list[Any]]:
-    if stored := agent.get(paths.WINDOW):
-        return [list(range_) for range_ in stored]
+    stored = agent.get(paths.WINDOW)
+    if ranges := [list(item) for item in stored if _is_range(item)] if isinstance(stored, list) else []:
+        return ranges
     removed = _manager_state(agent).get("removed_message_count")
     return [[removed if isinstance(removed, int) else 0, None]]
+
+
+def _is_range(item: object) -> bool:
+    match item:
+        case [int(), int() | None]:
+            return True
+    return False
+
+
+def sound(document: Document) -> Document:
+    """Return a session document without what is of no use to a fork: what other tools left in the place of objects.
+
+    The agents that are there may lack their objects, too, but hold nothing else in their place.
+    """
+    objects = {name: _object(document, name) for name in _SESSION_OBJECTS}
+    lists = {name: document[name] for name in _SESSION_LISTS if isinstance(document.get(name), list)}
+    found = objects[paths.AGENTS].items()
+    agents = {key: _sound_agent(agent) for key, agent in found if isinstance(agent, Mapping)}
+    rest = {name: value for name, value in document.items() if name not in _SESSION_LISTS}
+    return {**rest, **objects, **lists, paths.AGENTS: agents}
+
+
+def _sound_agent(agent: Mapping[str, Any]) -> Document:
+    messages = agent.get(paths.MESSAGES)
+    sound = {name: value for name, value in agent.items() if name not in _AGENT_OBJECTS or isinstance(value, Mapping)}
+    return {**sound, paths.MESSAGES: messages if isinstance(messages, list) else []}
+
+
+def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = holder.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
@@ -244,7 +279,7 @@ def fork_document(
         metadata: Whether it takes the metadata along.
         moment: The present.
     """
-    ttl_s = source.get(paths.TTL_S)
+    ttl_s = ttl_of(source)
     document = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
     errors = source.get(paths.ERRORS)
     if cut is not None:
@@ -284,10 +319,10 @@ def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_
     summary = {paths.AGENTS: len(agents), paths.MESSAGES: message_count, paths.FEEDBACKS: 0, paths.USAGE: usage}
     before = source.get(paths.SUMMARY) or {}
     if paths.RATINGS in before:
-        summary[paths.RATINGS] = dict.fromkeys(before[paths.RATINGS] or (), 0)
+        summary[paths.RATINGS] = dict.fromkeys(_object(before, paths.RATINGS), 0)
     if paths.ERRORS in before:
         summary[paths.ERRORS] = before[paths.ERRORS]
         stored = source.get(paths.ERRORS)
         if isinstance(stored, list) and isinstance(errors, list) and len(errors) < len(stored):
-            summary[paths.ERRORS] = max(int(before[paths.ERRORS] or 0) - len(stored) + len(errors), len(errors))
+            summary[paths.ERRORS] = max(stored_count(before[paths.ERRORS]) - len(stored) + len(errors), len(errors))
     return summary

@@ -5,6 +5,7 @@ Strands accumulates usage over the life of an Agent object (`EventLoopMetrics`, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -95,18 +96,23 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
     """
 
     def total(name: str) -> Any:
-        found = [usage[name] for usage in usages if isinstance(usage.get(name), int | float)]
+        found = [usage[name] for usage in usages if _is_total(usage.get(name))]
         return sum(found) if found else None
 
     tools: dict[str, dict[str, float]] = {}
     for usage in usages:
-        for key, counts in (usage.get("tools") or {}).items():
+        counted = usage.get("tools")
+        for key, counts in counted.items() if isinstance(counted, Mapping) else ():
             tool = tools.setdefault(decode_name(key), dict.fromkeys(_TOOL_COUNTS, 0))
-            for name in _TOOL_COUNTS:
-                tool[name] += counts.get(name, 0)
+            for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
+                tool[name] += counts[name] if _is_total(counts.get(name)) else 0
     return {
         "tokens": dict(zip(("input", "output", "total", "cache_read", "cache_write"), map(total, _USAGE), strict=True)),
         "latency_ms": total("latencyMs"),
         "model_calls": total("modelCalls"),
         "tool_calls": tools,
     }
+
+
+def _is_total(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -30,7 +30,7 @@ from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsErro
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, at
-from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width
+from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width, sound
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
 from ..schema.names import check_agent_id, check_session_id, encode_name
@@ -192,7 +192,7 @@ class SessionFork:
             self._incarnation = document[paths.INCARNATION]
         elif self._incarnation != document[paths.INCARNATION] and self._incarnation != _OLDER:
             raise SessionNotFoundError(self._id)  # Another session of that id.
-        return document
+        return sound(document)
 
     async def _find_cut(self, head: Document) -> None:
         agents = {_id_of(key, agent): key for key, agent in head[paths.AGENTS].items()}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from ..schema import paths
+from ..schema.numbers import stored_count
 from ..schema.sessions import HEAD_FIELDS, SCHEMA_VERSION, ttl_of, version_of
 
 HEAD_PROJECTION: dict[str, Any] = dict.fromkeys(HEAD_FIELDS, 1)
@@ -59,15 +60,17 @@ class SessionHead(NamedTuple):
             session_id=document["_id"],
             version=version,
             incarnation=document[paths.INCARNATION],
-            revision=int(document.get(paths.REVISION) or 0),
+            revision=stored_count(document.get(paths.REVISION)),
             ttl_s=document.get(paths.TTL_S),
-            live_bytes=int(document.get(paths.LIVE_BYTES) or 0),
+            live_bytes=stored_count(document.get(paths.LIVE_BYTES)),
             has_related=bool(document.get(paths.HAS_RELATED)),
             has_payloads=bool(document.get(paths.HAS_PAYLOADS)),
             has_storage=bool(document.get(paths.HAS_STORAGE)),
             related_expire_at=document.get(paths.RELATED_EXPIRE_AT),
             has_title=document.get(paths.TITLE) is not None,
-            title_of=(source[paths.AGENT], source[paths.MESSAGE_ID]) if isinstance(source, Mapping) else None,
+            title_of=(source.get(paths.AGENT, ""), source.get(paths.MESSAGE_ID, -1))
+            if isinstance(source, Mapping)
+            else None,
         )
 
     @property

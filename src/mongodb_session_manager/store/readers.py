@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo.errors import OperationFailure
+
 from ..errors import CorruptMessageError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList
 from ..schema.migrate import usage_of_messages
 from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.numbers import stored_count
 from ..schema.payloads import names_by_field, names_in, payloads_of, restored_message
 from ..schema.sessions import version_of
 from .payloads import PayloadStore
@@ -25,6 +28,8 @@ _LARGEST_SLICE = 2**31 - 1
 """`$slice` takes 32 bits, as its place and as its length."""
 
 _AGENT_PAIRS = {paths.AGENTS: {"$objectToArray": {"$ifNull": [f"${paths.AGENTS}", {}]}}}
+_NO_OBJECT = 40390
+"""Code of the server's error about something else in the place of the agents."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class AgentReader:
         document = await self._store.find(check_session_id(session_id), projection)
         if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
-        raw = (document.get(paths.AGENTS) or {}).get(key)
+        raw = _raw_agent(document, key)
         return StoredAgent(agent_id, key, raw) if raw else None
 
     async def find_with_states(self, session_id: str, agent_id: str) -> StoredAgent | None:
@@ -83,7 +88,7 @@ class AgentReader:
         document = await self._store.find(check_session_id(session_id), projection)
         if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
-        if not (raw := (document.get(paths.AGENTS) or {}).get(key)):
+        if not (raw := _raw_agent(document, key)):
             return None
         agent = StoredAgent(agent_id, key, raw)
         if document.get(paths.HAS_PAYLOADS):
@@ -101,7 +106,8 @@ class AgentReader:
         """Return the running totals of all agents by agent id."""
         agents = await self._all(session_id, [paths.USAGE, paths.agent_data(paths.AGENT_ID)])
         if agents is not None:
-            return {agent_id: agent.raw.get(paths.USAGE) or {} for agent_id, agent in agents.items()}
+            found = {agent_id: agent.raw.get(paths.USAGE) for agent_id, agent in agents.items()}
+            return {agent_id: usage if isinstance(usage, Mapping) else {} for agent_id, usage in found.items()}
         return {agent_id: usage_of_messages(agent) for agent_id, agent in (await self._older(session_id)).items()}
 
     async def totals(self, session_id: str, agent_id: str) -> AgentTotals | None:
@@ -110,7 +116,7 @@ class AgentReader:
         found = await self._project(
             session_id,
             {
-                paths.MESSAGES: _count(agent),
+                paths.MESSAGES: _live(agent),
                 **SealedList.of_agent(encode_name(agent_id)).archive_fields(),
                 "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
                 paths.USAGE: f"{agent}.{paths.USAGE}",
@@ -118,14 +124,15 @@ class AgentReader:
         )
         if "number" not in found:
             return None
-        return AgentTotals(found[paths.MESSAGES], Archive.read(found), found["number"], found.get(paths.USAGE))
+        archive = Archive.read(found)
+        return AgentTotals(found[paths.MESSAGES] + archive.count, archive, found["number"], found.get(paths.USAGE))
 
     async def count_messages(self, session_id: str, agent_id: str) -> int:
         """Return how many messages an agent has; 0 when the session has no such agent."""
         agent = _agent(agent_id)
-        found = await self._project(session_id, {"count": _count(agent)})
+        found = await self._project(session_id, {"live": _live(agent), "sealed": f"{agent}.{paths.ARCHIVED_COUNT}"})
         if version_of(found):
-            return int(found["count"])
+            return int(found["live"]) + stored_count(found.get("sealed"))
         older = (await self._older(session_id)).get(agent_id)
         return 0 if older is None else len(list(older.messages()))
 
@@ -202,34 +209,40 @@ class AgentReader:
             paths.INCARNATION: 1,
             paths.MESSAGES: wanted(_array(f"{agent}.{paths.MESSAGES}")),
             "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
+            "said_id": f"{agent}.{paths.agent_data(paths.AGENT_ID)}",
             **entry.archive_fields(),
         }
         found = await self._project(session_id, fields)
         if not version_of(found):
             older = (await self._older(session_id)).get(agent_id)
             return None if older is None else _Found(list(older.messages()), entry, Archive(), None)
-        if "number" not in found:
+        if not found.keys() & {"number", "said_id"} and not found[paths.MESSAGES]:
             return None
-        raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found["number"]}
+        raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found.get("number")}
         return _Found(list(StoredAgent(agent_id, key, raw).messages()), entry, Archive.read(found), found)
 
     async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
         """Return the session's incarnation, and what is sealed of its agents by key."""
         wanted = {f"{paths.AGENTS}.k": 1, f"{paths.AGENTS}.v.{paths.ARCHIVE}": 1}
-        found = await self._project(session_id, _AGENT_PAIRS, wanted)
+        found = await self._of_all_agents(session_id, wanted)
         archives = {entry["k"]: Archive.read(entry.get("v")) for entry in found.get(paths.AGENTS) or []}
         return found.get(paths.INCARNATION), archives
 
     async def _all(self, session_id: str, fields: Iterable[str]) -> dict[str, StoredAgent] | None:
         """Return all agents with some of their fields; None for a document of an older tool."""
-        found = await self._project(
-            session_id,
-            _AGENT_PAIRS,
-            {f"{paths.AGENTS}.k": 1, **{f"{paths.AGENTS}.v.{name}": 1 for name in fields}},
-        )
+        wanted = {f"{paths.AGENTS}.k": 1, **{f"{paths.AGENTS}.v.{name}": 1 for name in fields}}
+        found = await self._of_all_agents(session_id, wanted)
         if not version_of(found):
             return None
-        return find_agents({entry["k"]: entry.get("v") or {} for entry in found[paths.AGENTS]})
+        return find_agents({entry["k"]: entry["v"] for entry in found[paths.AGENTS] if "v" in entry})
+
+    async def _of_all_agents(self, session_id: str, wanted: Document) -> Document:
+        try:
+            return await self._project(session_id, _AGENT_PAIRS, wanted)
+        except OperationFailure as error:
+            if error.code != _NO_OBJECT:
+                raise
+        return {**await self._project(session_id, {}), paths.AGENTS: []}
 
     async def _older(self, session_id: str) -> dict[str, StoredAgent]:
         stored = await self._store.load(session_id)
@@ -246,13 +259,18 @@ class AgentReader:
         return found[0]
 
 
+def _raw_agent(document: Document, key: str) -> Document | None:
+    agents = document.get(paths.AGENTS)
+    agent = agents.get(key) if isinstance(agents, dict) else None
+    return agent if isinstance(agent, dict) else None
+
+
 def _agent(agent_id: str) -> str:
     return f"${paths.agent(encode_name(check_agent_id(agent_id)))}"
 
 
-def _count(agent: str) -> Document:
-    sealed = {"$ifNull": [f"{agent}.{paths.ARCHIVED_COUNT}", 0]}
-    return {"$add": [{"$size": _array(f"{agent}.{paths.MESSAGES}")}, sealed]}
+def _live(agent: str) -> Document:
+    return {"$size": _array(f"{agent}.{paths.MESSAGES}")}
 
 
 def _array(path: str) -> Document:

@@ -673,7 +673,7 @@ class AsyncMongoDBSessionRepository:
         document = await self._store.find(check_session_id(session_id), projection)
         archive = Archive.read(at(document, FEEDBACKS.archive))
         sealed = await self._segments.items(document, FEEDBACKS, archive, 0, archive.count)
-        return session_data.feedbacks_of([*sealed, *(document.get(FEEDBACKS.path) or [])])
+        return session_data.feedbacks_of(sealed, document.get(FEEDBACKS.path))
 
     async def get_session_viewer_password(self, session_id: str) -> str | None:
         """Return the password that opens this session in the viewer, None for documents without.

@@ -154,9 +154,11 @@ def feedback_addition(feedback: Mapping[str, Any], key: str | None = None) -> Up
     return update
 
 
-def feedbacks_of(stored: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return stored feedbacks as they were given, with `created_at`."""
-    return [values.decode(dated(feedback, paths.CREATED_AT)) for feedback in stored]
+def feedbacks_of(sealed: Iterable[Mapping[str, Any]], live: object) -> list[dict[str, Any]]:
+    """Return stored feedbacks as they were given, with `created_at`; not what else other tools left there."""
+    stored = [*sealed, *(live if isinstance(live, list) else ())]
+    found = (values.decode(dated(feedback, paths.CREATED_AT)) for feedback in stored)
+    return [feedback for feedback in found if isinstance(feedback, dict)]
 
 
 def config_update(

@@ -15,7 +15,7 @@ from ..store.older_counts import NO_UTF8
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
 from ..web.sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
-from ..web.stored_texts import Document, found_messages, literally
+from ..web.stored_texts import Document, agent_id, found_messages, literally, read_agent_id
 from .schemas import FoundMessage, FoundMessages
 
 MOST = 1_000
@@ -54,14 +54,14 @@ class SessionFinder:
             raise ApiError(
                 422, "unreadable", "it holds text that is no UTF-8, so it cannot be looked through"
             ) from None
-        shown = [_shown(agent_id, message) for agent_id, message in found]
+        shown = [_shown(agent, message) for agent, message in found]
         # Messages of one agent stay in their order: the sort is stable.
         shown.sort(key=lambda message: message.timestamp or _NEVER)
         return FoundMessages(found=shown[:MOST], complete=len(shown) <= MOST)
 
     async def _live(self, session_id: str, pattern: str) -> Document:
         per_agent = {
-            "agent_id": {"$ifNull": [f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "$$agent.k"]},
+            "agent_id": agent_id(),
             "found": found_messages(f"$$agent.v.{paths.MESSAGES}", pattern, MOST + 1),
         }
         pipeline = [
@@ -90,9 +90,9 @@ class SessionFinder:
         return found
 
 
-def _shown(agent_id: object, message: Mapping[str, Any]) -> FoundMessage:
+def _shown(agent: Mapping[str, Any], message: Mapping[str, Any]) -> FoundMessage:
     return FoundMessage(
-        agent_id=storable_text(str(agent_id)),
+        agent_id=read_agent_id(agent),
         message_id=count_or_none(message.get("message_id")),
         timestamp=read_date(message.get("created_at")),
         excerpt=storable_text(message["excerpt"]),

@@ -250,7 +250,11 @@ class SessionReader:
         found = await self._project(session_id, projection)
         tails: dict[str, list[Any]] = {}
         for index, entry in enumerate(lists):
-            archive = Archive(int(found.get(f"sealed{index}") or 0), id=found.get(f"archive{index}"))
+            now = {
+                paths.ARCHIVED_COUNT: found.get(f"sealed{index}"),
+                paths.ARCHIVE: {paths.ID: found.get(f"archive{index}")},
+            }
+            archive = Archive.read(now)
             if (archive.count, archive.id) != (entry.archive.count, entry.archive.id):
                 raise ListMovedError
             tails[entry.key] = found[f"items{index}"]

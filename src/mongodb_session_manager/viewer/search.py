@@ -16,6 +16,7 @@ from ..store.listing import SHOWN_METADATA, SUMMARY_PROJECTION
 from ..store.older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from ..web import ApiError, invalid
 from ..web.orders import Order, Place
+from ..web.plain import count_or_none, storable_text
 from ..web.text_search import TextSearch
 from ..web.unicode_forms import any_form
 from .conditions import OlderDocuments, Rating, failed, rated, with_agent
@@ -279,7 +280,7 @@ class SessionSearch:
         cards = []
         for document, card in zip(documents, await self._cards(documents), strict=True):
             hit = hits.get(document["_id"])
-            shown = None if hit is None else Hit(**{name: hit[name] for name in ("agent_id", "message_id", "excerpt")})
+            shown = None if hit is None else _hit(hit)
             cards.append(FoundCard(**dict(card), hit=shown))
         goes_on = not looked.ended and looked.last is not None
         place = None if looked.last is None else order.place(looked.last)
@@ -307,6 +308,14 @@ class SessionSearch:
         except ExecutionTimeout:
             return None
         return count
+
+
+def _hit(found: Mapping[str, Any]) -> Hit:
+    return Hit(
+        agent_id=found["agent_id"],
+        message_id=count_or_none(found.get("message_id")),
+        excerpt=storable_text(found["excerpt"]),
+    )
 
 
 def _too_slow(order: Order) -> ApiError:

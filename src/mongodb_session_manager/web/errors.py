@@ -145,8 +145,8 @@ async def _no_session(request: Request, error: Exception) -> JSONResponse:
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
     # Its text names the session and the place, never content.
-    logger.error("error=<%s> | stored session cannot be read: %s", type(error).__name__, error)
-    return error_response(ApiError(500, "unreadable", str(error)))
+    logger.warning("error=<%s> | stored session cannot be read: %s", type(error).__name__, error)
+    return error_response(ApiError(409, "unreadable", str(error)))
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -6,9 +6,12 @@ string; of a redacted one only the replacement counts. Anything may be odd, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ..schema import paths
+from ..schema import paths, values
+from ..schema.names import decode_name
+from .plain import storable_text
 from .unicode_forms import any_form
 
 Document = dict[str, Any]
@@ -49,6 +52,17 @@ def string(value: Any) -> Document:
 def matches(value: Any, pattern: str) -> Document:
     """Return whether a value is a string in which a pattern is found, whatever the case."""
     return {"$regexMatch": {"input": string(value), "regex": pattern, "options": "i"}}
+
+
+def agent_id() -> Document:
+    """Return what tells the id of `$$agent`, for `read_agent_id`."""
+    return {"said": f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "key": "$$agent.k"}
+
+
+def read_agent_id(found: Mapping[str, Any]) -> str:
+    """Return the id of an agent: the one that it says, else that of its key."""
+    said = values.decode(found.get("said"))
+    return storable_text(said if isinstance(said, str) and said else decode_name(found["key"]))
 
 
 def any_of(items: Any, name: str, condition: Any) -> Document:

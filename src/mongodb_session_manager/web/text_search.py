@@ -18,7 +18,20 @@ from ..schema import paths
 from ..store.older_counts import NO_UTF8
 from .orders import Order, Place
 from .sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
-from .stored_texts import Document, agents, any_of, array, excerpt, found_messages, is_a, literally, matches, says
+from .stored_texts import (
+    Document,
+    agent_id,
+    agents,
+    any_of,
+    array,
+    excerpt,
+    found_messages,
+    is_a,
+    literally,
+    matches,
+    read_agent_id,
+    says,
+)
 
 LOOK_S = 3.0
 """Seconds that one call looks."""
@@ -177,7 +190,7 @@ class TextSearch:
 
     async def _live(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
         per_agent = {
-            "agent_id": {"$ifNull": [f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}", "$$agent.k"]},
+            "agent_id": agent_id(),
             "found": found_messages(f"$$agent.v.{paths.MESSAGES}", pattern, 1),
         }
         titled = {"$let": {"vars": {"message": {"content": f"${paths.TITLE}"}}, "in": excerpt(pattern, 50, 150)}}
@@ -187,7 +200,11 @@ class TextSearch:
         ]
         hits: dict[str, Document] = {}
         async for item in self._collection.aggregate(pipeline, maxTimeMS=_SHOW_MS):
-            said = [{"agent_id": entry["agent_id"], **found} for entry in item["agents"] for found in entry["found"]]
+            said = [
+                {"agent_id": read_agent_id(entry["agent_id"]), **found}
+                for entry in item["agents"]
+                for found in entry["found"]
+            ]
             if said:
                 hits[item["_id"]] = said[0]
             elif item["title"]:
@@ -195,7 +212,7 @@ class TextSearch:
         return hits
 
     async def _sealed(self, pattern: str, session_ids: Sequence[str]) -> dict[str, Document]:
-        moved = archives(agent_id=f"$$agent.v.{paths.AGENT_DATA}.{paths.AGENT_ID}")
+        moved = archives(agent_id=agent_id())
         query = {"$match": {"_id": {"$in": list(session_ids)}}}
         heads = [query, {"$project": {paths.INCARNATION: 1, "moved": moved}}]
         known = {row["_id"]: row async for row in self._collection.aggregate(heads, maxTimeMS=_SHOW_MS)}
@@ -210,5 +227,5 @@ class TextSearch:
             session_id = item[paths.SESSION_ID]
             archive = archive_of(item, known[session_id])
             if archive and session_id not in hits:
-                hits[session_id] = {"agent_id": archive.get("agent_id"), **item["found"][0]}
+                hits[session_id] = {"agent_id": read_agent_id(archive["agent_id"]), **item["found"][0]}
         return hits

@@ -76,7 +76,7 @@ async def fork_session(session_id: SessionIdPath, body: ForkRequest, services: R
     forked = Forked(session_id=f"chat-{secrets.token_hex(8)}")
     try:
         await services.conversations.fork(session_id, forked.session_id, body.up_to_message)
-    except MessageNotFoundError:
+    except (AgentNotFoundError, MessageNotFoundError):
         raise invalid("up_to_message", "there is no such message") from None
     return forked
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from ...errors import CorruptMessageError
+from ...errors import SessionNotFoundError, SessionStoreError
 from ...web import ApiError, invalid
 from ..blocks import image_at, raster_type
 from ..heads import session_head
@@ -101,8 +101,10 @@ async def image(
                 stored = await database.repository.read_message(session_id, agent_id, message_id)
         if stored is not None:
             found = image_at(stored.to_message()["content"], place)
-    except CorruptMessageError:
-        pass
+    except SessionNotFoundError:
+        raise
+    except SessionStoreError:
+        pass  # the message, or the whole session, cannot be read
     media_type = raster_type(found[1]) if found is not None else None
     if found is None or media_type is None:
         raise ApiError(404, "not_found", "there is no PNG, JPEG, GIF or WebP image")
