@@ -133,7 +133,7 @@ class SessionLifetime:
             self._opened.writer.inherit()
 
     def lease(self) -> Lease | None:
-        """Return the lease that is held, None without one or before the session is open."""
+        """Return the lease of the turn under way, None without one or before the session is open."""
         return None if self._opened is None else self._opened.writer.lease
 
     def note_own(self, session_id: str, update: Update) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from hashlib import sha256
 
 import bson
@@ -68,8 +69,8 @@ class Turns:
                 await self._after_failure(lease, error)
                 raise
         finally:
-            self._state, self._key, writer.lease, writer.defers = TurnState.ENDED, None, None, False
-            await self._lifetime.home.undisturbed("lease", lease.release)
+            self._state, self._key, writer.defers = TurnState.ENDED, None, False
+            await self._lifetime.home.undisturbed("lease", partial(_give_back, lease, writer))
             if lease.is_lost and writer.is_dirty:
                 # Written later, it would come after what the other holder wrote.
                 await self._give_up("the lease was lost")
@@ -81,11 +82,16 @@ class Turns:
         assert head.incarnation is not None
         home = self._lifetime.home
         lease = Lease(self._lifetime.store, self._session_id, head.incarnation, lease_s, home)
+        # From now on, since what other tasks write meanwhile may arrive before the answer that it is taken.
+        writer.lease = writer.lease or lease
         try:
             await home.undisturbed("lease", lambda: lease.acquire(wait_s))
         except asyncio.CancelledError:
             lease.abandon()
-            home.start("lease", lease.release)  # It may have been taken at this very moment.
+            home.start("lease", partial(_give_back, lease, writer))  # It may have been taken at this very moment.
+            raise
+        except BaseException:
+            _forget(lease, writer)
             raise
         self._state, writer.lease = TurnState.LEASED, lease
         return lease
@@ -183,6 +189,18 @@ class Turns:
             writer.adopt(stored.head)
             self._conversations.restore_again(stored.agents, changed_graphs)
             self._agents_are_stale = False
+
+
+async def _give_back(lease: Lease, writer: SessionWriter) -> None:
+    try:
+        await lease.release()
+    finally:
+        _forget(lease, writer)
+
+
+def _forget(lease: Lease, writer: SessionWriter) -> None:
+    if writer.lease is lease:
+        writer.lease = None
 
 
 def _check(wait_s: float | None, lease_s: float, idempotency_key: str | None) -> None:

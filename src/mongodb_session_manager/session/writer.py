@@ -63,7 +63,7 @@ class SessionWriter:
     Attributes:
         head: The session as this writer knows it.
         revision: How many writes there were when the agents were loaded, and since then by this manager.
-        lease: The lease that every update names, None without one.
+        lease: The lease of the turn under way, from before it is taken until it is given back; None without one.
         defers: Whether changes of agents are kept for the end of a turn.
     """
 
@@ -306,7 +306,12 @@ class SessionWriter:
         if self._outruns_seals:
             await self._seal()
         result = await self._executor.apply(
-            self.head, update, lease=self.lease, revoked_tokens=revoked, ttl_s=self._new_ttl_s, before_send=check
+            self.head,
+            update,
+            own_lease=lambda: self.lease,
+            revoked_tokens=revoked,
+            ttl_s=self._new_ttl_s,
+            before_send=check,
         )
         with self._changes.lock:
             if epoch != self._epoch or batch.is_done or batch.position != position:

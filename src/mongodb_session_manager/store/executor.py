@@ -18,7 +18,7 @@ from ..schema.windows import Ranges
 from .counters import restart_counters
 from .fullness import within_document
 from .head import HEAD_PROJECTION, SessionHead
-from .lease import Lease, clear_expired, unavailable
+from .lease import Lease, clear_expired, in_force, unavailable
 from .payloads import PayloadStore
 from .related import RelatedDocuments
 from .sealing import CROWDED_BYTES, Sealer, SealOutcome
@@ -100,7 +100,7 @@ class UpdateExecutor:
         head: SessionHead,
         update: Update,
         *,
-        lease: Lease | None = None,
+        own_lease: Callable[[], Lease | None] = lambda: None,
         revoked_tokens: Sequence[str] = (),
         ttl_s: float | None = None,
         before_send: Callable[[], None] | None = None,
@@ -110,7 +110,8 @@ class UpdateExecutor:
         Args:
             head: The session as the writer knows it.
             update: What changes.
-            lease: The lease that the writer holds. Without one, any lease that is held refuses the update.
+            own_lease: Returns the writer's lease, which may just be taken or given back; None without one. While none
+                is in force, any lease that is held refuses the update.
             revoked_tokens: Tokens of updates that were given up, so that one that arrives late is refused.
             ttl_s: A new time to live to set with it; None keeps what is stored.
             before_send: Called before each attempt; what it raises ends the call.
@@ -135,6 +136,7 @@ class UpdateExecutor:
             head, _ = await self.seal(head)
         while True:
             head = await self.related.outlive(head)
+            lease = in_force(own_lease())
             title = update.title(head.has_title, head.title_of)
             filter_, changes = self._rendered(head, update, title, lease, revoked_tokens, keeps_ttl=keeps_ttl)
             try:
@@ -153,8 +155,8 @@ class UpdateExecutor:
             known, head = head, SessionHead.read(document)
             if not keeps_ttl:
                 head = head.but(ttl_s=ttl_s)
-            cleared = await self._check_lease(head, lease, document.get(paths.LEASE))
-            if cleared or not self._agrees(known, head):
+            changed = await self._check_lease(head, lease, own_lease(), document.get(paths.LEASE))
+            if changed or not self._agrees(known, head):
                 continue
             return _conflict(head, update, document)
         return await self._finish(head, update, title, payloads, size)
@@ -217,12 +219,24 @@ class UpdateExecutor:
             raise SessionNotFoundError(head.session_id)
         return document
 
-    async def _check_lease(self, head: SessionHead, lease: Lease | None, standing: Mapping[str, Any] | None) -> bool:
-        """Raise when the session's turn is another holder's; True when a lease that expired was removed."""
-        if lease is not None:
-            if standing is None or standing["token"] != lease.token:
-                raise lease.lost()
-            return False
+    async def _check_lease(
+        self, head: SessionHead, named: Lease | None, own: Lease | None, standing: Mapping[str, Any] | None
+    ) -> bool:
+        """Raise when the session's turn is another holder's; True when there is another lease to be named now, or none.
+
+        Args:
+            head: The session.
+            named: The lease that the refused update named.
+            own: The writer's lease by now.
+            standing: The lease that is stored.
+        """
+        if own is not None and standing is not None and standing[paths.TOKEN] == own.token:
+            own.is_taken = True
+            return named is not own
+        if named is not None:
+            if in_force(own) is named:
+                raise named.lost()
+            return True  # The turn that it belonged to was over before it arrived.
         if standing is None:
             return False
         if not await clear_expired(self.store, head.session_id, standing):

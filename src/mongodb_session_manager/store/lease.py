@@ -86,7 +86,13 @@ async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str
 
 
 class Lease:
-    """One manager's hold on its session."""
+    """One manager's hold on its session.
+
+    Attributes:
+        is_taken: It is known to be stored.
+        is_over: It is being given back, or was.
+        is_lost: Another holder took over.
+    """
 
     def __init__(self, store: SessionStore, session_id: str, incarnation: str, lease_s: float, home: Home) -> None:
         """Prepare to take it; no I/O.
@@ -105,6 +111,8 @@ class Lease:
         self._home = home
         self._renewing: Job | None = None
         self._abandoned = False
+        self.is_taken = False
+        self.is_over = False
         self.is_lost = False
 
     def abandon(self) -> None:
@@ -144,6 +152,7 @@ class Lease:
         if self._abandoned:
             await self.release()
         else:
+            self.is_taken = True
             self._renewing = self._home.start("lease", self._renew)
 
     async def _take(self, condition: dict[str, Any]) -> bool:
@@ -186,6 +195,7 @@ class Lease:
 
     async def release(self) -> None:
         """Stop renewing and give the lease back. That it was lost, or cannot be given back, is no error here."""
+        self.is_over = True
         if self._renewing is not None:
             self._renewing.cancel()
         mine = {**self._identity, paths.LEASE_TOKEN: self.token}
@@ -211,6 +221,11 @@ class Lease:
             f"the turn of session {self._identity['_id']!r} was taken over by another holder, because it was not "
             f"renewed for {self._lease_s} s; what this turn still had to write was refused"
         )
+
+
+def in_force(lease: Lease | None) -> Lease | None:
+    """Return a lease as updates are to name it: None while it is not known to be taken, and once it is given back."""
+    return lease if lease is not None and lease.is_taken and not lease.is_over else None
 
 
 def unavailable(session_id: str, waited_s: float | None) -> LeaseUnavailableError:

@@ -848,7 +848,7 @@ class AsyncMongoDBSessionRepository:
 
     async def _apply(self, session_id: str, update: Update) -> Applied | Conflict:
         """Apply an update once; a `Conflict` when its own guard refused it."""
-        result = await self._executor.apply(await self._head(session_id), update, lease=self._lease())
+        result = await self._executor.apply(await self._head(session_id), update, own_lease=self._lease)
         if isinstance(result, Applied):
             self._applied(session_id, update)
             if result.head.live_bytes >= SEAL_AT_BYTES and update.size:
