@@ -13,7 +13,7 @@ from .. import tracing
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
-from ..schema.sessions import SCHEMA_VERSION, TOKEN_RING, expiry
+from ..schema.sessions import SCHEMA_VERSION, TOKEN_RING, expiry, identity
 from ..schema.windows import Ranges
 from .counters import restart_counters
 from .fullness import within_document
@@ -134,17 +134,21 @@ class UpdateExecutor:
             head = await self.payloads.prepare(head, update, payloads)
         if head.live_bytes + size > CROWDED_BYTES:
             head, _ = await self.seal(head)
+        is_last = False
         while True:
             head = await self.related.outlive(head)
-            lease = in_force(own_lease())
+            own = own_lease()
+            lease = in_force(own)
             title = update.title(head.has_title, head.title_of)
-            filter_, changes = self._rendered(head, update, title, lease, revoked_tokens, keeps_ttl=keeps_ttl)
+            guard, changes = update.render(title=title)
+            filter_ = self._completed(head, update, title, lease, revoked_tokens, changes, keeps_ttl=keeps_ttl)
             try:
                 with within_document(head.session_id):
-                    result = await self.store.collection.update_by_id(filter_, changes, before_send=before_send)
+                    result = await self.store.collection.update_by_id(
+                        {**filter_, **guard}, changes, before_send=before_send
+                    )
             except WriteError as error:
-                identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
-                if not await restart_counters(self.store, identity, changes["$inc"], error):
+                if not await restart_counters(self.store, _identity(head), changes["$inc"], error):
                     raise
                 continue
             if result.matched_count:
@@ -155,23 +159,27 @@ class UpdateExecutor:
             known, head = head, SessionHead.read(document)
             if not keeps_ttl:
                 head = head.but(ttl_s=ttl_s)
-            changed = await self._check_lease(head, lease, own_lease(), document.get(paths.LEASE))
+            changed = await self._check_lease(head, lease, (own, own_lease()), document.get(paths.LEASE))
             if changed or not self._agrees(known, head):
+                continue
+            if not is_last and await self._fulfils(head, guard):
+                is_last = True  # What refused it is gone: another holder's turn, for instance.
                 continue
             return _conflict(head, update, document)
         return await self._finish(head, update, title, payloads, size)
 
-    def _rendered(
+    def _completed(
         self,
         head: SessionHead,
         update: Update,
         title: Document | None,
         lease: Lease | None,
         revoked_tokens: Sequence[str],
+        changes: Document,
         *,
         keeps_ttl: bool,
-    ) -> tuple[Document, Document]:
-        guard, changes = update.render(title=title)
+    ) -> Document:
+        """Add to an update what is no concern of its maker, and return what the document has to fulfil for that."""
         moment = now()
         sets = changes.setdefault("$set", {})
         sets[paths.UPDATED_AT] = moment
@@ -203,7 +211,7 @@ class UpdateExecutor:
         changes.setdefault("$inc", {})[paths.REVISION] = 1
         ring = {"$each": [*revoked_tokens, update.token], "$slice": -TOKEN_RING}
         changes.setdefault("$push", {})[paths.APPLIED] = ring
-        return {**filter_, **guard}, changes
+        return filter_
 
     async def _look(self, head: SessionHead, update: Update) -> Document:
         """Return what a refused update needs to know."""
@@ -213,28 +221,36 @@ class UpdateExecutor:
         fields += [paths.agent(key, paths.ARCHIVE_ID) for key in update.keys]
         if update.message is not None:
             fields.append(f"{paths.messages(update.message.key)}.{paths.MESSAGE_ID}")
-        identity = {"_id": head.session_id, paths.INCARNATION: head.incarnation}
-        document = await self.store.find_one(identity, dict.fromkeys(fields, 1))
+        document = await self.store.find_one(_identity(head), dict.fromkeys(fields, 1))
         if document is None:
             raise SessionNotFoundError(head.session_id)
         return document
 
+    async def _fulfils(self, head: SessionHead, guard: Document) -> bool:
+        """Tell whether a session fulfils the condition that an update brings itself."""
+        return not guard or await self.store.find_one({**_identity(head), **guard}, {"_id": 1}) is not None
+
     async def _check_lease(
-        self, head: SessionHead, named: Lease | None, own: Lease | None, standing: Mapping[str, Any] | None
+        self,
+        head: SessionHead,
+        named: Lease | None,
+        own: tuple[Lease | None, Lease | None],
+        standing: Mapping[str, Any] | None,
     ) -> bool:
         """Raise when the session's turn is another holder's; True when there is another lease to be named now, or none.
 
         Args:
             head: The session.
             named: The lease that the refused update named.
-            own: The writer's lease by now.
+            own: The writer's lease when the update was sent, and by now.
             standing: The lease that is stored.
         """
-        if own is not None and standing is not None and standing[paths.TOKEN] == own.token:
-            own.is_taken = True
-            return named is not own
+        for lease in own:
+            if lease is not None and standing is not None and standing[paths.TOKEN] == lease.token:
+                lease.is_taken = True
+                return named is not lease
         if named is not None:
-            if in_force(own) is named:
+            if in_force(own[1]) is named:
                 raise named.lost()
             return True  # The turn that it belonged to was over before it arrived.
         if standing is None:
@@ -292,6 +308,10 @@ def _titled_by(source: tuple[str, int] | None) -> Document:
         return {paths.TITLE_OF: None}
     agent, number = source
     return {f"{paths.TITLE_OF}.agent": agent, f"{paths.TITLE_OF}.{paths.MESSAGE_ID}": number}
+
+
+def _identity(head: SessionHead) -> Document:
+    return identity(head.session_id, head.incarnation)
 
 
 def _incarnation(head: SessionHead) -> str:

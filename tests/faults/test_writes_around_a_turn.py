@@ -1,18 +1,24 @@
-"""What other tasks write with a manager while it takes its turn, and while it gives the turn back, is stored."""
+"""What is written while a turn begins or ends, by its own manager or by others, is stored or refused for the reason."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
+from strands.types.session import SessionAgent
 
-from mongodb_session_manager import AsyncMongoDBSessionManager, LeaseUnavailableError
+from mongodb_session_manager import (
+    AsyncMongoDBSessionManager,
+    AsyncMongoDBSessionRepository,
+    LeaseUnavailableError,
+)
 from mongodb_session_manager.client import Collection
-from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions
 from tests.fixtures.waiting import eventually, happened
+from tests.support.agents import AGENT_ID, make_agent
 
 HOUR_S = 3600
 
@@ -167,6 +173,48 @@ async def test_an_update_while_the_manager_waits_for_another_holder_is_refused(
         await manager.update_metadata({"a": 2})
 
     assert sessions.document()["metadata"] == {"a": 2}
+
+
+def repository_of(sessions: Sessions) -> AsyncMongoDBSessionRepository:
+    options = sessions.client_options()
+    return AsyncMongoDBSessionRepository(sessions.uri, sessions.database_name, COLLECTION, **options)
+
+
+def session_agent(agent_id: str) -> SessionAgent:
+    return SessionAgent(agent_id=agent_id, state={"a": 1}, conversation_manager_state={})
+
+
+async def a_new_agent(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.create_agent(SESSION_ID, session_agent("another"))
+
+
+async def a_changed_agent(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.update_agent(SESSION_ID, session_agent(AGENT_ID))
+
+
+async def a_feedback_with_a_key(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.add_feedback(SESSION_ID, {"rating": "up"}, idempotency_key="k-1")
+
+
+@pytest.mark.parametrize("write", [a_new_agent, a_changed_agent, a_feedback_with_a_key])
+async def test_an_update_that_a_turn_refused_which_is_over_by_now(
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[AsyncMongoDBSessionRepository], Coroutine[Any, Any, None]],
+) -> None:
+    async with sessions.manager() as holder, repository_of(sessions) as repository:
+        make_agent(holder)
+        await holder.flush()
+        gate = hold_up(monkeypatch, "update_by_id", lambda update: True, sent=True)
+        async with holder.turn(lease_s=HOUR_S):
+            before = sessions.document()["revision"]
+            writing = asyncio.ensure_future(write(repository))
+            await happened(gate.reached)
+        gate.opened.set()
+
+        await writing
+
+    assert sessions.document()["revision"] == before + 1
 
 
 async def test_a_cancelled_wait_for_the_turn_leaves_the_manager_without_it(sessions: Sessions) -> None:
