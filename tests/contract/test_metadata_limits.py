@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from bson import encode
@@ -11,6 +14,8 @@ from mongodb_session_manager.schema.metadata import MetadataUpdate
 from tests.contract.drivers import Driver
 
 KB = 1024
+MARKED: list[Any] = [UUID(int=7), Decimal("1.5"), date(2024, 5, 1), (1, 2), 2**70, "\ud800"]
+"""What BSON cannot hold, and is stored in a form of its own."""
 
 
 async def metadata_of(manager: Any) -> Any:
@@ -97,6 +102,10 @@ async def test_the_positions_of_one_update_are_all_judged_by_what_is_stored(driv
         ({"customer": ["a", "b"]}, "customer.01"),
         ({"customer": ["a", "b"]}, "customer.-1"),
         ({"customer": ["a", "b"]}, "customer.٣"),
+        *(({"customer": value}, "customer.value") for value in MARKED),
+        ({"customer": MARKED[0]}, "customer.tier"),
+        ({"customer": [MARKED[0]]}, "customer.0.value"),
+        ({"customer": {1: "secret text"}}, "customer.value"),
     ],
 )
 async def test_a_key_below_a_plain_value_is_named_and_the_value_is_not(driver: Driver, stored: Any, key: str) -> None:
@@ -111,6 +120,60 @@ async def test_a_key_below_a_plain_value_is_named_and_the_value_is_not(driver: D
             assert raised.value.__cause__ is None or "secret" not in str(raised.value.__cause__)
 
         assert await metadata_of(manager) == stored
+
+
+@pytest.mark.parametrize("name", ["value", "0", "tier", "value.0"])
+async def test_a_deletion_below_a_plain_value_leaves_it_and_deletes_the_others(driver: Driver, name: str) -> None:
+    stored = {str(place): value for place, value in enumerate([*MARKED, "text", {1: "one"}])}
+    keys = [f"{key}.{name}" for key in stored] + ["list.0.value", "a.tier.name", "a.absent"]
+    for by in ("manager", "repository"):
+        async with driver.manager(by) as manager:
+            others = {"list": [UUID(int=7)], "a": {"b.c": 1, "tier": {"name": "gold"}, "left": 2}}
+            await manager.update_metadata({**stored, **others})
+
+            if by == "manager":
+                await manager.delete_metadata(keys)
+            else:
+                await driver.repository().delete_metadata(by, keys)
+
+            left = {**stored, "list": [UUID(int=7)], "a": {"b.c": 1, "tier": {}, "left": 2}}
+            assert await metadata_of(manager) == left
+
+
+async def test_fields_are_set_in_and_deleted_from_dicts_of_any_keys(driver: Driver) -> None:
+    async with driver.manager() as manager:
+        await manager.update_metadata({"dotted": {"a.b": 1}, "numbered": {1: "one"}})
+        await manager.update_metadata({"dotted.value": 2, "numbered.tier": 3})
+        assert await metadata_of(manager) == {"dotted": {"a.b": 1, "value": 2}, "numbered": {1: "one", "tier": 3}}
+
+        await manager.delete_metadata(["dotted.value", "numbered.tier"])
+        assert await metadata_of(manager) == {"dotted": {"a.b": 1}, "numbered": {1: "one"}}
+
+
+async def test_marks_that_something_else_changed_keep_no_metadata_from_being_read(driver: Driver) -> None:
+    kinds = [
+        "int",
+        "str",
+        "tuple",
+        "pairs",
+        "datetime",
+        "date",
+        "decimal",
+        "uuid",
+        "deep",
+        "dataclass",
+        "keys",
+        "other",
+    ]
+    values: list[Any] = [5, None, [], [[1]], {"a": 1}, "", "x"]
+    marked = {f"{kind}{place}": {"__bson__": kind, "value": v} for kind in kinds for place, v in enumerate(values)}
+    async with driver.manager() as manager:
+        await driver.change({"$set": {"metadata": {"topic": "tea", **marked}}})
+
+        found = await metadata_of(manager)
+
+    assert found["topic"] == "tea"
+    assert found.keys() == {"topic", *marked}
 
 
 async def test_a_model_hears_of_a_key_below_a_plain_value_without_the_value(driver: Driver) -> None:

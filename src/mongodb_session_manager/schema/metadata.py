@@ -9,7 +9,7 @@ counts in `metadata_bytes` what was ever added, which is never less than what is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import bson
 
 from ..errors import InvalidNameError, MetadataTooLargeError
 from . import paths, values
-from .names import check_metadata_update
+from .names import RESERVED_KEY, check_metadata_update
 
 MAX_UPDATE_BYTES = 256 * 1024
 """Most bytes of one update."""
@@ -35,6 +35,8 @@ _MOST_CONDITIONS = 100
 """Conditions of one guard: the server takes a second for 20,000, which one update can name."""
 
 _OBJECT = {"$type": "object", "$not": {"$type": "array"}}
+# What BSON cannot hold is stored as an object with a mark, into which a path must not lead.
+_UNMARKED = {"$exists": False}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class MetadataUpdate:
         above = dict.fromkeys(parent for path in self.fields for parent in _parents(path))
         if len(above) > _MOST_CONDITIONS:
             return {COUNTER: {"$lt": 0}}  # never: what is read will decide
-        conditions: list[dict[str, Any]] = [{"$or": [{path: {"$exists": False}}, {path: _OBJECT}]} for path in above]
+        conditions: list[dict[str, Any]] = [
+            {"$or": [{path: {"$exists": False}}, {path: _OBJECT, f"{path}.{RESERVED_KEY}": _UNMARKED}]}
+            for path in above
+        ]
         return {COUNTER: {"$lte": MAX_METADATA_BYTES - self.growth}, "$and": conditions}
 
     def applied_to(self, stored: Any) -> int:
@@ -98,6 +103,30 @@ class MetadataUpdate:
         if size > max(MAX_METADATA_BYTES, before - 1):
             raise MetadataTooLargeError(self.session_id, "all metadata", size, MAX_METADATA_BYTES)
         return size
+
+
+def deletion_guard(fields: Iterable[str]) -> dict[str, Any]:
+    """Return a condition under which no path leads into a marked value; it refuses too much rather than too little."""
+    above = dict.fromkeys(parent for path in fields for parent in _parents(path) if parent != _ROOT)
+    if len(above) > _MOST_CONDITIONS:
+        return {COUNTER: {"$lt": 0}}
+    return {f"{path}.{RESERVED_KEY}": _UNMARKED for path in above}
+
+
+def deletable(fields: Iterable[str], stored: object) -> list[str]:
+    """Return the paths that lead to fields, or to nothing, and not into a marked value of the metadata as stored."""
+    return [path for path in fields if _leads_to_a_field(path.split(".")[1:], stored)]
+
+
+def _leads_to_a_field(segments: Sequence[str], target: Any) -> bool:
+    for segment in segments:
+        if isinstance(target, list):
+            target = target[int(segment)] if _POSITION(segment) and int(segment) < len(target) else None
+        elif isinstance(target, Mapping):
+            if not values.is_field_of(segment, target):
+                return False
+            target = target.get(segment)
+    return True
 
 
 def metadata_size(stored: object) -> int:
@@ -130,7 +159,8 @@ def _set(document: dict[str, Any], path: str, value: Any, lengths: dict[int, int
             target = target[position]
         else:
             target = target.setdefault(segment, {})
-        if not isinstance(target, dict | list):
+        following = [*parents, name][depth + 1]
+        if not isinstance(target, list) and not (isinstance(target, dict) and values.is_field_of(following, target)):
             above = ".".join(parents[: depth + 1])
             raise _refused(path, f"{_key(above)!r} holds a plain value, in which there are no fields")
     if isinstance(target, list):

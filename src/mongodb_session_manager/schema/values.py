@@ -20,7 +20,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -406,7 +406,7 @@ def _decode_marked(value: dict[str, Any]) -> Any:
     if decoder is not None and (kind == "pairs" or value.keys() <= _MARK_FIELDS):
         try:
             return decoder(value)
-        except (TypeError, ValueError, ArithmeticError):
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
             pass  # not written by `encode`: what is stored must stay readable
     return {key: decode(item) for key, item in value.items()}
 
@@ -438,3 +438,9 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "dataclass": lambda marked: decode(marked["value"]),
     "deep": lambda marked: nested.rebuild(marked["value"], decode),
 }
+
+
+def is_field_of(segment: str, value: Mapping[str, Any]) -> bool:
+    """Tell whether a part of a path names a field of the dict that a stored object is, and not of a marked value."""
+    mark = value.get(_MARK)
+    return mark == "keys" or (segment != "value" if mark == "pairs" else mark not in _DECODERS)

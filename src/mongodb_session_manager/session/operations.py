@@ -86,15 +86,7 @@ class SessionOperations:
 
     async def _update_metadata(self, metadata: dict[str, Any]) -> None:
         self._lifetime.check_open()
-
-        async def submit(update: Update) -> bool:
-            try:
-                await self._submit(update)
-            except RefusedUpdateError:
-                return False
-            return True
-
-        await session_data.update_metadata(self._lifetime.store, self.session_id, metadata, submit)
+        await session_data.update_metadata(self._lifetime.store, self.session_id, metadata, self._submit_unless_refused)
 
     async def delete_metadata(self, metadata_keys: Sequence[str]) -> Any:
         """Delete some metadata fields.
@@ -118,8 +110,16 @@ class SessionOperations:
 
     async def _delete_metadata(self, metadata_keys: Sequence[str]) -> None:
         self._lifetime.check_open()
-        if (update := session_data.metadata_deletion(metadata_keys)) is not None:
+        await session_data.delete_metadata(
+            self._lifetime.store, self.session_id, metadata_keys, self._submit_unless_refused
+        )
+
+    async def _submit_unless_refused(self, update: Update) -> bool:
+        try:
             await self._submit(update)
+        except RefusedUpdateError:
+            return False
+        return True
 
     async def get_metadata(self) -> dict[str, Any]:
         """Return `{"metadata": {...}}`, as stored or as a hook returns it; dates are UTC with milliseconds.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pymongo.errors import PyMongoError
@@ -618,10 +619,7 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
             TypeError: Not a dict, or a value cannot be stored.
         """
-
-        async def submit(update: Update) -> bool:
-            return isinstance(await self._apply(session_id, update), Applied)
-
+        submit = partial(self._is_applied, session_id)
         await session_data.update_metadata(self._store, check_session_id(session_id), metadata, submit)
 
     async def get_metadata(self, session_id: str) -> dict[str, Any]:
@@ -641,8 +639,8 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
             TypeError: Not a list of keys.
         """
-        if (update := session_data.metadata_deletion(metadata_keys)) is not None:
-            await self._apply(session_id, update)
+        submit = partial(self._is_applied, session_id)
+        await session_data.delete_metadata(self._store, check_session_id(session_id), metadata_keys, submit)
 
     async def add_feedback(
         self, session_id: str, feedback: dict[str, Any], *, idempotency_key: str | None = None
@@ -854,6 +852,9 @@ class AsyncMongoDBSessionRepository:
             if result.head.live_bytes >= SEAL_AT_BYTES and update.size:
                 await self._seal(result.head)
         return result
+
+    async def _is_applied(self, session_id: str, update: Update) -> bool:
+        return isinstance(await self._apply(session_id, update), Applied)
 
     async def _seal(self, head: SessionHead) -> None:
         try:

@@ -14,7 +14,7 @@ from ..errors import SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
-from ..schema.metadata import COUNTER, MetadataUpdate
+from ..schema.metadata import COUNTER, MetadataUpdate, deletable, deletion_guard
 from ..schema.names import check_idempotency_key, check_metadata_keys
 from ..schema.sessions import KEY_RING, rating_of
 from ..schema.titles import cut_title
@@ -26,6 +26,9 @@ METADATA_PROJECTION = {paths.METADATA: 1}
 _PATH_NOT_VIABLE = 28
 _IDLE_ATTEMPTS = 10
 """How often an update of metadata is sent again although nothing else changed the document."""
+
+_MOST_ATTEMPTS = 100
+"""How often fields are looked for again that others may have put into another value meanwhile."""
 
 
 async def update_metadata(
@@ -88,15 +91,32 @@ async def _submitted(submit: Callable[[Update], Awaitable[bool]], change: SetFie
         return False
 
 
-def metadata_deletion(keys: Iterable[str]) -> Update | None:
-    """Return the update that deletes some metadata fields; None when there is nothing to delete.
+async def delete_metadata(
+    store: SessionStore, session_id: str, keys: Iterable[str], submit: Callable[[Update], Awaitable[bool]]
+) -> None:
+    """Delete some metadata fields; a key that leads into a plain value names none.
+
+    Args:
+        store: Where the session is.
+        session_id: The session.
+        keys: Their names; dots address nested fields.
+        submit: Applies an update; False when the update's own guard refused it.
 
     Raises:
         InvalidNameError: A key is not allowed.
+        SessionNotFoundError: No such session.
+        SessionStoreError: Other writers change the session again and again meanwhile.
         TypeError: Not a list of keys.
     """
-    found = check_metadata_keys(keys)
-    return Update(session=SetFields(removed=found)) if found else None
+    fields = check_metadata_keys(keys)
+    change = SetFields(removed=fields, guard=deletion_guard(fields))
+    for _ in range(_MOST_ATTEMPTS):
+        if not change.removed or await submit(Update(session=change)):
+            return
+        document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
+        left = deletable(fields, document.get(paths.METADATA))
+        change = SetFields(removed=left, guard={paths.REVISION: document.get(paths.REVISION)})
+    raise SessionStoreError(f"metadata of session {session_id!r} not deleted: others change the session all the time")
 
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
