@@ -148,6 +148,16 @@ async def test_a_manager_that_is_not_open_says_so(async_driver: Driver) -> None:
     await manager.close()
 
 
+async def test_a_plain_string_is_no_list_of_agents(async_driver: Driver) -> None:
+    manager = async_driver.manager()
+
+    with pytest.raises(TypeError, match=r"agents: it must be a list of agent ids, such as \['two'\], not a string"):
+        await manager.open(agents="two")
+
+    await manager.close()
+    assert await async_driver.stored() is None
+
+
 async def test_loading_may_be_narrowed_to_some_agents(async_driver: Driver) -> None:
     async with async_driver.manager() as manager:
         for agent_id in ("one", "two"):

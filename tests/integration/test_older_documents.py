@@ -235,6 +235,26 @@ async def test_an_agent_is_deleted(older: Older, repository: AsyncMongoDBSession
     assert (listed["agents_count"], listed["messages_count"]) == (1, 2)
 
 
+@pytest.mark.parametrize("agent_id", [AGENT_ID, "sales.eu", "100%", "sales.100%.eu"])
+async def test_sessions_are_found_by_their_agents(
+    older: Older, repository: AsyncMongoDBSessionRepository, agent_id: str
+) -> None:
+    agents: Any = an_agent(*TALK, agent_id=agent_id)
+    for part in reversed(agent_id.split(".")):
+        agents = {part: agents}
+    older.store(a_session(agents))
+
+    async def found(name: str) -> int:
+        listed = await repository.list_sessions(agent_id=name)
+        assert len(listed["sessions"]) == await repository.count_sessions(agent_id=name)
+        return len(listed["sessions"])
+
+    for _ in range(2):
+        assert await found(agent_id) == 1
+        assert await found(f"{agent_id}.messages") == await found(".") == await found("$x") == await found("\x00") == 0
+        await repository.rename_session(SESSION_ID, "A talk")  # brings it into today's form
+
+
 async def test_a_live_agent_whose_stored_one_is_deleted_goes_on_as_a_new_one(
     older: Older, repository: AsyncMongoDBSessionRepository
 ) -> None:

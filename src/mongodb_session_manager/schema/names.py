@@ -59,6 +59,11 @@ def decode_name(key: str) -> str:
     return name if encode_name(name) == key else key
 
 
+def is_path(name: str) -> bool:
+    """Tell whether a name is a field path as it is: older tools used agent ids so, with dots for nested fields."""
+    return "" not in name.split(".") and _UNSAFE.search(name.replace(".", "").replace("%", "")) is None
+
+
 def check_session_id(session_id: object) -> str:
     """Return the session id if it is a non-empty string that UTF-8 can hold.
 

@@ -187,6 +187,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             PyMongoError: The server cannot be reached.
             SessionClosedError: The manager was closed.
             SessionStoreError: An index of the collection keeps sessions from expiring as `ttl` asks for.
+            TypeError: `agents` is a plain string.
             ValueError: The client's writes are not acknowledged (`w=0`).
         """
         self._check_not_closed()
@@ -196,6 +197,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             raise ValueError(
                 "invalid client: its write concern is w=0, so the outcome of a write is unknown; use w=1 or majority"
             )
+        if isinstance(agents, str):  # each of its letters would be an id
+            raise TypeError(f"invalid agents: it must be a list of agent ids, such as [{agents!r}], not a string")
         names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
         try:
             if self._wants_expiry:

@@ -19,7 +19,7 @@ from ..schema.fields import FIELDS
 from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
 from ..schema.moments import zoned
-from ..schema.names import check_agent_id, check_application_name, encode_name, metadata_path
+from ..schema.names import check_agent_id, check_application_name, encode_name, is_path, metadata_path
 from ..schema.sessions import behind
 from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
@@ -68,7 +68,7 @@ def session_filter(
         path = metadata_path(key)
         query[path] = {"$eq": values.encode(value, where=path, native_dates=True)}
     if agent_id is not None:
-        query[f"{paths.AGENTS}.{encode_name(check_agent_id(agent_id))}"] = {"$exists": True}
+        query |= _with_agent(check_agent_id(agent_id))
     if application_name is not None:
         query[paths.APPLICATION_NAME] = {"$eq": check_application_name(application_name)}
     bounds = (
@@ -81,6 +81,15 @@ def session_filter(
         if limit is not None:
             query.setdefault(field, {})[operator] = zoned(limit, name)
     return query
+
+
+def _with_agent(agent_id: str) -> dict[str, Any]:
+    """Return the condition that a session has an agent; older tools wrote ids as they are, dots as nested fields."""
+    key = encode_name(agent_id)
+    stored: dict[str, Any] = {paths.agent(key): {"$exists": True}}
+    if key == agent_id or not is_path(agent_id):
+        return stored
+    return {"$or": [stored, {paths.agent(agent_id, paths.agent_data(paths.AGENT_ID)): agent_id}]}
 
 
 def after_position(query: dict[str, Any], position: Position) -> dict[str, Any]:
