@@ -14,8 +14,10 @@ from mongodb_session_manager import (
     AsyncMongoDBSessionManager,
     AsyncMongoDBSessionRepository,
     LeaseUnavailableError,
+    SessionStoreError,
 )
 from mongodb_session_manager.client import Collection
+from mongodb_session_manager.store.executor import UpdateExecutor
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions
 from tests.fixtures.waiting import eventually, happened
 from tests.support.agents import AGENT_ID, make_agent
@@ -215,6 +217,63 @@ async def test_an_update_that_a_turn_refused_which_is_over_by_now(
         await writing
 
     assert sessions.document()["revision"] == before + 1
+
+
+async def a_title(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.rename_session(SESSION_ID, "Trees")
+
+
+async def metadata_less(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.delete_metadata(SESSION_ID, ["a"])
+
+
+async def metadata_more(repository: AsyncMongoDBSessionRepository) -> None:
+    await repository.update_metadata(SESSION_ID, {"b": 1})
+
+
+every_write = pytest.mark.parametrize(
+    "write", [a_new_agent, a_changed_agent, a_feedback_with_a_key, a_title, metadata_less, metadata_more]
+)
+
+
+@every_write
+async def test_an_update_that_is_refused_for_no_reason_that_can_be_seen_is_an_error(
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[AsyncMongoDBSessionRepository], Coroutine[Any, Any, None]],
+) -> None:
+    async with sessions.manager() as manager:
+        make_agent(manager)
+        await manager.flush()
+    original = UpdateExecutor._completed
+
+    def impossible(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {**original(*args, **kwargs), "what nothing has": 1}
+
+    monkeypatch.setattr(UpdateExecutor, "_completed", impossible)
+    before = sessions.document()
+    async with repository_of(sessions) as repository:
+        with pytest.raises(SessionStoreError, match="'s-1' refuses a change again and again"):
+            await write(repository)
+
+    assert sessions.document() == before
+
+
+@every_write
+async def test_a_lease_of_null_is_none(
+    sessions: Sessions, write: Callable[[AsyncMongoDBSessionRepository], Coroutine[Any, Any, None]]
+) -> None:
+    async with sessions.manager() as manager:
+        make_agent(manager)
+        await manager.flush()
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"lease": None}})
+
+        async with repository_of(sessions) as repository:
+            await write(repository)
+        async with manager.turn(lease_s=HOUR_S):
+            assert sessions.document()["lease"]["lease_s"] == HOUR_S
+
+    assert sessions.document()["revision"] > 0
 
 
 async def test_a_cancelled_wait_for_the_turn_leaves_the_manager_without_it(sessions: Sessions) -> None:

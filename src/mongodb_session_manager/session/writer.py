@@ -17,9 +17,9 @@ from pymongo.errors import PyMongoError
 
 from .. import tracing
 from ..client import is_transient
-from ..errors import SessionFullError, SessionNotFoundError, SessionStoreError, WrongLoopError
+from ..errors import SessionFullError, SessionNotFoundError, WrongLoopError
 from ..runtime.home import Home, Job, awaitable
-from ..store.executor import Applied, Conflict, UpdateExecutor
+from ..store.executor import MOST_REFUSALS, Applied, Conflict, UpdateExecutor, refused_without_reason
 from ..store.head import SessionHead
 from ..store.lease import Lease
 from ..store.sealing import SEAL_AT_BYTES, TAIL_BYTES
@@ -28,9 +28,6 @@ from .batch import Batch, BatchState
 from .pending import PendingChanges
 
 logger = logging.getLogger(__name__)
-
-MOST_REFUSALS = 10
-"""How often an update is sent again that the document refuses for no reason that can be seen."""
 
 _POSTPONE_BELOW = 1.5
 """Times to live left to related documents at which their expiry is put off, in the background."""
@@ -345,10 +342,7 @@ class SessionWriter:
         batch.refusals += 1
         if batch.refusals == MOST_REFUSALS:
             batch.refusals = 0
-            raise SessionStoreError(
-                f"session {self.head.session_id!r} refuses a change again and again: its document is not as this "
-                "library writes it, so another tool may have changed it"
-            )
+            raise refused_without_reason(self.head.session_id)
 
     # -- giving up
 

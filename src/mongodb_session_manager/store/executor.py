@@ -10,7 +10,7 @@ from typing import Any
 from pymongo.errors import WriteError
 
 from .. import tracing
-from ..errors import SessionNotFoundError
+from ..errors import SessionNotFoundError, SessionStoreError
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.sessions import SCHEMA_VERSION, TOKEN_RING, expiry, identity
@@ -28,6 +28,9 @@ from .updates import Document, Update
 from .upgrade import bring_up_to_date
 
 logger = logging.getLogger(__name__)
+
+MOST_REFUSALS = 10
+"""How often an update is sent again that the document refuses for no reason that can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class UpdateExecutor:
             LeaseUnavailableError: Another holder has the session's lease.
             SessionFullError: The document has no room for it.
             SessionNotFoundError: No such session, or another incarnation of it.
-            SessionStoreError: A newer version of this library has brought the document into its own form meanwhile.
+            SessionStoreError: A newer version of this library has brought the document into its own form meanwhile, or
+                the document refuses the update and nothing in it says why.
             PyMongoError: Not applied within the write deadline, as far as is known.
         """
         if not head.is_current:
@@ -134,7 +138,7 @@ class UpdateExecutor:
             head = await self.payloads.prepare(head, update, payloads)
         if head.live_bytes + size > CROWDED_BYTES:
             head, _ = await self.seal(head)
-        is_last = False
+        refusals = 0
         while True:
             head = await self.related.outlive(head)
             own = own_lease()
@@ -162,10 +166,11 @@ class UpdateExecutor:
             changed = await self._check_lease(head, lease, (own, own_lease()), document.get(paths.LEASE))
             if changed or not self._agrees(known, head):
                 continue
-            if not is_last and await self._fulfils(head, guard):
-                is_last = True  # What refused it is gone: another holder's turn, for instance.
-                continue
-            return _conflict(head, update, document)
+            if not await self._fulfils(head, guard):
+                return _conflict(head, update, document)
+            refusals += 1  # What refused it is gone: another holder's turn, for instance.
+            if refusals == MOST_REFUSALS:
+                raise refused_without_reason(head.session_id)
         return await self._finish(head, update, title, payloads, size)
 
     def _completed(
@@ -188,7 +193,7 @@ class UpdateExecutor:
             paths.INCARNATION: head.incarnation,
             paths.SCHEMA_VERSION: {"$not": {"$gt": SCHEMA_VERSION}},
             paths.APPLIED: {"$ne": update.token},
-            **({paths.LEASE: {"$exists": False}} if lease is None else {paths.LEASE_TOKEN: lease.token}),
+            **({paths.LEASE: None} if lease is None else {paths.LEASE_TOKEN: lease.token}),
         }
         if keeps_ttl:
             filter_[paths.TTL_S] = head.ttl_s
@@ -300,6 +305,14 @@ class UpdateExecutor:
         if outcome is None:
             return head, None
         return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome
+
+
+def refused_without_reason(session_id: str) -> SessionStoreError:
+    """Return the error for a session that refuses a change, `MOST_REFUSALS` times, and nothing in it says why."""
+    return SessionStoreError(
+        f"session {session_id!r} refuses a change again and again: its document is not as this library writes it, so "
+        "another tool may have changed it"
+    )
 
 
 def _titled_by(source: tuple[str, int] | None) -> Document:

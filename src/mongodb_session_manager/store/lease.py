@@ -131,7 +131,7 @@ class Lease:
         """
         give_up_at = None if wait_s is None else time.monotonic() + wait_s
         pause_s = min(self._lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S)
-        while not await self._take({paths.LEASE: {"$exists": False}}):
+        while not await self._take({paths.LEASE: None}):
             held = await self._look()
             if held is not None and held[paths.TOKEN] == self.token:
                 break  # Taken by an attempt whose reply was lost.

@@ -70,7 +70,7 @@ class AsyncMongoDBSessionRepository:
     Besides the errors that they name, all methods raise `InvalidNameError` for an id that breaks its rule, and the
     driver's `PyMongoError` unchanged. Those that update a session, which deleting or forking it is not, also raise
     `LeaseUnavailableError` while another holder has its turn, `SessionFullError` when its document has no room, and
-    `SessionStoreError` when a newer version of this library wrote it.
+    `SessionStoreError` when a newer version of this library wrote it, or when nothing in it says why it refuses.
     """
 
     def __init__(

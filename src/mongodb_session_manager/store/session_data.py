@@ -10,7 +10,6 @@ from typing import Any
 
 from pymongo.errors import WriteError
 
-from ..errors import SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
@@ -18,14 +17,13 @@ from ..schema.metadata import COUNTER, MetadataUpdate, deletable, deletion_guard
 from ..schema.names import check_idempotency_key, check_metadata_keys
 from ..schema.sessions import KEY_RING, rating_of
 from ..schema.titles import cut_title
+from .executor import MOST_REFUSALS, refused_without_reason
 from .store import SessionStore
 from .updates import SetFields, Update
 
 METADATA_PROJECTION = {paths.METADATA: 1}
 
 _PATH_NOT_VIABLE = 28
-_IDLE_ATTEMPTS = 10
-"""How often an update of metadata is sent again although nothing else changed the document."""
 
 _MOST_ATTEMPTS = 100
 """How often fields are looked for again that others may have put into another value meanwhile."""
@@ -56,17 +54,14 @@ async def update_metadata(
     change = SetFields(fields=dict(update.fields), increments={COUNTER: update.growth}, guard=update.guard())
     seen: object = None
     idle = 0
-    while idle < _IDLE_ATTEMPTS and not await _submitted(submit, change):
+    while idle < MOST_REFUSALS and not await _submitted(submit, change):
         document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
         change = _change_of(update, document)
         # A writer that others keep overtaking is not stuck: each time one of them got on.
         idle = idle + 1 if document.get(paths.REVISION) == seen else 0
         seen = document.get(paths.REVISION)
-    if idle == _IDLE_ATTEMPTS:
-        raise SessionStoreError(
-            f"session {session_id!r} refuses an update of its metadata again and again: its document is not as this "
-            "library writes it, so another tool may have changed it"
-        )
+    if idle == MOST_REFUSALS:
+        raise refused_without_reason(session_id)
 
 
 def _change_of(update: MetadataUpdate, document: dict[str, Any]) -> SetFields:
