@@ -113,6 +113,20 @@ async def test_a_text_that_a_hook_changes_before_the_model_is_called(sessions: S
         assert texts((await check_resumes_as(sessions, live)).messages) == ["Moi.", "Moi!"]
 
 
+@pytest.mark.parametrize("size", [10, 5 * 1024 * 1024])
+async def test_an_image_that_code_takes_out_of_the_history(sessions: Sessions, size: int) -> None:
+    image: Any = {"image": {"format": "png", "source": {"bytes": b"\x89PNG" * size}}}
+    async with sessions.manager() as manager:
+        live = make_agent(manager, "A cat.", "Yes.")
+        await streamed(live, [image, {"text": "What is it?"}])
+        live.messages[0]["content"][0]["image"]["source"]["bytes"] = b""
+        await streamed(live, "Really?")
+
+        resumed = await check_resumes_as(sessions, live)
+
+    assert resumed.messages[0]["content"][0]["image"]["source"] == {"bytes": b""}
+
+
 @pytest.mark.parametrize("synced", [True, False])
 async def test_a_text_that_code_changes_outside_of_an_invocation(sessions: Sessions, synced: bool) -> None:
     async with sessions.manager() as manager:

@@ -243,11 +243,15 @@ def _objects_in(content: object, found: list[object]) -> list[object]:
         if "text" in block:  # nearly all of them
             found.append(block["text"])
             continue
-        for value in block.values():
+        for kind, value in block.items():
             found.append(value)
             if not isinstance(value, dict):
                 continue
-            found += value.values()
+            for part in value.values():
+                found.append(part)
+                # The source of an image, for one; the input of a call is compared as a whole.
+                if isinstance(part, dict) and kind != "toolUse":
+                    found += part.values()
             items = value.get("content")
             for item in items if isinstance(items, list) else ():
                 found.append(item)
