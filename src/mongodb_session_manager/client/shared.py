@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import threading
 from collections.abc import Hashable, Mapping
@@ -160,8 +159,9 @@ class Lease:
         """Take another share in the same client."""
         if not _registry.acquire_again(self._shared):
             return Lease(self._connection_string, self._options)
-        other = copy.copy(self)
-        other._released = False
+        other = Lease.__new__(Lease)
+        other._shared, other._released = self._shared, False
+        other._connection_string, other._options = self._connection_string, self._options
         return other
 
     async def release(self) -> None:

@@ -215,7 +215,11 @@ def objects_of(messages: Iterable[Message]) -> list[object] | None:
     for message in messages:
         content: Any = message.get("content")
         found += (message, content)
-        _objects_in(content, found)
+        # Asked for all that an agent holds at each write: one text, as nearly all of it is, takes no call.
+        if type(content) is list and len(content) == 1 and type(content[0]) is dict and "text" in content[0]:
+            found += (content[0], content[0]["text"])
+        else:
+            _objects_in(content, found)
         if "metadata" in message and _custom(message) is not None:
             return None
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo.errors import WriteError
 
+from ..errors import SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
