@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..web.plain import Plain, offloaded_size
@@ -83,6 +84,11 @@ def json_text(value: object) -> str:
 def plain(value: object) -> Any:
     """Return what JSON can say of a value, huge things cut."""
     return Plain(characters=LONGEST_TEXT).value(value)
+
+
+def plain_fields(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON can say of an object, as one."""
+    return Plain(characters=LONGEST_TEXT).fields(value)
 
 
 def _cut(text: str) -> str:

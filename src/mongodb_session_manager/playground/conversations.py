@@ -19,7 +19,7 @@ from ..web.foreign_values import ANY_VALUE
 from ..web.plain import count_or_none, storable_text, text_or_none
 from .agents import Agents
 from .attachments import file_of
-from .blocks import json_text, plain
+from .blocks import json_text, plain, plain_fields
 from .messages import chat_feedback, chat_message, message_blocks, unreadable_message
 from .schemas import (
     ChatMessage,
@@ -258,8 +258,8 @@ class Conversations:
             title=title,
             created_at=None if session is None else datetime.fromisoformat(session.created_at),
             updated_at=None if session is None else datetime.fromisoformat(session.updated_at),
-            metadata=plain(metadata["metadata"]),
-            state=plain(agent.state if agent is not None else {}),
+            metadata=plain_fields(metadata["metadata"]),
+            state=plain_fields(agent.state if agent is not None else {}),
             agent_id=None if agent is None else agent_id,
             model=_text((config or {}).get("model")),
             system_prompt=_text((config or {}).get("system_prompt")),
@@ -268,7 +268,7 @@ class Conversations:
             messages_count=count,
             first=first,
             feedbacks=[chat_feedback(feedback) for feedback in feedbacks],
-            metrics=Metrics.model_validate(plain(metrics)),
+            metrics=Metrics.model_validate(plain_fields(metrics)),
             turn=None if running is None else running.summary(),
             viewer_url=self._link(session_id),
         )

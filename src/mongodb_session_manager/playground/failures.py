@@ -23,7 +23,7 @@ from .agents import AgentError
 LONGEST = 4_000
 _SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|CONNECTION_STRING|_URI$", re.I)
 _SHORTEST_SECRET = 8
-_USER_IN_ADDRESS = re.compile(r"(\w+://)[^\s/@]+@")
+_USER_IN_ADDRESS = re.compile(r"(\w+://)[^\s/]*@")
 
 
 @dataclass(frozen=True)

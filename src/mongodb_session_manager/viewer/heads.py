@@ -81,7 +81,7 @@ def session_card(document: Mapping[str, Any]) -> SessionCard:
         agents_count=count_or_none(counts.get("agents")),
         messages_count=count_or_none(counts.get("messages")),
         feedbacks_count=count_or_none(counts.get("feedbacks")),
-        usage=Plain().value(usage) if isinstance(usage, Mapping) else {},
+        usage=Plain().fields(usage) if isinstance(usage, Mapping) else {},
     )
 
 
@@ -106,10 +106,7 @@ def metadata_shown(document: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, Mapping):
         return {"(not a document)": Plain().value(metadata)}
-    shown: dict[str, Any] = Plain(utf8=findable_text).value(
-        {key: values.decode(value) for key, value in metadata.items()}
-    )
-    return shown
+    return Plain(utf8=findable_text).fields({key: values.decode(value) for key, value in metadata.items()})
 
 
 def usage_totals(usages: list[Mapping[str, Any]]) -> UsageTotals:

@@ -127,7 +127,7 @@ class ItemReader:
             timestamp=read_date(item.get("created_at")),
             rating=plain.value(given.get("rating")),
             comment=plain.text(comment)[0] if isinstance(comment, str) else None,
-            extra=plain.value(extra),
+            extra=plain.fields(extra),
             problem=problem,
         )
 

@@ -75,12 +75,19 @@ class Plain:
                 return self._array(list(value), depth)
         return self.text(value)[0]
 
+    def fields(self, value: Mapping[Any, Any]) -> dict[str, Any]:
+        """Return an object as one, also where it says that it stands for something else, as any object may."""
+        return self._fields(value, 0)
+
     def _object(self, value: Mapping[Any, Any], depth: int) -> Any:
         if (size := offloaded_size(value)) is not None:
             return f"({size} bytes)"
         if depth >= _DEEPEST:
             self.cut = True
             return "…"
+        return self._fields(value, depth)
+
+    def _fields(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for key, item in value.items():
             if self._is_full():

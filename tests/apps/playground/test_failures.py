@@ -63,6 +63,7 @@ def test_what_the_environment_keeps_secret_is_masked_and_so_are_users_in_address
     text = "sk-abcdefgh, sk-abcdefghij, x, /home/me, mongodb://me:hunter2@db.example/"
 
     assert masked(text, environment) == "•••, •••, x, /home/me, mongodb://•••@db.example/"
+    assert masked("mongodb+srv://ada:p@ss@db.example/?x", {}) == "mongodb+srv://•••@db.example/?x"
     assert len(masked("x" * 10_000, {})) < 5_000
 
 
