@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from ..web.plain import storable_text
+
 MOST_FILES = 8
 MOST_BYTES = 4_500_000
 """Bytes of one file; what providers of models take at most."""
@@ -84,7 +86,8 @@ def file_of(content: object, place: int) -> tuple[str, str, bytes] | None:
         case {"image": {"format": str(format_), "source": {"bytes": bytes(data)}}} if format_ in IMAGES:
             return f"image-{place + 1}", format_, data
         case {"document": {"format": str(format_), "name": str(name), "source": {"bytes": bytes(data)}}}:
-            return name, format_, data
+            # Both become part of a header, and may be another program's.
+            return storable_text(name)[:_LONGEST_NAME], storable_text(format_)[:_LONGEST_NAME], data
     return None
 
 

@@ -13,6 +13,9 @@ from mongodb_session_manager.playground.agent import AGENT_ID
 from mongodb_session_manager.playground.attachments import MOST_BYTES, content_blocks
 from mongodb_session_manager.playground.routes import chat
 from tests.apps.playground.servers import playground, said
+from tests.apps.served import app_of
+from tests.apps.viewer.conftest import client_of
+from tests.apps.viewer.stored import message, session
 from tests.fixtures.sessions import Sessions
 from tests.support.models import ScriptedModel
 
@@ -194,3 +197,23 @@ async def test_an_image_needs_no_words_and_a_document_does(sessions: Sessions) -
     assert [answer.status_code for answer in bad] == [422] * 4
     assert sessions.messages(AGENT_ID, "s-1")[0]["content"][0].keys() == {"image"}
     assert sessions.raw.count_documents({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [("\ud800", "pdf"), ("notes", "\udfff"), ("a\r\nX-Other: b", "txt"), ("n" * 100_000, "txt"), ("", "")],
+)
+async def test_a_document_with_a_name_of_another_program_can_be_had(
+    sessions: Sessions, name: str, format_: str
+) -> None:
+    document = {"document": {"name": name, "format": format_, "source": {"bytes": b"text"}}}
+    agents = {AGENT_ID: [message("user", [document])]}
+    sessions.raw.insert_one(session("s-1", application_name="playground", agents=agents))
+    app = app_of("playground", sessions)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        answer = await client.get("/api/sessions/s-1/messages/0/files/0")
+
+    assert (answer.status_code, answer.content) == (200, b"text")
+    assert answer.headers["Content-Disposition"].startswith("attachment; filename*=UTF-8''")
+    assert len(answer.headers["Content-Disposition"]) < 2_000
+    assert "X-Other" not in answer.headers
