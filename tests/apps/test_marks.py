@@ -21,6 +21,8 @@ MARKS: list[dict[str, Any]] = [
     {"__bson__": "keys", "%": 1, "a%2Eb": 2},
     {"__bson__": "int", "value": "0x"},
     {"__bson__": ["payload"], "value": {}},
+    {"__bson__": "tuple", "value": [1]},
+    {"__bson__": "decimal", "value": "1.5"},
 ]
 
 

@@ -38,7 +38,12 @@ ODD: dict[str, Any] = {
 }
 USAGE = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15, "tools": {"n": {"call_count": 1, "total_time": 0.5}}}
 READ = PATHS["playground"] + ["/api/sessions/odd/export?format=json", "/api/sessions/odd/messages/2/files/0"]
-WRITTEN = [("POST", "/api/sessions/odd/fork", {}), ("POST", "/api/sessions/odd/fork", {"up_to_message": 1})]
+WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/api/sessions/odd/fork", {}),
+    ("POST", "/api/sessions/odd/fork", {"up_to_message": 1}),
+    ("PATCH", "/api/sessions/odd", {"title": "another"}),
+    ("POST", "/api/sessions/odd/feedback", {"rating": "up", "key": "k"}),
+]
 
 
 def whole() -> dict[str, Any]:

@@ -113,10 +113,10 @@ class ItemReader:
 
     def _feedback(self, item: object) -> FeedbackItem:
         plain = Plain(whole=self._whole)
-        if not isinstance(item, Mapping):
-            shown = {"value": plain.value(item)}
+        given = values.decode(item)
+        if not isinstance(item, Mapping) or not isinstance(given, Mapping):
+            shown = {"value": plain.value(given)}
             return FeedbackItem(timestamp=None, rating=None, comment=None, extra=shown, problem="it is no document")
-        given = values.decode(dict(item))
         comment = given.get("comment")
         extra = {key: value for key, value in given.items() if key not in ("rating", "comment", "created_at")}
         problem = None
