@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from strands import ToolContext, tool
-from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent, MessageAddedEvent
+from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent, HookOrder, MessageAddedEvent
 
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import Sessions
@@ -99,6 +99,19 @@ async def test_a_text_that_a_hook_masks_when_it_is_added(sessions: Sessions, flu
         await check_resumes_as(sessions, live)
 
     assert texts(resumed.messages) == ["My number is [number].", "You said [number]."]
+
+
+async def test_a_text_that_a_hook_masks_first_is_stored_masked_only(sessions: Sessions) -> None:
+    def mask(event: MessageAddedEvent) -> None:
+        event.message["content"] = [{"text": "[masked]"}]
+
+    async with sessions.manager() as manager:
+        live = make_agent(manager, "You said 4711.")
+        live.add_hook(mask, MessageAddedEvent, order=HookOrder.SDK_FIRST)
+        await streamed(live, "My number is 4711.")
+        await check_resumes_as(sessions, live)
+
+    assert "4711" not in str(sessions.document())
 
 
 async def test_a_text_that_a_hook_changes_before_the_model_is_called(sessions: Sessions) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from pymongo.errors import WriteError
 
-from ..errors import SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
@@ -25,9 +24,6 @@ from .updates import SetFields, Update
 METADATA_PROJECTION = {paths.METADATA: 1}
 
 _PATH_NOT_VIABLE = 28
-
-_MOST_ATTEMPTS = 100
-"""How often fields are looked for again that others may have put into another value meanwhile."""
 
 
 async def update_metadata(
@@ -101,18 +97,20 @@ async def delete_metadata(
     Raises:
         InvalidNameError: A key is not allowed.
         SessionNotFoundError: No such session.
-        SessionStoreError: Other writers change the session again and again meanwhile.
+        SessionStoreError: The document refuses it again and again, and nothing in it says why.
         TypeError: Not a list of keys.
     """
     fields = check_metadata_keys(keys)
     change = SetFields(removed=fields, guard=deletion_guard(fields))
-    for _ in range(_MOST_ATTEMPTS):
-        if not change.removed or await submit(Update(session=change)):
-            return
+    seen: object = None
+    idle = 0
+    while idle < MOST_REFUSALS and change.removed and not await submit(Update(session=change)):
         document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
-        left = deletable(fields, document.get(paths.METADATA))
-        change = SetFields(removed=left, guard={paths.REVISION: document.get(paths.REVISION)})
-    raise SessionStoreError(f"metadata of session {session_id!r} not deleted: others change the session all the time")
+        revision = document.get(paths.REVISION)
+        change = SetFields(removed=deletable(fields, document.get(paths.METADATA)), guard={paths.REVISION: revision})
+        idle, seen = (idle + 1 if revision == seen else 0), revision
+    if idle == MOST_REFUSALS:
+        raise refused_without_reason(session_id)
 
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
