@@ -6,6 +6,7 @@ Each function makes one update; what applies it (a manager's queue, a repository
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from pymongo.errors import WriteError
@@ -49,16 +50,7 @@ async def update_metadata(
     if update is None:
         return
     change = SetFields(fields=dict(update.fields), increments={COUNTER: update.growth}, guard=update.guard())
-    seen: object = None
-    idle = 0
-    while idle < MOST_REFUSALS and not await _submitted(submit, change):
-        document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
-        change = _change_of(update, document)
-        # A writer that others keep overtaking is not stuck: each time one of them got on.
-        idle = idle + 1 if document.get(paths.REVISION) == seen else 0
-        seen = document.get(paths.REVISION)
-    if idle == MOST_REFUSALS:
-        raise refused_without_reason(session_id)
+    await _submit_to_latest(store, session_id, submit, change, partial(_change_of, update))
 
 
 def _change_of(update: MetadataUpdate, document: dict[str, Any]) -> SetFields:
@@ -101,16 +93,37 @@ async def delete_metadata(
         TypeError: Not a list of keys.
     """
     fields = check_metadata_keys(keys)
+    if not fields:
+        return
+
+    def deletion(document: dict[str, Any]) -> SetFields | None:
+        left = deletable(fields, document.get(paths.METADATA))
+        return SetFields(removed=left, guard={paths.REVISION: document.get(paths.REVISION)}) if left else None
+
     change = SetFields(removed=fields, guard=deletion_guard(fields))
+    await _submit_to_latest(store, session_id, submit, change, deletion)
+
+
+async def _submit_to_latest(
+    store: SessionStore,
+    session_id: str,
+    submit: Callable[[Update], Awaitable[bool]],
+    change: SetFields,
+    anew: Callable[[dict[str, Any]], SetFields | None],
+) -> None:
+    """Submit a change of metadata; where it is refused, what `anew` makes of the metadata as it is by then."""
     seen: object = None
     idle = 0
-    while idle < MOST_REFUSALS and change.removed and not await submit(Update(session=change)):
+    while not await _submitted(submit, change):
         document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
-        revision = document.get(paths.REVISION)
-        change = SetFields(removed=deletable(fields, document.get(paths.METADATA)), guard={paths.REVISION: revision})
-        idle, seen = (idle + 1 if revision == seen else 0), revision
-    if idle == MOST_REFUSALS:
-        raise refused_without_reason(session_id)
+        if (latest := anew(document)) is None:
+            return
+        change = latest
+        # A writer that others keep overtaking is not stuck: each time one of them got on.
+        idle = idle + 1 if document.get(paths.REVISION) == seen else 0
+        if idle == MOST_REFUSALS:
+            raise refused_without_reason(session_id)
+        seen = document.get(paths.REVISION)
 
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
