@@ -168,16 +168,21 @@ class SessionFullError(SessionStoreError):
 
 
 class CorruptMessageError(SessionStoreError):
-    """A stored message cannot be read."""
+    """A stored message cannot be read.
+
+    `message_id` is what is stored as its number; `number` is what may be logged of that: of something else only the
+    kind, for it may be anything that was said.
+    """
 
     def __init__(self, agent_id: str, message_id: object, reason: str) -> None:
         """Name the agent, the message and what is wrong with it, never its content."""
-        super().__init__(
-            f"message {_number(message_id)} of agent {agent_id!r} cannot be read: {reason}; "
-            "open the session with skip_corrupt_messages=True to go on without it"
-        )
         self.agent_id = agent_id
         self.message_id = message_id
+        self.number = str(message_id) if isinstance(message_id, int) else f"<{type(message_id).__name__}>"
+        super().__init__(
+            f"message {self.number} of agent {agent_id!r} cannot be read: {reason}; "
+            "open the session with skip_corrupt_messages=True to go on without it"
+        )
         self.reason = reason
 
 
@@ -190,11 +195,6 @@ class InvalidNameError(ValueError):
         self.kind = kind
         self.name = name
         self.rule = rule
-
-
-def _number(message_id: object) -> str:
-    """Return a message's number; of what else is stored there only the kind, for it may be anything that was said."""
-    return str(message_id) if isinstance(message_id, int) else f"<{type(message_id).__name__}>"
 
 
 def _shown(name: object) -> str:

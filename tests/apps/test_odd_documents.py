@@ -13,13 +13,16 @@ from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 
 from mongodb_session_manager import AsyncMongoDBSessionRepository, CorruptMessageError, SessionStoreError
-from mongodb_session_manager.cli.export import Format, export, head_of
+from mongodb_session_manager.cli.export import Format, conversation, export, head_of, messages_of
+from mongodb_session_manager.migrate import OlderDocumentSource, migrate
 from mongodb_session_manager.playground.agent import AGENT_ID
+from mongodb_session_manager.schema import values
 from tests.apps.served import app_of
 from tests.apps.test_foreign_text import PATHS
 from tests.apps.viewer.conftest import client_of
 from tests.apps.viewer.stored import START, message, session
 from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.support.agents import make_agent
 
 Place = tuple[Any, ...]
 Reader = Literal["viewer", "playground", "command line"]
@@ -32,11 +35,20 @@ ODD: dict[str, Any] = {
     "null": None,
     "list": [None, 1, "x", {"a": None}, [1]],
     "nan": float("nan"),
+    "part": 1.5,
     "beyond 53 bits": 2**63 - 1,
     "binary": Binary(b"abc", 4),
     "date": DatetimeMS(2**62),
+    "long integer": values.encode(10**5000),
 }
-USAGE = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15, "tools": {"n": {"call_count": 1, "total_time": 0.5}}}
+USAGE = {
+    "modelCalls": 2,
+    "latencyMs": 20,
+    "inputTokens": 10,
+    "outputTokens": 5,
+    "totalTokens": 15,
+    "tools": {"n": {"call_count": 1, "total_time": 0.5}},
+}
 READ = PATHS["playground"] + ["/api/sessions/odd/export?format=json", "/api/sessions/odd/messages/2/files/0"]
 WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/api/sessions/odd/fork", {}),
@@ -166,10 +178,13 @@ async def of_the_command_line(sessions: Sessions) -> AsyncIterator[Check]:
 
     async def check(place: Place) -> None:
         try:
+            head = await head_of(repository, "odd")
             for form in Format:
-                head = await head_of(repository, "odd")
                 text = "".join([part async for part in export(repository, "odd", form, head)])
                 assert form is not Format.json or json.loads(text)["session_id"] == "odd", place
+            for agent in head["agents"]:
+                said = [message async for message in messages_of(repository, "odd", agent["agent_id"])]
+                assert len(list(conversation(said))) == len(said)
         except CorruptMessageError:
             assert place[2:3] == ("messages",), place  # told, by its number
         except SessionStoreError:
@@ -198,14 +213,25 @@ async def test_a_message_that_cannot_be_read_has_its_place_among_the_others(sess
 
 
 @pytest.mark.parametrize("stored", ["my secret", ["my secret"], {"a": "my secret"}, Binary(b"my secret")])
-async def test_an_error_quotes_nothing_that_stands_in_the_place_of_a_number(sessions: Sessions, stored: Any) -> None:
+async def test_nothing_quotes_what_stands_in_the_place_of_a_number(
+    sessions: Sessions, caplog: pytest.LogCaptureFixture, stored: Any
+) -> None:
     document = session("odd", agents={"a": [message("user", "hello")]})
     document["agents"]["a"]["messages"][0]["message_id"] = stored
     sessions.raw.insert_one(document)
-
+    older = {name: document[name] for name in ("_id", "session_id", "agents")}
+    source = OlderDocumentSource(sessions.uri, sessions.database_name, "older", minPoolSize=0)
+    sessions.raw.database["older"].insert_one(older | {"_id": "older", "session_id": "older"})
     repository = AsyncMongoDBSessionRepository(sessions.uri, sessions.database_name, COLLECTION)
+
     with pytest.raises(CorruptMessageError, match="message_id is not an integer") as raised:
         await repository.list_messages("odd", "a")
+    async with sessions.manager("odd", skip_corrupt_messages=True) as manager:
+        make_agent(manager, agent_id="a")
+    report = await migrate(source, repository, dry_run=True)
+    await source.close()
     await repository.close()
 
-    assert "my secret" not in str(raised.value)
+    assert len(report.problems) == 1
+    assert "skipping a message" in caplog.text
+    assert "my secret" not in f"{raised.value} {report.problems} {caplog.text}"

@@ -144,10 +144,13 @@ async def _as_markdown(
         yield f"\n## Feedback\n\n{_fenced(feedback)}"
 
 
-def _block(block: Mapping[str, Any]) -> str:
-    if "text" in block:
-        return quoted(str(block["text"]))
-    return "".join(_part(name, value) for name, value in block.items())
+def _block(block: object) -> str:
+    match block:
+        case {"text": str(text)}:
+            return quoted(text)
+        case {**fields}:
+            return "".join(_part(str(name), value) for name, value in fields.items())
+    return _fenced(block) + "\n"
 
 
 def _part(name: str, value: Any) -> str:
@@ -162,17 +165,32 @@ def conversation(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield who said what, in one text each; calls and results of tools by their names."""
     for message in messages:
         who = f"{message['message_id']} {message['role']}"
-        parts = []
-        for block in message["content"]:
-            if "text" in block:
-                parts.append(block["text"])
-            elif "toolUse" in block:
-                use = block["toolUse"]
-                parts.append(f"[calls {use.get('name')} {json_text(use.get('input'))}]")
-            elif "toolResult" in block:
-                result = block["toolResult"]
-                texts = [part.get("text") or json.dumps(sorted(part)) for part in result.get("content", ())]
-                parts.append(f"[result, {result.get('status', 'success')}] {' '.join(texts)}")
-            else:
-                parts.append(f"[{', '.join(block)}]")
-        yield who, "\n".join(parts)
+        yield who, "\n".join(_said(block) for block in message["content"])
+
+
+def _said(block: object) -> str:
+    match block:
+        case {"text": str(text)}:
+            return text
+        case {"toolUse": {**use}}:
+            return f"[calls {_named(use.get('name'))} {json_text(use.get('input'))}]"
+        case {"toolResult": {**result}}:
+            parts = result.get("content", ())
+            texts = [_answered(part) for part in parts] if isinstance(parts, list | tuple) else [json_text(parts)]
+            return f"[result, {_named(result.get('status', 'success'))}] {' '.join(texts)}"
+        case {**fields}:
+            return f"[{', '.join(map(str, fields))}]"
+    return json_text(block)
+
+
+def _answered(part: object) -> str:
+    match part:
+        case {"text": str(text)} if text:
+            return text
+        case {**fields}:
+            return json.dumps(sorted(map(str, fields)))
+    return json_text(part)
+
+
+def _named(name: object) -> str:
+    return name if isinstance(name, str) else json_text(name)

@@ -94,7 +94,7 @@ class OlderDocumentSource(_CollectionSource):
             position = 0
             for flat, whole in zip(stored.messages(), raw.pop("messages"), strict=True):
                 if isinstance(flat, CorruptMessageError):
-                    messages.append(Problem(session_id, str(flat), agent_id, str(flat.message_id)))
+                    messages.append(Problem(session_id, str(flat), agent_id, flat.number))
                     continue
                 moved[agent_id, flat["message_id"]] = position
                 messages.append(message_from(dict(whole), position, encode=False))

@@ -30,21 +30,21 @@ def _shown(block: object) -> dict[str, Any]:
         case {"text": str(text)}:
             return {"type": "text", "text": _cut(text)}
         case {"toolUse": {**use}}:
-            named = {"id": _cut(str(use.get("toolUseId", ""))), "name": _cut(str(use.get("name", "")))}
+            named = {"id": _cut(use.get("toolUseId", "")), "name": _cut(use.get("name", ""))}
             return {"type": "tool_call", **named, "input": plain(use.get("input"))}
         case {"toolResult": {**result}}:
             status = "error" if result.get("status") == "error" else "success"
             content = _result(result.get("content"))
             return {
                 "type": "tool_result",
-                "id": _cut(str(result.get("toolUseId", ""))),
+                "id": _cut(result.get("toolUseId", "")),
                 "status": status,
                 "content": content,
             }
         case {"image": {"format": format_, "source": {"bytes": data}}}:
-            return {"type": "image", "format": _cut(str(format_)), "size": _size(data)}
+            return {"type": "image", "format": _cut(format_), "size": _size(data)}
         case {"document": {"format": format_, "name": name, "source": {"bytes": data}}}:
-            named = {"name": _cut(str(name)), "format": _cut(str(format_))}
+            named = {"name": _cut(name), "format": _cut(format_)}
             return {"type": "document", **named, "size": _size(data)}
         case {"reasoningContent": {"reasoningText": {"text": str(text)}}}:
             return {"type": "reasoning", "text": _cut(text)}
@@ -91,5 +91,5 @@ def plain_fields(value: Mapping[str, Any]) -> dict[str, Any]:
     return Plain(characters=LONGEST_TEXT).fields(value)
 
 
-def _cut(text: str) -> str:
-    return str(plain(text))
+def _cut(value: object) -> str:
+    return str(plain(value))

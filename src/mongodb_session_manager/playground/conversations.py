@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -16,7 +16,7 @@ from mongodb_session_manager import (
 )
 
 from ..web.foreign_values import ANY_VALUE
-from ..web.plain import count_or_none, storable_text, text_or_none
+from ..web.plain import count_or_none, number_or_none, storable_text, text_or_none
 from .agents import Agents
 from .attachments import file_of
 from .blocks import json_text, plain, plain_fields
@@ -29,6 +29,7 @@ from .schemas import (
     FoundConversation,
     FoundPage,
     Metrics,
+    Usage,
 )
 from .search import find_sessions
 from .tuning import Tuning, tuning_of, with_tuning
@@ -268,13 +269,22 @@ class Conversations:
             messages_count=count,
             first=first,
             feedbacks=[chat_feedback(feedback) for feedback in feedbacks],
-            metrics=Metrics.model_validate(plain_fields(metrics)),
+            metrics=_metrics(metrics),
             turn=None if running is None else running.summary(),
             viewer_url=self._link(session_id),
         )
 
     def _link(self, session_id: str) -> str | None:
         return f"{self._viewer_url}?{urlencode({'session_id': session_id})}" if self._viewer_url else None
+
+
+def _metrics(found: Mapping[str, Any]) -> Metrics:
+    return Metrics(
+        tokens=Usage(**{name: count_or_none(count) for name, count in found["tokens"].items()}),
+        latency_ms=number_or_none(found["latency_ms"]),
+        model_calls=count_or_none(found["model_calls"]),
+        tool_calls=plain_fields(found["tool_calls"]),
+    )
 
 
 def _text(value: object) -> str | None:

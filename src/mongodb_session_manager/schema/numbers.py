@@ -54,7 +54,7 @@ def is_measure(value: object) -> bool:
 
 def stored_count(value: object) -> int:
     """Return a count out of a document, 0 for what is none: a copied or hand-written one may hold anything there."""
-    return int(value) if isinstance(value, int | float) and is_measure(value) else 0
+    return int(value) if isinstance(value, int | float) and is_measure(value) and value == int(value) else 0
 
 
 def check_seconds(name: str, value: object, *, zero: bool = True, endless: bool = False, given: object = None) -> float:

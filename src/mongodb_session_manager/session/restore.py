@@ -174,7 +174,7 @@ class _LoadedRepository(SessionRepository):
             "session_id=<%r>, agent_id=<%r>, message_id=<%s> | skipping a message that cannot be read",
             self.session.session_id,
             error.agent_id,
-            error.message_id,
+            error.number,
         )
 
     # -- graphs and swarms

@@ -188,7 +188,8 @@ def image_at(content: object, place: str) -> tuple[str, bytes] | None:
     held = source.get("bytes") if isinstance(source, Mapping) else None
     if not isinstance(image, Mapping) or not isinstance(held, bytes | bytearray):
         return None
-    return str(image.get("format", "")), bytes(held)
+    format_ = image.get("format")
+    return format_ if isinstance(format_, str) else "", bytes(held)
 
 
 def raster_type(data: bytes) -> str | None:

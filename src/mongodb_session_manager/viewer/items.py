@@ -207,7 +207,7 @@ def _note(event: Mapping[str, Any]) -> GuardrailNote:
     shown: dict[str, list[str]] = {}
     for name, finds in list(policies.items())[:_MOST_POLICIES] if isinstance(policies, Mapping) else ():
         listed = finds if isinstance(finds, list | tuple) else [finds]
-        shown[storable_text(str(name))] = [storable_text(str(find))[:500] for find in listed[:_MOST_POLICIES]]
+        shown[storable_text(str(name))] = [Plain().text(find)[0][:500] for find in listed[:_MOST_POLICIES]]
     return GuardrailNote(
         action=text_or_none(event.get("action")),
         timestamp=read_date(event.get("timestamp")),

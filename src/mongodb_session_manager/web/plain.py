@@ -47,7 +47,7 @@ class Plain:
 
     def text(self, value: object) -> tuple[str, int]:
         """Return a text, and how many of its characters are left out."""
-        text = self._utf8(value if isinstance(value, str) else str(value))
+        text = self._utf8(value if isinstance(value, str) else digits(value) if isinstance(value, int) else str(value))
         if self._characters is None or len(text) <= self._characters:
             return text, 0
         self.cut = True
