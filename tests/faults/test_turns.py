@@ -357,10 +357,10 @@ async def test_a_turn_of_a_session_that_is_deleted_meanwhile_is_an_error(session
         ({"lease_s": float("nan")}, r"invalid lease_s: it must be .* got nan"),
         ({"idempotency_key": ""}, r"invalid idempotency_key: it must be a non-empty string, got ''"),
         ({"idempotency_key": 7}, r"invalid idempotency_key: it must be a non-empty string, got 7"),
-        ({"idempotency_key": "k" * 257}, r"invalid idempotency_key: it must have at most 256 characters, got 257"),
+        ({"idempotency_key": "k" * 257}, r"invalid idempotency_key: it must have at most 256 characters, not 257"),
         (
             {"idempotency_key": "k" * 1_000_000},
-            r"invalid idempotency_key: it must have at most 256 characters, got 1000000",
+            r"invalid idempotency_key: it must have at most 256 characters, not 1000000",
         ),
         ({"idempotency_key": "\ud800"}, r"invalid idempotency_key: it must be text that UTF-8 can encode"),
     ],

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Body, Depends, FastAPI
+from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from pymongo.errors import AutoReconnect, NotPrimaryError, OperationFailure, ServerSelectionTimeoutError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from strands import Agent
 from strands.types.exceptions import EventLoopException, StorageError
@@ -31,6 +31,7 @@ from mongodb_session_manager import (
     SessionExistsError,
     SessionFullError,
     SessionNotFoundError,
+    SessionStoreError,
     StorageConflictError,
     errors,
 )
@@ -123,6 +124,35 @@ async def test_a_key_that_cannot_be_is_422(sessions: Sessions, key: str) -> None
 
     assert answer.status_code == 422
     assert "dempotency" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/turn?key=", f"/turn?key={'k' * 257}", "/file?key=../secret", "/file?key=/", "/files?key=.."]
+)
+async def test_a_key_that_a_handler_takes_from_its_client_is_422_too(sessions: Sessions, path: str) -> None:
+    held = sessions_of(sessions)
+    app = FastAPI(lifespan=held.lifespan, exception_handlers=held.exception_handlers)
+
+    @app.get("/turn")
+    async def turn(key: str) -> None:
+        async with held.take_turn("s-1", key):
+            pass
+
+    @app.get("/file")
+    async def file(key: str) -> None:
+        async with held.open("s-1") as manager:
+            await manager.storage.read(key)
+
+    @app.get("/files")
+    async def files(key: str) -> None:
+        async with held.open("s-1") as manager:
+            await manager.storage.list(key)
+
+    async with serving(app) as client:
+        answer = await client.get(path)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("invalid ")
 
 
 @pytest.mark.parametrize("path", ["/chat/s-1", "/metadata/s-1", "/stored/s-1"])
@@ -280,6 +310,68 @@ async def test_a_client_that_leaves_ends_the_turn_and_frees_the_session(sessions
             await asyncio.wait_for(said.wait(), WAIT_S)
         await asyncio.wait_for(ended.wait(), WAIT_S)
         await eventually(lambda: "lease" not in sessions.document())
+
+
+@pytest.mark.parametrize("outcome", ["raises", "answers otherwise"])
+async def test_an_answer_that_is_begun_and_not_sent_ends_with_its_request(sessions: Sessions, outcome: str) -> None:
+    held = sessions_of(sessions)
+    app = FastAPI(lifespan=held.lifespan, exception_handlers=held.exception_handlers)
+
+    @app.post("/chat/{session_id}")
+    async def chat(turn: Annotated[SessionTurn, Depends(held.turn)]) -> Response:
+        agent = make_agent(turn.manager, model=OfflineModel())
+        answer = await streamed(turn.stream(agent, "Hello"))
+        if outcome == "raises":
+            raise HTTPException(418, f"no {answer.media_type}")
+        return JSONResponse({"detail": f"no {answer.media_type}"}, 418)
+
+    async with serving(app) as client:
+        refused = [await client.post("/chat/s-1") for _ in range(2)]
+        document = sessions.document()
+
+    assert [(answer.status_code, answer.json()) for answer in refused] == [(418, {"detail": "no text/plain"})] * 2
+    assert "lease" not in document
+
+
+async def test_an_answer_that_is_dropped_by_a_handler_without_dependencies_frees_the_session(
+    sessions: Sessions,
+) -> None:
+    held = sessions_of(sessions)
+    app = FastAPI(lifespan=held.lifespan)
+    ended = asyncio.Event()
+
+    @app.post("/chat/{session_id}")
+    async def chat(session_id: str) -> None:
+        async def reply() -> AsyncIterator[str]:
+            try:
+                async with held.take_turn(session_id):
+                    yield "word"
+                    yield "word"
+                    yield "word"
+            finally:
+                ended.set()
+
+        await streamed(reply())
+        raise HTTPException(418)
+
+    async with serving(app) as client:
+        assert (await client.post("/chat/s-1")).status_code == 418
+        await asyncio.wait_for(ended.wait(), WAIT_S)
+        assert "lease" not in sessions.document()
+
+
+async def test_a_turn_that_is_taken_twice_is_an_error_and_is_given_back(sessions: Sessions) -> None:
+    held = sessions_of(sessions)
+    async with held.lifespan(), held.open("s-1") as manager:
+        turn = SessionTurn(manager)
+
+        with pytest.raises(SessionStoreError, match="has the turn of session 's-1' already"):
+            async with turn:
+                await streamed(turn.stream(make_agent(manager, model=OfflineModel()), "Hello"))
+
+        assert "lease" not in sessions.document()
+        async with turn:
+            assert "lease" in sessions.document()
 
 
 async def test_requests_share_one_pool_and_leave_no_connection_behind(sessions: Sessions) -> None:

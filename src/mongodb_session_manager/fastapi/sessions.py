@@ -15,6 +15,7 @@ from ..schema.numbers import check_seconds
 from ..session import AsyncMongoDBSessionManager
 from ..store import AsyncMongoDBSessionRepository
 from .answers import answers
+from .streaming import ending_streams
 from .turn import SessionTurn
 
 with needs("fastapi"):
@@ -153,7 +154,7 @@ class Sessions:
         `session_id` is the parameter of that name in the path, or in the query where the path has none. A session that
         does not exist is created.
         """
-        async with self.open(session_id) as manager:
+        async with self.open(session_id) as manager, ending_streams():
             yield manager
 
     async def turn(
@@ -165,7 +166,7 @@ class Sessions:
 
         The header `Idempotency-Key` names the request: one that is sent again with the same key is stored once.
         """
-        async with self.open(session_id) as manager:
+        async with self.open(session_id) as manager, ending_streams():
             yield SessionTurn(manager, idempotency_key, wait_s=self._wait_s, lease_s=self._lease_s)
 
     # -- the same, for handlers that take no dependencies

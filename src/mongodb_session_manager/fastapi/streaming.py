@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 _CLOSE_S = 10.0
 
+_begun: ContextVar[weakref.WeakSet[_Source] | None] = ContextVar("mongodb_session_manager_streams", default=None)
+"""The answers that the present request has begun; None where no dependency of `Sessions` asks for them."""
+
 
 async def streamed(
     chunks: AsyncIterator[str | bytes],
@@ -29,7 +35,8 @@ async def streamed(
 
     What fails before that is an error with its status, as it would be in a handler that does not stream. What fails
     later cuts the answer off, so that the client does not take it for whole. When the client leaves, the generator is
-    ended at once, before the request's dependencies are.
+    ended at once, before the request's dependencies are; so is that of an answer which is never sent, since the
+    handler failed after it or returned another one.
 
     Args:
         chunks: The pieces, usually of an async generator: `return await streamed(reply())`.
@@ -37,8 +44,26 @@ async def streamed(
         headers: More headers of the answer.
     """
     source = _Source(chunks)
+    if (begun := _begun.get()) is not None:
+        begun.add(source)
     await source.start()
     return _StreamedResponse(source, media_type=media_type, headers=headers)
+
+
+@asynccontextmanager
+async def ending_streams() -> AsyncGenerator[None]:
+    """End what `streamed` began in the block and was not sent by its end.
+
+    A generator that waits for a reader it will never have may hold the turn that the end of the request waits for.
+    """
+    begun: weakref.WeakSet[_Source] = weakref.WeakSet()
+    # Not put back: a framework may end a dependency in another context than it began it in.
+    _begun.set(begun)
+    try:
+        yield
+    finally:
+        for source in list(begun):
+            await source.close()
 
 
 class _Source:
@@ -85,6 +110,17 @@ class _Source:
             yield self._waiting
             self._waiting = await self._next()
 
+    def end_with(self, response: object) -> None:
+        """Cancel the task when the response is collected, on whatever thread that happens."""
+        assert self._task is not None
+        loop, task = asyncio.get_running_loop(), self._task
+
+        def end() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+
+        weakref.finalize(response, end).atexit = False
+
     async def close(self) -> None:
         assert self._task is not None
         self._task.cancel()
@@ -97,6 +133,8 @@ class _StreamedResponse(StreamingResponse):
     def __init__(self, source: _Source, **options: Any) -> None:
         super().__init__(source, **options)
         self._source = source
+        # For an answer that is dropped where no dependency ends it.
+        source.end_with(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

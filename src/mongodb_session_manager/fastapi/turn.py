@@ -55,9 +55,11 @@ class SessionTurn:
 
         Raises:
             LeaseUnavailableError: Another one kept it for too long.
+            SessionStoreError: It is taken already, by this request.
         """
-        self._held = self.manager.turn(self._wait_s, self._lease_s, self.idempotency_key)
-        self._turn = await self._held.__aenter__()
+        held = self.manager.turn(self._wait_s, self._lease_s, self.idempotency_key)
+        self._turn = await held.__aenter__()
+        self._held = held
         return self
 
     async def __aexit__(self, *error: Any) -> bool | None:

@@ -140,16 +140,15 @@ def check_idempotency_key(key: object) -> str:
     """Return the idempotency key if it is a non-empty string of at most 256 characters; a session keeps the last ones.
 
     Raises:
-        ValueError: It is anything else.
+        InvalidNameError: It is anything else.
     """
+    kind = "idempotency_key"
     if not isinstance(key, str) or not key:
-        raise ValueError(f"invalid idempotency_key: it must be a non-empty string, got {repr(key)[:40]}")
+        raise InvalidNameError(kind, key, "it must be a non-empty string")
     if len(key) > MAX_IDEMPOTENCY_KEY:
-        raise ValueError(
-            f"invalid idempotency_key: it must have at most {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}"
-        )
+        raise InvalidNameError(kind, key, f"it must have at most {MAX_IDEMPOTENCY_KEY} characters, not {len(key)}")
     if not _is_utf8(key):
-        raise ValueError("invalid idempotency_key: it must be text that UTF-8 can encode, without lone surrogates")
+        raise InvalidNameError(kind, key, "it must be text that UTF-8 can encode, without lone surrogates")
     return key
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ..errors import InvalidNameError
 from .contract import StorageError
 
 MAX_KEY_BYTES = 1024
@@ -21,7 +22,7 @@ def normalize_key(key: object) -> str:
     """
     normalized = _checked("key", key).strip("/")
     if not normalized:
-        raise StorageError("invalid storage key: it must not be empty")
+        raise _refusal("key", key, "it must not be empty")
     return normalized
 
 
@@ -47,14 +48,13 @@ def namespace_prefix(namespace: str, prefix: object) -> str:
 def check_length(key: str) -> None:
     """Raise `StorageError` when a key is too long, with what stands before it."""
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise StorageError(
-            f"invalid storage key {_short(key)}: it must not be longer than {MAX_KEY_BYTES} bytes, namespaces included"
-        )
+        rule = f"it must not be longer than {MAX_KEY_BYTES} bytes, namespaces included"
+        raise _refusal("key", key, rule)
 
 
 def _checked(kind: str, value: object) -> str:
     if not isinstance(value, str):
-        raise StorageError(f"invalid storage {kind}: it must be a string, not {type(value).__name__}")
+        raise _refusal(kind, value, f"it must be a string, not {type(value).__name__}")
     rule = None
     if "\\" in value:
         rule = "backslashes are not allowed"
@@ -68,8 +68,16 @@ def _checked(kind: str, value: object) -> str:
         except UnicodeEncodeError:
             rule = "it must be valid Unicode"
     if rule is not None:
-        raise StorageError(f"invalid storage {kind} {_short(value)}: {rule}")
+        raise _refusal(kind, value, rule)
     return _SLASHES.sub("/", value)
+
+
+def _refusal(kind: str, value: object, rule: str) -> StorageError:
+    shown = f" {_short(value)}" if isinstance(value, str) and value.strip("/") else ""
+    error = StorageError(f"invalid storage {kind}{shown}: {rule}")
+    # Strands' contract has one class for every failure; by the cause an application knows that this is its client's.
+    error.__cause__ = InvalidNameError(f"storage {kind}", value, rule)
+    return error
 
 
 def _short(value: str) -> str:
