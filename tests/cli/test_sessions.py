@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,48 @@ def test_several_sessions_go_into_a_folder_or_into_lines(run: Run, fill: Fill, t
     assert [Path(entry["file"]).name for entry in ended.json["exported"]] == ["s-1.json", "s-2.json"]
     assert lines.code == 0
     assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 6
+
+
+def test_ids_that_look_alike_in_names_of_files_have_a_file_each(run: Run, fill: Fill, tmp_path: Path) -> None:
+    ids = ["a/b", "a-b", "a b", "A-B", "a-b-2", "..", "session", "x" * 99 + "1", "x" * 99 + "2"]
+    fill(*ids)
+
+    ended = run("sessions", "export", *ids, "-o", str(tmp_path), "--json")
+
+    files = [Path(entry["file"]) for entry in ended.json["exported"]]
+    assert [json.loads(file.read_text())["session_id"] for file in files] == ids
+    assert len({file.name.lower() for file in files}) == len(ids)
+
+
+def test_a_session_that_is_missing_among_several_leaves_no_file(run: Run, fill: Fill, tmp_path: Path) -> None:
+    fill("s-1")
+
+    ended = run("sessions", "export", "s-1", "gone", "--format", "jsonl", "-o", str(tmp_path / "all.jsonl"))
+
+    assert ended.code == 3
+    assert not list(tmp_path.glob("all*"))
+
+
+def test_an_export_goes_into_a_pipe_and_behind_a_link(run: Run, fill: Fill, tmp_path: Path) -> None:
+    fill("s-1")
+    pipe, link, target = tmp_path / "pipe", tmp_path / "latest.json", tmp_path / "today.json"
+    os.mkfifo(pipe)
+    target.write_text("yesterday")
+    link.symlink_to(target)
+    # Open on both sides, so that neither side waits for the other.
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        piped = run("sessions", "export", "s-1", "-o", str(pipe))
+        received = os.read(reader, 1_000_000)
+    finally:
+        os.close(reader)
+    linked = run("sessions", "export", "s-1", "-o", str(link))
+
+    assert (piped.code, linked.code) == (0, 0)
+    assert pipe.is_fifo()
+    assert json.loads(received)["session_id"] == "s-1"
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == json.loads(received)
 
 
 def test_delete_says_first_what_it_would_delete_and_asks(

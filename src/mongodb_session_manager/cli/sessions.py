@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,8 @@ from ..flags import COMMAND
 from ..schema.moments import cutoff
 from ..store import AsyncMongoDBSessionRepository
 from .commands import NOT_FOUND, USAGE, Context, add, moment
-from .export import ENDINGS, Format, conversation, export, head_of, message_fields, messages_of
+from .export import Format, conversation, export, head_of, message_fields, messages_of
+from .files import file_name, whole_file
 from .output import advance, shown, when
 
 SessionId = Annotated[str, typer.Argument(help="Id of the session.", show_default=False)]
@@ -193,39 +195,27 @@ async def export_(
         raise typer.Exit(USAGE)
     written: list[dict[str, Any]] = []
     async with context.repository() as repository:
-        for session_id in session_ids:
-            head = await head_of(repository, session_id)
-            total = sum(agent["messages_count"] for agent in head["agents"])
-            if output is None:
-                async for part in export(repository, session_id, form, head):
-                    out.text(part)
-                continue
-            path = output / _file_name(session_id, form) if output.is_dir() else output
-            several = len(session_ids) > 1 and not output.is_dir()
-            with out.progress(f"exporting {shown(session_id)}", total) as progress:
-                # Beside the file first: an export that is cut short replaces nothing.
-                partial = path.with_name(f"{path.name}.part")
-                try:
-                    with partial.open(
-                        "a" if several and written else "w", encoding="utf-8", errors="backslashreplace"
-                    ) as to:
-                        async for part in export(repository, session_id, form, head, lambda: advance(progress)):
-                            to.write(part)
-                except BaseException:
-                    partial.unlink(missing_ok=True)
-                    raise
-            if not several or session_id == session_ids[-1]:
-                partial.replace(path)
-            written.append({"session_id": session_id, "file": str(path), "messages": total})
+        with ExitStack() as all_of_it:
+            folder = output if output is not None and output.is_dir() else None
+            to = None if output is None or folder else all_of_it.enter_context(whole_file(output))
+            names: set[str] = set()
+            for session_id in session_ids:
+                head = await head_of(repository, session_id)
+                if output is None:
+                    async for part in export(repository, session_id, form, head):
+                        out.text(part)
+                    continue
+                total = sum(agent["messages_count"] for agent in head["agents"])
+                path = folder / file_name(session_id, form, names) if folder else output
+                with out.progress(f"exporting {shown(session_id)}", total) as progress, ExitStack() as one_of_it:
+                    file = to or one_of_it.enter_context(whole_file(path))
+                    async for part in export(repository, session_id, form, head, lambda: advance(progress)):
+                        file.write(part)
+                written.append({"session_id": session_id, "file": str(path), "messages": total})
     if output is not None:
         out.document({"exported": written})
         for entry in written:
             out.line(f"{shown(entry['session_id'])}: {entry['messages']} messages in {shown(entry['file'])}")
-
-
-def _file_name(session_id: str, form: Format) -> str:
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in session_id).lstrip(".")
-    return f"{name[:80] or 'session'}.{ENDINGS[form]}"
 
 
 async def delete(
