@@ -481,6 +481,57 @@ async def test_what_is_changed_beside_a_masked_field_is_stored_with_the_whole_fi
         }
 
 
+PEOPLE = [{"name": "Bo", "email": "bo@example.org"}, {"name": "Ada", "email": "ada@example.org"}]
+CY = {"name": "Cy", "email": "cy@example.org"}
+
+
+@pytest.mark.parametrize("mask", ["[redacted]", {"masked": True}, ["masked"]], ids=repr)
+@pytest.mark.parametrize(
+    ("moved", "stored"),
+    [
+        (lambda given: {"people": sorted(given["people"], key=lambda one: one["name"])}, {"people": PEOPLE[::-1]}),
+        (lambda given: {"people": given["people"][1:]}, {"people": PEOPLE[1:]}),
+        (lambda given: {"people": [CY, *given["people"]]}, {"people": [CY, *PEOPLE]}),
+        (lambda given: {"customers": given["people"]}, {"customers": PEOPLE}),
+        (lambda given: {"first": given["people"][0]["email"]}, {"first": "bo@example.org"}),
+        (lambda given: {"by": {one["name"]: one for one in given["people"]}}, {"by": {p["name"]: p for p in PEOPLE}}),
+        (lambda given: {"people": tuple(given["people"])}, {"people": PEOPLE}),
+    ],
+    ids=["sorted", "shortened", "extended", "renamed", "taken out", "regrouped", "as a tuple"],
+)
+async def test_a_masked_value_that_is_moved_is_stored_whole(
+    driver: Driver, mask: Any, moved: Callable[[Any], Any], stored: dict[str, Any]
+) -> None:
+    seen: list[str] = []
+
+    def move(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:
+        if action == "update":
+            seen.append(str(kwargs))
+            return original_func(moved(kwargs["metadata"]))
+        return original_func(**kwargs)
+
+    async with driver.manager(metadata_hook=redact_fields(move, ["email"], mask=mask)) as manager:
+        await manager.update_metadata({"people": PEOPLE})
+        answer = await manager.get_metadata()
+
+    assert {key: [*value] if isinstance(value, tuple) else value for key, value in answer["metadata"].items()} == stored
+    assert "@" not in seen[0]
+
+
+@pytest.mark.parametrize(("given", "made"), [(1, True), (0, False), (2, 2.0), (True, 1)])
+async def test_a_change_to_an_equal_value_of_another_kind_is_stored(driver: Driver, given: Any, made: Any) -> None:
+    def change(original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:
+        return original_func({**kwargs["metadata"], "flag": made})
+
+    async with driver.manager(metadata_hook=redact_fields(change, ["email"])) as manager:
+        await manager.update_metadata({"flag": given, "email": "ada@example.org"})
+
+        stored = (await driver.stored())["metadata"]
+
+    assert stored == {"flag": made, "email": "ada@example.org"}
+    assert type(stored["flag"]) is type(made)
+
+
 async def test_several_notifying_hooks_are_masked_alike_and_may_be_chained(driver: Driver) -> None:
     first, second, outside = Inner(), Inner(), Inner()
     inner = redact_fields(chain_hooks(first.plain, second.awaited), {"a": 1}.keys(), mask=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .chain import chain_hooks, flatten
@@ -18,8 +20,9 @@ def redact_fields(hook: Hook | Sequence[Hook], fields: Iterable[str], *, mask: A
     """Make a hook out of one that sends things away, such that some fields leave the process masked.
 
     The inner hook sees metadata and feedback with the mask in the place of the values; what it passes on to
-    ``original_func`` is stored whole. What it changes or adds itself is stored as well. Keys of deletions and the
-    results of reads are not touched::
+    ``original_func`` is stored whole, wherever it moved a masked value to; in a copy by way of JSON, and with a mask
+    that is neither a text of several letters nor an object or a list, only where it stayed. What it changes or adds
+    itself is stored as well. Keys of deletions and the results of reads are not touched::
 
         metadata_hook=redact_fields(create_metadata_sqs_hook(queue_url), ["email", "customer.phone"])
 
@@ -55,13 +58,14 @@ def _redacting(hook: Hook, masked: _Mask) -> Hook:
         [(name, whole)] = payload.items() or [("", None)]
         if not isinstance(whole, Mapping):
             return hook(original_func, action, session_id, **payload, **extra)
-        shown = masked.applied(whole)
+        known = masked.applied(whole)
+        places = {id(place.shown): place for place in _places(known) if place.is_one_of_a_kind}
 
         def store_whole(*args: Any, **kwargs: Any) -> Any:
-            given = (_restored(value, shown, whole) for value in args)
-            return original_func(*given, **{key: _restored(value, shown, whole) for key, value in kwargs.items()})
+            given = (_restored(value, known, places) for value in args)
+            return original_func(*given, **{key: _restored(value, known, places) for key, value in kwargs.items()})
 
-        return hook(store_whole, action, session_id, **{name: masked.applied(whole)}, **extra)
+        return hook(store_whole, action, session_id, **{name: _shown(known)}, **extra)
 
     if not is_async(hook):
         return any_face(call) if fits_any_face(hook) else call
@@ -73,22 +77,64 @@ def _redacting(hook: Hook, masked: _Mask) -> Hook:
     return awaited
 
 
-def _restored(passed_on: Any, shown: Any, whole: Any) -> Any:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """A value that is masked, and what is shown in its place."""
+
+    whole: Any
+    shown: Any
+    is_one_of_a_kind: bool
+    """Whether `shown` is an object of its own, by which the value is found where the hook moves it."""
+
+    @classmethod
+    def of(cls, whole: Any, mask: Any) -> _Place:
+        if type(mask) is str and len(mask) > 1:
+            # Equal to the mask, and another object: Python shares texts of one letter only.
+            return cls(whole, f"{mask[:1]}{mask[1:]}", True)
+        if isinstance(mask, dict | list):
+            return cls(whole, copy.deepcopy(mask), True)
+        return cls(whole, mask, False)
+
+
+def _places(known: Any) -> Iterator[_Place]:
+    if isinstance(known, _Place):
+        yield known
+    elif isinstance(known, dict | list | tuple):
+        for inner in known.values() if isinstance(known, dict) else known:
+            yield from _places(inner)
+
+
+def _shown(known: Any) -> Any:
+    """Return what the inner hook sees, in containers that it may change."""
+    if isinstance(known, _Place):
+        return known.shown
+    if isinstance(known, dict):
+        return {key: _shown(value) for key, value in known.items()}
+    if isinstance(known, list | tuple):
+        return type(known)(_shown(value) for value in known)
+    return known
+
+
+def _restored(passed_on: Any, known: Any, places: Mapping[int, _Place]) -> Any:
     """Return what the inner hook passed on, with the whole value wherever it left what it was shown."""
-    if passed_on == shown:
-        return whole
-    # Changed beside a masked field, which must not be stored as its mask.
-    if isinstance(passed_on, Mapping) and isinstance(whole, Mapping):
-        return {
-            key: _restored(value, shown[key], whole[key]) if key in whole else value for key, value in passed_on.items()
-        }
-    if isinstance(passed_on, list) and isinstance(whole, list | tuple) and len(passed_on) == len(whole):
-        return [_restored(*values) for values in zip(passed_on, shown, whole, strict=True)]
+    if (place := places.get(id(passed_on))) is not None:
+        return place.whole
+    if isinstance(known, _Place):
+        is_left = type(passed_on) is type(known.shown) and passed_on == known.shown
+        return known.whole if is_left else passed_on
+    if isinstance(passed_on, Mapping):
+        inside = known if isinstance(known, dict) else {}
+        return {key: _restored(value, inside.get(key), places) for key, value in passed_on.items()}
+    if isinstance(passed_on, list | tuple):
+        is_as_long = isinstance(known, list | tuple) and len(known) == len(passed_on)
+        beside = known if is_as_long else [None] * len(passed_on)
+        items = [_restored(value, inner, places) for value, inner in zip(passed_on, beside, strict=True)]
+        return tuple(items) if isinstance(passed_on, tuple) else items
     return passed_on
 
 
 class _Mask:
-    """Copies of dicts with some fields masked."""
+    """Finds what is to be masked."""
 
     def __init__(self, fields: list[str], mask: Any) -> None:
         if not fields:
@@ -108,7 +154,7 @@ class _Mask:
         self._mask = mask
 
     def applied(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a deep copy of the containers in `values`, masked."""
+        """Return a deep copy of the containers in `values`, with a `_Place` for each value that is masked."""
         return self._entries(values, ())
 
     def _entries(self, values: Mapping[Any, Any], path: tuple[str, ...]) -> dict[Any, Any]:
@@ -116,11 +162,12 @@ class _Mask:
 
     def _value(self, value: Any, path: tuple[str, ...]) -> Any:
         if not self._names.isdisjoint(path) or self._is_masked(path) or self._is_masked(_without_positions(path)):
-            return self._mask
+            return _Place.of(value, self._mask)
         if isinstance(value, Mapping):
             return self._entries(value, path)
         if isinstance(value, list | tuple):
-            return [self._value(inner, path) for inner in value]
+            inside = [self._value(inner, path) for inner in value]
+            return tuple(inside) if isinstance(value, tuple) else inside
         return value
 
     def _is_masked(self, path: tuple[str, ...]) -> bool:
