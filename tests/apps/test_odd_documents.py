@@ -41,6 +41,9 @@ ODD: dict[str, Any] = {
     "date": DatetimeMS(2**62),
     "long integer": values.encode(10**5000),
 }
+OFTEN = ("text", "missing", "null", "list", "binary")
+"""Those that are tried at each change; a number more is dear."""
+
 USAGE = {
     "modelCalls": 2,
     "latencyMs": 20,
@@ -120,7 +123,9 @@ async def test_no_field_keeps_the_others_from_being_shown(sessions: Sessions, re
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("reader", ["playground", "viewer", "command line"])
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in OFTEN else pytest.param(kind, marks=pytest.mark.slow) for kind in ODD]
+)
 async def test_nothing_in_a_field_keeps_the_others_from_being_shown(
     sessions: Sessions, kind: str, reader: Reader
 ) -> None:
