@@ -266,6 +266,51 @@ async def test_what_cannot_be_taken_is_reported_and_the_rest_is_taken(
     check_stored(sessions.raw.database, "bad message")
 
 
+def nested(levels: int) -> str:
+    """Return JSON that is nested so deep, which `json.dumps` could not write."""
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [300, 900, 100_000])
+@pytest.mark.parametrize("place", ["message", "agent", "multi-agent", "session", "snapshot", "message document"])
+async def test_what_is_nested_too_deep_is_reported_and_the_rest_is_taken(
+    sessions: Sessions, target: AsyncMongoDBSessionRepository, tmp_path: Path, place: str, levels: int
+) -> None:
+    ids, kind = ["s-1", "s-2", "s-3"], {"snapshot": "snapshots", "message document": "messages"}.get(place, "file")
+    folder = tmp_path / "session_s-2"
+    if kind == "messages":
+        write_documents(sessions.uri, sessions.database_name, kind, ids)
+        data = f'{{"message": {{"role": "user", "content": [{nested(levels)}]}}}}'
+        query = {"pk": f"SESSION#s-2#AGENT#{AGENT}", "sk": f"MSG#{0:020}"}
+        updated = sessions.raw.database[f"source {kind}"].update_one(query, {"$set": {"data": data}})
+        assert updated.matched_count == 1
+    elif kind == "snapshots":
+        write_snapshots(str(tmp_path), ids)
+        snapshots = tmp_path / "session" / "s-2" / "scopes" / "agent" / AGENT / "snapshots"
+        (snapshots / "snapshot_latest.json").write_text(f'{{"data": {{"state": {nested(levels)}}}}}')
+    else:
+        write_files(str(tmp_path), ids)
+        files = {
+            "message": folder / "agents" / f"agent_{AGENT}" / "messages" / "message_1.json",
+            "agent": folder / "agents" / f"agent_{AGENT}" / "agent.json",
+            "multi-agent": folder / "multi_agents" / "multi_agent_m" / "multi_agent.json",
+            "session": folder / "session.json",
+        }
+        files[place].parent.mkdir(parents=True, exist_ok=True)
+        inside = f'{{"role": "user", "content": [{nested(levels)}]}}'
+        files[place].write_text(f'{{"message": {inside}, "state": {nested(levels)}, "created_at": {nested(levels)}}}')
+
+    address = sessions.uri if kind == "messages" else str(tmp_path)
+    source = source_of(kind, address, sessions.database_name)
+    report = await migrate(source, target, dry_run=False)
+    await source.close()
+
+    assert {problem.session_id for problem in report.problems} <= {"s-2"}
+    assert place == "session" or not report.complete
+    for session_id in ("s-1", "s-3"):
+        assert await target.get_message_count(session_id, AGENT) == COUNT
+
+
 async def test_keys_of_a_bucket_are_listed_once_page_by_page(
     sessions: Sessions, target: AsyncMongoDBSessionRepository, place_of: Callable[[str], Place]
 ) -> None:

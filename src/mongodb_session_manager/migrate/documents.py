@@ -16,6 +16,7 @@ from ..schema.migrate import upgrade
 from ..schema.names import check_place
 from ..schema.payloads import offload_state
 from .records import (
+    UNSTORABLE,
     Document,
     FoundSession,
     Problem,
@@ -166,7 +167,7 @@ class MessageDocumentSource(_CollectionSource):
             agent_id = document["sk"].removeprefix("AGENT#")
             try:
                 agent = agent_of(_record(document), agent_id)
-            except (UnreadableSourceError, TypeError, ValueError) as error:
+            except (UnreadableSourceError, *UNSTORABLE) as error:
                 reason = str(error) if isinstance(error, UnreadableSourceError) else "its state cannot be stored"
                 session.problems.append(Problem(session_id, reason, agent_id))
                 agent = agent_of({}, agent_id)
@@ -194,7 +195,7 @@ def _record(document: Mapping[str, Any] | None) -> Document:
     if isinstance(data, str):
         try:
             data = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnreadableSourceError("its data is not JSON") from None
     if not isinstance(data, dict):
         raise UnreadableSourceError("its data is not a JSON object")

@@ -26,6 +26,7 @@ from typing import Any
 
 from ..extras import needs
 from .records import (
+    UNSTORABLE,
     Document,
     FoundSession,
     Problem,
@@ -102,7 +103,7 @@ class _LogSource(Source):
     def _read_agent(self, session: SourceSession, root: str, agent_id: str, numbers: Sequence[int]) -> None:
         try:
             agent = agent_of(self._json(f"{root}agent.json"), agent_id)
-        except (UnreadableSourceError, TypeError, ValueError) as error:
+        except (UnreadableSourceError, *UNSTORABLE) as error:
             reason = str(error) if isinstance(error, UnreadableSourceError) else "its state cannot be stored"
             session.problems.append(Problem(session.session_id, reason, agent_id))
             agent = agent_of({}, agent_id)
@@ -139,7 +140,7 @@ class _LogSource(Source):
             raise UnreadableSourceError(f"{key.rpartition('/')[2]} is missing")
         try:
             value = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnreadableSourceError(f"{key.rpartition('/')[2]} is not JSON") from None
         if not isinstance(value, dict):
             raise UnreadableSourceError(f"{key.rpartition('/')[2]} is not a JSON object")

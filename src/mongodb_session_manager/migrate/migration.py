@@ -25,7 +25,16 @@ from ..store import AsyncMongoDBSessionRepository
 from ..store.imports import SessionImport
 from ..sync import MongoDBSessionRepository
 from .digests import Digest
-from .records import Document, FoundSession, Problem, Source, SourceAgent, SourceSession, UnreadableSourceError
+from .records import (
+    UNSTORABLE,
+    Document,
+    FoundSession,
+    Problem,
+    Source,
+    SourceAgent,
+    SourceSession,
+    UnreadableSourceError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +205,7 @@ class _Migration:
             await self._take(found)
         except UnreadableSourceError as error:
             self._fail(session_id, str(error))
-        except (SessionStoreError, TypeError, ValueError, BSONError, WriteError) as error:
+        except (SessionStoreError, *UNSTORABLE, BSONError, WriteError) as error:
             reason = str(error) if isinstance(error, SessionStoreError) else "it cannot be stored"
             self._fail(session_id, f"{type(error).__name__}: {reason}")
         self.progress.done += 1

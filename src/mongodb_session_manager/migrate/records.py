@@ -26,6 +26,9 @@ from .digests import Digest
 
 Document = dict[str, Any]
 
+UNSTORABLE = (TypeError, ValueError, RecursionError)
+"""Errors about a value that cannot be stored; the last is about one that is nested deeper than Python's stack."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -180,7 +183,7 @@ def message_of(raw: object, session_id: str, agent_id: str, position: int, place
         return message_from(flat, position, encode=True)
     except CorruptMessageError as error:
         return Problem(session_id, str(error), agent_id, place)
-    except (TypeError, ValueError) as error:
+    except UNSTORABLE as error:
         return Problem(session_id, f"{type(error).__name__}: it cannot be stored", agent_id, place)
 
 

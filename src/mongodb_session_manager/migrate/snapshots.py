@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import Any
 
 from .records import (
+    UNSTORABLE,
     Document,
     FoundSession,
     Problem,
@@ -72,7 +73,7 @@ class SnapshotSource(Source):
                 self._add_agent(session, agent_id, data, date, key)
             except UnreadableSourceError as error:
                 session.problems.append(Problem(session_id, str(error), agent_id))
-            except (TypeError, ValueError):
+            except UNSTORABLE:
                 session.problems.append(Problem(session_id, "its state cannot be stored", agent_id))
         for agent_id, count in checkpoints.items():
             reason = f"{count} checkpoints (immutable_history): a message log keeps one history"
@@ -112,7 +113,7 @@ class SnapshotSource(Source):
             raise UnreadableSourceError("the snapshot is gone")
         try:
             snapshot = json.loads(stored)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnreadableSourceError("the snapshot is not JSON") from None
         if not isinstance(snapshot, dict) or not isinstance(snapshot.get("data"), dict):
             raise UnreadableSourceError("the snapshot is not a JSON object with data")
