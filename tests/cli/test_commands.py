@@ -266,7 +266,8 @@ def program(sessions: Sessions, tmp_path: Path, *arguments: str, **options: Any)
     environment = os.environ | variables | options.pop("variables", {})
     for name in ("COLUMNS", "LINES"):  # They count more than the size of the terminal.
         environment.pop(name, None)
-    return subprocess.Popen([*PROGRAM, *arguments], env=environment, cwd=tmp_path, **options)
+    command = [*options.pop("before", ()), *PROGRAM, *arguments]
+    return subprocess.Popen(command, env=environment, cwd=tmp_path, **options)
 
 
 def on_terminal(sessions: Sessions, tmp_path: Path, *arguments: str, columns: int) -> tuple[int, bytes]:
@@ -363,6 +364,28 @@ def test_following_ends_with_ctrl_c(sessions: Sessions, fill: Fill, tmp_path: Pa
 
     assert [line["message_id"] for line in lines] == [0, 1, 2, 3]
     assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        (">&-", ["sessions", "list"], 0),
+        ("<&-", ["sessions", "delete", "s-1"], 2),
+        ("<&- >&- 2>&-", ["sessions", "delete", "s-1", "--yes"], 0),
+    ],
+)
+def test_a_stream_that_the_caller_has_closed_is_an_empty_one(
+    sessions: Sessions, fill: Fill, tmp_path: Path, closed: str, arguments: list[str], code: int
+) -> None:
+    fill("s-1")
+
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    process = program(sessions, tmp_path, *arguments, before=shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == code
     assert b"Traceback" not in errors
 
 
