@@ -11,7 +11,7 @@ from strands.session import FileSessionManager
 
 from mongodb_session_manager.offline import OfflineModel
 from tests.cli.conftest import Run
-from tests.fixtures.sessions import Sessions
+from tests.fixtures.sessions import COLLECTION, Sessions
 
 
 @pytest.fixture
@@ -61,6 +61,16 @@ def test_a_collection_of_older_documents(run: Run, sessions: Sessions) -> None:
 
     assert taken.json["migrated"] == 1
     assert sessions.texts("support", "s-1") == ["old"]
+
+
+@pytest.mark.parametrize("kind", ["documents", "messages"])
+def test_a_collection_is_not_migrated_into_itself(run: Run, sessions: Sessions, kind: str) -> None:
+    sessions.raw.insert_one({"_id": "s-1", "session_id": "s-1", "agents": {}})
+
+    ended = run("migrate", kind, f"{sessions.database_name}.{COLLECTION}", "--yes")
+
+    assert ended.code == 1
+    assert "it must be another collection than the source" in ended.err
 
 
 @pytest.mark.parametrize(("kind", "place"), [("file", "/no/such/folder"), ("documents", "nodot"), ("other", "x")])

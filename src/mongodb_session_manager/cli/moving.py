@@ -23,7 +23,7 @@ from ..migrate import (
     migrate,
 )
 from ..store import AsyncMongoDBSessionRepository
-from .commands import FAILED, USAGE, Context, add
+from .commands import FAILED, PROGRAM, USAGE, Context, add
 from .output import shown
 from .sessions import DryRun, Yes
 
@@ -123,7 +123,8 @@ def _made(context: Context, kind: Kind, place: str, uri: str | None) -> Source:
     if not dot:
         context.out.failed(f"invalid place {shown(place)!r}: {kind} needs {_PLACES[kind]}")
         raise typer.Exit(USAGE)
-    options: dict[str, Any] = {"minPoolSize": 0}
+    # Those of the target, so that it is known when source and target are one collection.
+    options: dict[str, Any] = {"minPoolSize": 0, "appname": PROGRAM}
     make = OlderDocumentSource if kind is Kind.documents else MessageDocumentSource
     return make(uri or context.uri, database, collection, **options)
 
