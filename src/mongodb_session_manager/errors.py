@@ -187,7 +187,7 @@ class CorruptMessageError(SessionStoreError):
 
 
 class InvalidNameError(ValueError):
-    """A session id, agent id or metadata key breaks the rule for its kind."""
+    """A session id, agent id, metadata key or idempotency key breaks the rule for its kind."""
 
     def __init__(self, kind: str, name: object, rule: str) -> None:
         """Name the value and the rule it breaks."""
