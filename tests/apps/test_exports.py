@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from mongodb_session_manager.exported import fenced, inline, one_line, quoted
 from mongodb_session_manager.playground.agent import AGENT_ID
-from mongodb_session_manager.web.exported import fenced, inline, one_line, quoted
 from tests.apps.served import APPS, App, app_of
 from tests.apps.viewer.conftest import client_of
 from tests.apps.viewer.stored import message, session

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pydantic_core
 
-from ..web.exported import code, fenced, inline, one_line, quoted
+from ..exported import code, fenced, inline, one_line, quoted
 from .blocks import json_text
 from .conversations import Conversations
 from .schemas import ChatMessage, Conversation

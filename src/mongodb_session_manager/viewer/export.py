@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
-from ..web.exported import fenced, inline, one_line, quoted
+from ..exported import fenced, inline, one_line, quoted
 from ..web.plain import utc_text
 from .block_schemas import Block, ImageBlock, JsonBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
 from .database import Database
