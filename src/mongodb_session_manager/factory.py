@@ -186,7 +186,7 @@ class AsyncMongoDBSessionManagerFactory:
         Indexes that are being made have a moment to finish.
         """
         try:
-            await indexes.settle(self._handle)
+            await indexes.wait_for_builds(self._handle)
         finally:
             await self._handle.aclose()
 

@@ -263,7 +263,7 @@ async def commands_of(expiring: Expiring, agent: Agent, manager: AsyncMongoDBSes
     with expiring.recorder.counting() as commands:
         await streamed(agent, "And now?")
         await manager.flush()
-        await manager._lifetime.home.settle()
+        await manager._lifetime.home.wait()
     return [(command.name, str(command.collection)) for command in commands]
 
 

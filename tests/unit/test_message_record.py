@@ -146,7 +146,7 @@ def test_a_redaction_releases_what_the_original_referred_to() -> None:
     record.change(change, {"content": [{"text": "[redacted]"}], "redact_message": {}}, set(), {})
 
     assert record.referred == set()
-    assert change.released == names
+    assert change.referred_before == names
     assert change.payloads == {}
     assert "payloads" in change.removed
 

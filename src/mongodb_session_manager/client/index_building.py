@@ -92,7 +92,7 @@ def build_once(
     return work
 
 
-async def settle(handle: ClientHandle, wait_s: float = FINISH_WAIT_S) -> None:
+async def wait_for_builds(handle: ClientHandle, wait_s: float = FINISH_WAIT_S) -> None:
     """Wait for indexes that are being made with a client, for at most `wait_s` seconds; they go on all the same.
 
     A script that stops its server right after its last session would otherwise cut that off.

@@ -102,7 +102,7 @@ class Home:
         self._jobs.clear()
         self._busy.clear()
 
-    async def settle(self) -> None:
+    async def wait(self) -> None:
         """Wait for what runs, whatever comes of it."""
         loop = asyncio.get_running_loop()
         jobs = [awaitable(job) for job in tuple(self._jobs) if isinstance(job, Future) or job.get_loop() is loop]

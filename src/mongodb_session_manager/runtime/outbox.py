@@ -221,9 +221,11 @@ class Outbox(Generic[T]):
                 raise
         finally:
             del self._sending[session_id]
-            self._settle(messages, outcomes, cut_off=session_id in self._cut_off)
+            self._note_outcomes(messages, outcomes, cut_off=session_id in self._cut_off)
 
-    def _settle(self, messages: list[_Message[T]], outcomes: Sequence[BaseException | None], *, cut_off: bool) -> None:
+    def _note_outcomes(
+        self, messages: list[_Message[T]], outcomes: Sequence[BaseException | None], *, cut_off: bool
+    ) -> None:
         session_id = messages[0].session_id
         sent = sum(outcome is None for outcome in outcomes)
         errors = [error for error in outcomes if error is not None and not isinstance(error, SkippedError)]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from .. import tracing
-from ..store.updates import (
-    Update,
-)
+from ..store.updates import Update
 
 
 class BatchState(Enum):

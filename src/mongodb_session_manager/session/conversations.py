@@ -67,7 +67,7 @@ class Conversations:
             tracker = self._trackers[agent_id] = AgentTracker(agent, changes, changes.agents[agent_id], stored)
             if stored is None:
                 tracker.capture(agent, final=False)
-            restorer.release(agent_id)
+            restorer.forget_loaded(agent_id)
         return stored
 
     def tracker(self, agent: LocalAgent | Agent) -> AgentTracker:

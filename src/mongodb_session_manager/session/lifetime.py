@@ -105,7 +105,7 @@ class SessionLifetime:
         """Strands' own session logic, on what was loaded."""
         return self._parts().restorer
 
-    def adopt(self, session: StoredSession) -> None:
+    def go_on_from(self, session: StoredSession) -> None:
         """Go on from the session as it was loaded anew."""
         parts = self._parts()
         parts.session = session
@@ -202,13 +202,13 @@ class SessionLifetime:
             try:
                 if self._opened is not None:
                     await self._opened.writer.flush()
-                    await self.home.settle()
+                    await self.home.wait()
             except Exception:
                 await self._drain(drain_s)
                 raise
             await self._drain(drain_s)
             if not self._shares_client and self._opened is not None:
-                await indexes.settle(self.store.handle)
+                await indexes.wait_for_builds(self.store.handle)
         except asyncio.CancelledError:
             self._closed = True
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The
@@ -218,9 +218,9 @@ class SessionLifetime:
             self.home.leave("close", lambda: self._finish(writer, drain_s))
             raise
         except BaseException:
-            await self._release()
+            await self._close_client()
             raise
-        await self._release()
+        await self._close_client()
 
     async def _drain(self, drain_s: float) -> None:
         # A session that was never opened has told nothing.
@@ -234,9 +234,9 @@ class SessionLifetime:
             finally:
                 await self._drain(drain_s)
         finally:
-            await self._release()
+            await self._close_client()
 
-    async def _release(self) -> None:
+    async def _close_client(self) -> None:
         self._closed = True
         await self.store.handle.aclose()
 

@@ -1,4 +1,4 @@
-"""The async session manager: Strands' lifecycle on an in-memory journal, written to MongoDB in batches."""
+"""The async session manager: Strands' lifecycle with what is pending in memory, written to MongoDB in batches."""
 
 from __future__ import annotations
 
@@ -118,9 +118,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 meaning.
         """
         session_id = check_session_id(session_id)
-        if session_id.startswith(
-            ("mongodb://", "mongodb+srv://")
-        ):  # It would be stored, and logged, with its password.
+        # It would be stored, and logged, with its password.
+        if session_id.startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("invalid session_id: it must not be a connection string, which is the argument after it")
         options = hooks.current_names(kwargs, metadata_hook=metadata_hook, feedback_hook=feedback_hook)
         check_flush_on(flush_on)

@@ -97,8 +97,8 @@ class PendingChanges:
         self._graphs[multi_agent_id] = seen
         self._session.fields[paths.multi_agent(encode_name(multi_agent_id))] = encoded
         self._session.payloads |= payloads
-        self._session.released |= self._graph_references.get(multi_agent_id, set())
-        self._session.released -= payloads.keys()
+        self._session.referred_before |= self._graph_references.get(multi_agent_id, set())
+        self._session.referred_before -= payloads.keys()
         self._graph_references[multi_agent_id] = set(payloads)
 
     def add_guardrail_event(self, record: Record, event: Document) -> None:

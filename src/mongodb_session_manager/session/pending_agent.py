@@ -191,7 +191,7 @@ class PendingAgent:
         for path in self._fields.keys() & self._payloads.keys():
             payloads = self._payloads.pop(path)
             changes.payloads |= payloads
-            changes.released |= self._references.get(path, set()) - payloads.keys()
+            changes.referred_before |= self._references.get(path, set()) - payloads.keys()
             self._references[path] = set(payloads)
         for record in self._new:
             record.state = RecordState.FROZEN

@@ -198,7 +198,7 @@ class Record(NewMessage):
             return
         needed = {**change.payloads, **self.payloads}
         change.payloads = {name: data for name, data in needed.items() if name in self.referred}
-        change.released |= before - self.referred
+        change.referred_before |= before - self.referred
         change.fields.update(fields)
         change.removed.update(removed)
         change.removed.difference_update(fields)

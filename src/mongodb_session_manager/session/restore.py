@@ -265,7 +265,7 @@ class Restorer(RepositorySessionManager):
         """Return the loaded state of a graph or swarm, None when there is none."""
         return self._loaded.read_multi_agent(self.session_id, multi_agent_id)
 
-    def release(self, agent_id: str) -> None:
+    def forget_loaded(self, agent_id: str) -> None:
         """Let go of what was loaded of an agent, once it is restored from it."""
         if (stored := self._loaded.session.agents.get(agent_id)) is not None:
             stored.raw, stored.payloads = {}, None

@@ -185,8 +185,8 @@ class Turns:
                 break
         with changes.lock:
             changed_graphs = changes.reloaded(stored)
-            lifetime.adopt(stored)
-            writer.adopt(stored.head)
+            lifetime.go_on_from(stored)
+            writer.go_on_from(stored.head)
             self._conversations.restore_again(stored.agents, changed_graphs)
             self._agents_are_stale = False
 

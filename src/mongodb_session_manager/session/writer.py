@@ -421,6 +421,6 @@ class SessionWriter:
         self._epoch += 1
         self._attempt, self.lease, self.defers = None, None, False
 
-    def adopt(self, head: SessionHead) -> None:
+    def go_on_from(self, head: SessionHead) -> None:
         """Go on from a session as it was loaded anew."""
         self.head, self.revision = head, head.revision

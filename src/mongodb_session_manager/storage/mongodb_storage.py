@@ -13,7 +13,7 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from ..client import ClientHandle, MongoDBClient
-from ..client.index_building import build_once, settle
+from ..client.index_building import build_once, wait_for_builds
 from ..errors import StorageConflictError
 from ..runtime import portal
 from ..schema.moments import cutoff
@@ -304,7 +304,7 @@ class MongoDBStorage:
     async def close(self) -> None:
         """Give the client back that was made from a connection string. Idempotent; a view's does nothing."""
         if self._owns_handle:
-            await settle(self._handle)
+            await wait_for_builds(self._handle)
             await self._handle.aclose()
 
     async def __aenter__(self) -> Self:

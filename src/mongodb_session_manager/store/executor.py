@@ -287,8 +287,8 @@ class UpdateExecutor:
             outcome = await self.segments.change_message(head.session_id, change, update.token)
         elif change is not None and change.rewrites and head.has_related:
             await self.segments.remove_refused(head.session_id, _incarnation(head), change.key)
-        if payloads or update.released:
-            await self.payloads.settle(head, payloads, update.released)
+        if payloads or update.referred_before:
+            await self.payloads.finish(head, payloads, update.referred_before)
         return Applied(after, outcome)
 
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:

@@ -37,8 +37,8 @@ from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import identity, version_of
 from . import sealing
-from .fork_children import Copying, ForkChildren, LostCopiesError, is_newer
 from .payloads import PayloadStore
+from .related_copies import Copying, LostCopiesError, RelatedCopies, is_newer
 from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
 from .updates import Document
@@ -143,7 +143,7 @@ class SessionFork:
 
     async def _attempt(self, head: Document) -> Document:
         incarnation, ttl_s = secrets.token_hex(8), head.get(paths.TTL_S)
-        children = ForkChildren(
+        related = RelatedCopies(
             self._store,
             self._history,
             self._payloads,
@@ -153,28 +153,28 @@ class SessionFork:
         )
         copies: dict[str, _Copy] = {}
         try:
-            first = await self._copy(head, incarnation, children, copies)
-            await children.renew()
-            document = await self._copy(await self._head(), incarnation, children, copies)
-            children.released |= names_in(first) - names_in(document)
-            await children.check_there()
+            first = await self._copy(head, incarnation, related, copies)
+            await related.renew()
+            document = await self._copy(await self._head(), incarnation, related, copies)
+            related.outdated |= names_in(first) - names_in(document)
+            await related.check_there()
         except Exception:
             with suppress(PyMongoError):
-                await children.discard()
+                await related.discard()
             raise
         # An insert that failed may still arrive, and must find what belongs to it then; so nothing is removed.
         if not await self._store.insert(document):
             with suppress(PyMongoError):
-                await children.discard()
+                await related.discard()
             raise SessionExistsError(self._new_id)
         try:
-            await children.check_there()
+            await related.check_there()
         except LostCopiesError:
             untouched = {paths.INCARNATION: incarnation, paths.REVISION: {"$exists": False}}
             if await self._store.delete(self._new_id, untouched):
-                await children.discard()
+                await related.discard()
                 raise
-        await self._settle(document, children, copies)
+        await self._carry_over(document, related, copies)
         logger.info("session_id=<%r>, new_session_id=<%r> | forked", self._id, self._new_id)
         return document
 
@@ -222,7 +222,7 @@ class SessionFork:
     # -- copying
 
     async def _copy(
-        self, head: Document, incarnation: str, children: ForkChildren, copies: dict[str, _Copy]
+        self, head: Document, incarnation: str, related: RelatedCopies, copies: dict[str, _Copy]
     ) -> Document:
         """Copy what is not copied yet, change what was changed since, and return the fork's document."""
         moment = now()
@@ -231,7 +231,7 @@ class SessionFork:
         if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head[paths.AGENTS].keys():
             raise MissingSegmentsError(self._id)
         for key, stored in head[paths.AGENTS].items():
-            agent, count = await self._copy_agent(key, stored, children, copies, moment)
+            agent, count = await self._copy_agent(key, stored, related, copies, moment)
             if agent is not None:
                 agents[key] = agent
                 message_count += count
@@ -242,33 +242,33 @@ class SessionFork:
             incarnation=incarnation,
             cut=self._cut,
             message_count=message_count,
-            events=await self._copy_events(head, agents, children, copies),
+            events=await self._copy_events(head, agents, related, copies),
             metadata=self._metadata,
             moment=moment,
         )
-        await children.copy_payloads(names_in(document))
-        if children.any_children:
+        await related.copy_payloads(names_in(document))
+        if related.any_copies:
             document[paths.HAS_RELATED] = True
-            if children.expires_at is not None:
-                document[paths.RELATED_EXPIRE_AT] = children.expires_at
-        if children.any_payloads:
+            if related.expires_at is not None:
+                document[paths.RELATED_EXPIRE_AT] = related.expires_at
+        if related.any_payloads:
             document[paths.HAS_PAYLOADS] = True
         return document
 
     async def _copy_agent(
-        self, key: str, stored: Document, children: ForkChildren, copies: dict[str, _Copy], moment: datetime
+        self, key: str, stored: Document, related: RelatedCopies, copies: dict[str, _Copy], moment: datetime
     ) -> tuple[Document | None, int]:
         entry, archive, cut = SealedList.of_agent(key), Archive.read(stored), self._cut
         made = copies.get(key)
         if made is None:
             made = copies[key] = _Copy(Copying(archive.id), Course(sliding_width(stored)))
         else:
-            await children.refresh(entry, archive, made.copying)
+            await related.refresh(entry, archive, made.copying)
 
         def keeps(item: Document) -> bool:
             return cut is None or cut.keeps(key, item[paths.MESSAGE_ID], item)
 
-        segment = await children.copy(entry, archive, made.copying, keeps, made.note if cut else _note_nothing)
+        segment = await related.copy(entry, archive, made.copying, keeps, made.note if cut else _note_nothing)
         if segment is not None:
             numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
@@ -286,7 +286,7 @@ class SessionFork:
         sealed = made.copying.count
         tail = [item for _, item in kept]
         if segment is not None and (moved := _overflow(tail)):
-            await children.copy_cut(segment, entry, made.copying, tail[:moved])
+            await related.copy_cut(segment, entry, made.copying, tail[:moved])
             sealed, tail = sealed + moved, tail[moved:]
         token = made.copying.cut_token if made.copying.is_cut else made.copying.token
         agent[paths.MESSAGES] = tail
@@ -297,7 +297,7 @@ class SessionFork:
         return agent, count
 
     async def _copy_events(
-        self, head: Document, agents: Mapping[str, Document], children: ForkChildren, copies: dict[str, _Copy]
+        self, head: Document, agents: Mapping[str, Document], related: RelatedCopies, copies: dict[str, _Copy]
     ) -> Document:
         """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
         entry = GUARDRAIL_EVENTS
@@ -314,7 +314,7 @@ class SessionFork:
                 return number < int(agent[paths.NEXT_MESSAGE_ID])
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
-        await children.copy(entry, archive, made.copying, keeps, _note_nothing)
+        await related.copy(entry, archive, made.copying, keeps, _note_nothing)
         events: Document = {entry.path: [event for event in at(head, entry.path) or [] if keeps(event)]}
         if made.copying.count:
             sealed = {**at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
@@ -324,37 +324,37 @@ class SessionFork:
 
     # -- once it is there
 
-    async def _settle(self, document: Document, children: ForkChildren, copies: dict[str, _Copy]) -> None:
+    async def _carry_over(self, document: Document, related: RelatedCopies, copies: dict[str, _Copy]) -> None:
         """Carry over what was redacted of the source before the fork was there, and drop its payloads."""
         try:
             for _ in range(_LOOKS):
                 head = await self._head()
-                await self._settle_once(document, head, children, copies)
+                await self._bring_up_to_date(document, head, related, copies)
                 seen = await self._store.find_one({"_id": self._id}, {paths.REVISION: 1})
                 if seen is None or seen.get(paths.REVISION) == head.get(paths.REVISION):
                     break
         except (SessionNotFoundError, MissingSegmentsError):
             pass  # Deleted since, which is no concern of the fork's.
-        if children.released:
-            await self._payloads.release(self._new_id, document[paths.INCARNATION], children.released)
+        if related.outdated:
+            await self._payloads.remove_unreferred(self._new_id, document[paths.INCARNATION], related.outdated)
 
-    async def _settle_once(
-        self, document: Document, head: Document, children: ForkChildren, copies: dict[str, _Copy]
+    async def _bring_up_to_date(
+        self, document: Document, head: Document, related: RelatedCopies, copies: dict[str, _Copy]
     ) -> None:
         for key, agent in document[paths.AGENTS].items():
             entry, stored = SealedList.of_agent(key), head[paths.AGENTS].get(key)
             archive = Archive.read(stored)
             if stored is not None and archive.id == Archive.read(agent).id:
-                await children.refresh(entry, archive, copies[key].copying)
-                await self._settle_tail(entry, agent, document, head, children)
+                await related.refresh(entry, archive, copies[key].copying)
+                await self._bring_tail_up_to_date(entry, agent, document, head, related)
         title = head.get(paths.TITLE, _NOTHING)
         if title is not _NOTHING and title != document.get(paths.TITLE):
             fork = identity(self._new_id, document[paths.INCARNATION])
             guard = {**fork, paths.TITLE: document.get(paths.TITLE)}
             await self._store.update(self._new_id, guard, {"$set": {paths.TITLE: title}, "$inc": {paths.REVISION: 1}})
 
-    async def _settle_tail(
-        self, entry: SealedList, agent: Document, document: Document, head: Document, children: ForkChildren
+    async def _bring_tail_up_to_date(
+        self, entry: SealedList, agent: Document, document: Document, head: Document, related: RelatedCopies
     ) -> None:
         copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if _has_number(item)}
         stored = [item for item in at(head, entry.path) or [] if _has_number(item)]
@@ -367,15 +367,15 @@ class SessionFork:
             older = copied.get(item[paths.MESSAGE_ID])
             if older is None or not is_newer(item, older):
                 continue
-            await children.copy_payloads(payloads_of(item))
+            await related.copy_payloads(payloads_of(item))
             place = {paths.MESSAGE_ID: item[paths.MESSAGE_ID], paths.UPDATED_AT: older.get(paths.UPDATED_AT)}
             guard = {**identity(self._new_id, document[paths.INCARNATION]), entry.path: {"$elemMatch": place}}
             counted = {entry.noted(paths.REDACTIONS): 1, paths.REVISION: 1}
             update = {"$set": {f"{entry.path}.$": item}, "$inc": counted}
             if not await self._store.update(self._new_id, guard, update):
-                await children.change_copy(entry, item)  # Sealed since.
+                await related.change_copy(entry, item)  # Sealed since.
             await self._history.remove_refused(self._new_id, document[paths.INCARNATION], entry.agent or "")
-            children.released |= payloads_of(older)
+            related.outdated |= payloads_of(older)
 
 
 def _id_of(key: str, agent: Document) -> str:

@@ -54,7 +54,7 @@ class SessionImport:
         self._store = store
         self._segments = segments.segments
         self._payloads = payloads
-        self._children = RelatedDocuments(store)
+        self._related = RelatedDocuments(store)
         self._id = session_id
         self._share = sealing.TAIL_BYTES // max(agents, 1)
         self._has = {SEGMENTS: False, PAYLOADS: False}
@@ -153,4 +153,4 @@ class SessionImport:
         query = belonging_to(self._id, self.incarnation)
         for suffix, there in self._has.items():
             if there:
-                await self._children.collection(suffix).delete_many(query)
+                await self._related.collection(suffix).delete_many(query)

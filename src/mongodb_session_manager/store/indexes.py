@@ -16,7 +16,15 @@ from ..schema import paths
 from ..schema.names import metadata_path
 from .related import INDEXED, related_index_specs
 
-__all__ = ["FINISH_WAIT_S", "IndexWork", "check_expiry", "ensure_indexes", "index_specs", "order_index_specs", "settle"]
+__all__ = [
+    "FINISH_WAIT_S",
+    "IndexWork",
+    "check_expiry",
+    "ensure_indexes",
+    "index_specs",
+    "order_index_specs",
+    "wait_for_builds",
+]
 
 _EXPIRY_NAME = "expires_at_1"
 _COUNTED = (
@@ -166,6 +174,6 @@ def _is_partial(index: Mapping[str, Any]) -> bool:
     return bool(index.get("partialFilterExpression"))
 
 
-async def settle(handle: ClientHandle) -> None:
+async def wait_for_builds(handle: ClientHandle) -> None:
     """Wait for indexes that are being made with a client, for at most `FINISH_WAIT_S`; they go on all the same."""
-    await index_building.settle(handle, FINISH_WAIT_S)
+    await index_building.wait_for_builds(handle, FINISH_WAIT_S)

@@ -108,7 +108,9 @@ class OrphanSweep:
             if self._dry_run:
                 removed += len(names - await self._payloads.references(session_id, incarnation, names))
             else:
-                removed += len(await self._payloads.release(session_id, incarnation, names, unused_since=self._cutoff))
+                removed += len(
+                    await self._payloads.remove_unreferred(session_id, incarnation, names, unused_since=self._cutoff)
+                )
         return removed
 
     # -- storages of sessions
@@ -135,19 +137,19 @@ class OrphanSweep:
             return await target.count_documents(query)
         return int((await target.delete_many(query)).deleted_count)
 
-    async def _document(self, child: Document, projection: Document) -> Document | None:
-        query = identity(child[paths.SESSION_ID], child[paths.INCARNATION])
+    async def _document(self, one: Document, projection: Document) -> Document | None:
+        query = identity(one[paths.SESSION_ID], one[paths.INCARNATION])
         return await self._store.find_one(query, {**projection, paths.INCARNATION: 1})
 
 
-async def _runs(children: Collection, query: Document, projection: Document) -> AsyncIterator[list[Document]]:
-    """Yield the matching children, those of one session together."""
+async def _runs(related: Collection, query: Document, projection: Document) -> AsyncIterator[list[Document]]:
+    """Yield the matching documents, those of one session together."""
     run: list[Document] = []
-    async for child in children.iterate(query, projection, sort=[("_id", 1)]):
-        if run and any(run[0][name] != child[name] for name in (paths.SESSION_ID, paths.INCARNATION)):
+    async for one in related.iterate(query, projection, sort=[("_id", 1)]):
+        if run and any(run[0][name] != one[name] for name in (paths.SESSION_ID, paths.INCARNATION)):
             yield run
             run = []
-        run.append(child)
+        run.append(one)
     if run:
         yield run
 

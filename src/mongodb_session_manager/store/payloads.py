@@ -75,7 +75,7 @@ class PayloadStore:
         assert head.incarnation is not None
         change = update.message
         if head.has_payloads and change is not None and change.rewrites:
-            change.released |= await self._referred_by(
+            change.referred_before |= await self._referred_by(
                 head.session_id, head.incarnation, change.key, change.message.message_id
             )
         if payloads:
@@ -84,13 +84,13 @@ class PayloadStore:
                 return await self._announce(head)
         return head
 
-    async def settle(self, head: SessionHead, payloads: Mapping[str, bytes], released: Names[str]) -> None:
+    async def finish(self, head: SessionHead, payloads: Mapping[str, bytes], referred_before: Names[str]) -> None:
         """Finish an update: what it refers to is there, and what nothing refers to any more is not."""
         assert head.incarnation is not None
         if payloads:
             await self.ensure(head, payloads)
-        if released:
-            await self.release(head.session_id, head.incarnation, released)
+        if referred_before:
+            await self.remove_unreferred(head.session_id, head.incarnation, referred_before)
 
     async def _announce(self, head: SessionHead) -> SessionHead:
         """Note in the session that there are payloads, for readers and for writers that postpone their expiry."""
@@ -178,7 +178,7 @@ class PayloadStore:
 
     # -- removing
 
-    async def release(
+    async def remove_unreferred(
         self,
         session_id: str,
         incarnation: str,

@@ -28,7 +28,7 @@ INDEXED = _ALL_BUT_STORAGE
 """Those whose indexes `related_index_specs` returns, in this order; a storage makes its own."""
 
 LIFETIMES = 2
-"""How many times to live ahead children expire. The session itself expires one ahead, so it always goes first."""
+"""How many times to live ahead related documents expire; the session itself one, so it always goes first."""
 
 
 def related_index_specs() -> dict[str, list[IndexModel]]:
@@ -54,7 +54,7 @@ class RelatedDocuments:
         return self._collections[suffix]
 
     def expiry(self, ttl_s: float | None) -> datetime | None:
-        """Return when a child that is written now expires, None for never."""
+        """Return when a related document that is written now expires, None for never."""
         return None if ttl_s is None else now() + timedelta(seconds=LIFETIMES * ttl_s)
 
     def expire_too_early(self, head: SessionHead, lifetimes: float = 1) -> bool:
@@ -76,14 +76,14 @@ class RelatedDocuments:
         related = belonging_to(session_id, incarnation)
         suffixes = _ALL if head.has_storage else _ALL_BUT_STORAGE
         await self._set_expiry(suffixes, related, moment)
-        # After the children: a crash in between only means that this is done again.
+        # After the related documents: a crash in between only means that this is done again.
         session = identity(session_id, incarnation)
         if not head.has_storage:
             session[paths.HAS_STORAGE] = {"$ne": True}
         found = await self._store.update(session_id, session, {"$set": {paths.RELATED_EXPIRE_AT: moment}})
         if not found and not head.has_storage:
             return await self.postpone(head.but(has_storage=True))  # Another manager has stored values meanwhile.
-        # A child that somebody began to write before that, and of which the session may not say so any more.
+        # One that somebody began to write before that, and of which the session may not say so any more.
         await self._set_expiry(suffixes, {**related, paths.EXPIRES_AT: {"$lt": moment}}, moment)
         return head.but(related_expire_at=moment)
 
@@ -94,7 +94,7 @@ class RelatedDocuments:
             await target.update_many(query, update)
 
     async def delete(self, session_id: str) -> dict[str, int]:
-        """Delete the children of a session that is gone, and none of one created anew under the same id.
+        """Delete the related documents of a session that is gone, and none of one created anew under the same id.
 
         Returns:
             How many documents were deleted, by the suffix of their collection without its `_`.

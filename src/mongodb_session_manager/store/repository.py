@@ -274,7 +274,7 @@ class AsyncMongoDBSessionRepository:
         changes = AppendMessages(agent_id, encode_name(agent_id), create=False)
         changes.fields, changes.payloads = _state(session_agent)
         fields = [paths.agent(changes.key, field) for field in changes.fields]
-        changes.released = await self._referred_to(session_id, fields)
+        changes.referred_before = await self._referred_to(session_id, fields)
         if isinstance(await self._apply(session_id, Update(agents=[changes])), Conflict):
             raise AgentNotFoundError(session_id, agent_id)
 
@@ -310,7 +310,7 @@ class AsyncMongoDBSessionRepository:
             )
             if isinstance(await self._apply(session_id, Update(session=removal)), Applied):
                 await self._segments.delete_agent(session_id, incarnation, key, totals.archive.id)
-                await self._payloads.release(session_id, incarnation, payloads)
+                await self._payloads.remove_unreferred(session_id, incarnation, payloads)
                 return True
         return False
 
@@ -601,8 +601,8 @@ class AsyncMongoDBSessionRepository:
         state = values.encode(multi_agent.serialize_state(), where=f"multi-agent {multi_agent.id!r}", foreign=True)
         state, payloads = offload_state(state)
         path = paths.multi_agent(_graph_key(multi_agent.id))
-        released = await self._referred_to(session_id, [path])
-        fields = SetFields(fields={path: state}, payloads=payloads, released=released)
+        referred_before = await self._referred_to(session_id, [path])
+        fields = SetFields(fields={path: state}, payloads=payloads, referred_before=referred_before)
         await self._apply(session_id, Update(session=fields))
 
     # -- metadata, feedback, records
@@ -916,4 +916,4 @@ def _keep(change: ChangeMessage, references: Mapping[str, frozenset[str]]) -> No
         change.fields[paths.PAYLOADS] = sorted(names)
     else:
         change.removed.add(paths.PAYLOADS)
-    change.released = set().union(*references.values())
+    change.referred_before = set().union(*references.values())

@@ -93,7 +93,7 @@ class AppendMessages:
         increments: Counters to raise, below the agent.
         window: How the window changes, None when the stored one stands.
         payloads: Large bytes that the fields refer to, by name.
-        released: Names of payloads that the fields referred to before.
+        referred_before: Names of payloads that the fields referred to before.
         archive_id: What tells the agent from an earlier or later one of its id; None to take the one that is there.
     """
 
@@ -106,7 +106,7 @@ class AppendMessages:
     increments: dict[str, float] = field(default_factory=dict)
     window: WindowChange | None = None
     payloads: dict[str, bytes] = field(default_factory=dict)
-    released: set[str] = field(default_factory=set)
+    referred_before: set[str] = field(default_factory=set)
     archive_id: str | None = None
 
     @property
@@ -206,7 +206,7 @@ class ChangeMessage:
         fields: Fields to set.
         removed: Fields to remove.
         payloads: Large bytes that the fields refer to, by name.
-        released: Names of payloads that the message referred to before.
+        referred_before: Names of payloads that the message referred to before.
         sealed: The message is in a segment, which is changed once the update is applied. In the session document
             nothing changes then: the update proves that the writer may, and tells others that something changed.
         archive_id: What tells the agent from an earlier or later one of its id; None to take the one that is there.
@@ -217,7 +217,7 @@ class ChangeMessage:
     fields: Document = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     payloads: dict[str, bytes] = field(default_factory=dict)
-    released: set[str] = field(default_factory=set)
+    referred_before: set[str] = field(default_factory=set)
     sealed: bool = False
     archive_id: str | None = None
 
@@ -254,7 +254,7 @@ class SetFields:
         increments: Counters to raise.
         guard: A further condition.
         payloads: Large bytes that the fields refer to, by name.
-        released: Names of payloads that the fields referred to before.
+        referred_before: Names of payloads that the fields referred to before.
     """
 
     fields: Document = field(default_factory=dict)
@@ -264,7 +264,7 @@ class SetFields:
     increments: dict[str, float] = field(default_factory=dict)
     guard: Document = field(default_factory=dict)
     payloads: dict[str, bytes] = field(default_factory=dict)
-    released: set[str] = field(default_factory=set)
+    referred_before: set[str] = field(default_factory=set)
 
     def render(self, into: _Rendering) -> None:
         """Add its part to an update."""
@@ -336,10 +336,10 @@ class Update:
         return found if self.message is None else found | self.message.payloads
 
     @property
-    def released(self) -> set[str]:
+    def referred_before(self) -> set[str]:
         """The names of all payloads that it may leave without a reference."""
-        found = self.session.released.union(*(changes.released for changes in self.agents))
-        return found if self.message is None else found | self.message.released
+        found = self.session.referred_before.union(*(changes.referred_before for changes in self.agents))
+        return found if self.message is None else found | self.message.referred_before
 
     @property
     def keys(self) -> set[str]:

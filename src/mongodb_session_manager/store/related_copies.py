@@ -64,12 +64,12 @@ class Copying:
     is_cut: bool = False
 
 
-class ForkChildren:
+class RelatedCopies:
     """Copies what one session holds outside its document into another incarnation, a page at a time.
 
     Attributes:
         expires_at: The moment from which copies may expire; None for never.
-        released: Names of payloads that were copied for what was changed since.
+        outdated: Names of payloads that were copied for what was changed since.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class ForkChildren:
     ) -> None:
         """Prepare to copy; no I/O. `source` and `target` are session id and incarnation each."""
         self._store = store
-        self._children = RelatedDocuments(store)
+        self._related = RelatedDocuments(store)
         self._segments = history.segments
         self._chunks = payloads.chunks
         self._source, self._target = belonging_to(*source), belonging_to(*target)
         self._ttl_s = ttl_s
         self._counts = {SEGMENTS: 0, PAYLOADS: 0}
         self._begun = time.monotonic()
-        self.expires_at = self._children.expiry(ttl_s)
-        self.released: set[str] = set()
+        self.expires_at = self._related.expiry(ttl_s)
+        self.outdated: set[str] = set()
 
     @property
     def any_payloads(self) -> bool:
@@ -100,7 +100,7 @@ class ForkChildren:
         return self._counts[PAYLOADS] > 0
 
     @property
-    def any_children(self) -> bool:
+    def any_copies(self) -> bool:
         """Whether anything was copied."""
         return any(self._counts.values())
 
@@ -160,7 +160,7 @@ class ForkChildren:
         await self.copy_payloads(_payloads_of(items))
         identity = {"_id": copied.pop("_id"), paths.SESSION_ID: copied.pop(paths.SESSION_ID)}
         before = await self._segments.find_one(identity, {paths.ITEM_PAYLOADS: 1})
-        self.released |= _payloads_of((before or {}).get(paths.ITEMS) or ())
+        self.outdated |= _payloads_of((before or {}).get(paths.ITEMS) or ())
         await self._segments.update_one(identity, {"$set": copied}, upsert=True)
         self._counts[SEGMENTS] += not copying.is_cut
         copying.is_cut = True
@@ -270,7 +270,7 @@ class ForkChildren:
         place = {"_id": held["_id"], paths.SESSION_ID: target[paths.SESSION_ID]}
         guard = {**place, paths.ITEMS: {"$elemMatch": older}}
         await self._segments.update_one(guard, {"$set": {f"{paths.ITEMS}.$": item}})
-        self.released |= payloads_of(copied[0])
+        self.outdated |= payloads_of(copied[0])
 
     def _copies(self, entry: SealedList) -> Document:
         return {**self._target, paths.AGENT: entry.agent, paths.LIST: entry.name}
@@ -312,7 +312,7 @@ class ForkChildren:
         patience_s = _RENEW_AFTER_S if self._ttl_s is None else min(_RENEW_AFTER_S, self._ttl_s / 4)
         if time.monotonic() - self._begun < patience_s:
             return
-        self.expires_at = self._children.expiry(self._ttl_s)
+        self.expires_at = self._related.expiry(self._ttl_s)
         self._begun = time.monotonic()
         for collection, name in ((self._segments, paths.CREATED_AT), (self._chunks, paths.USED_AT)):
             update = {"$set": self._dates(name)}
