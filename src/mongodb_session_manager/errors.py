@@ -130,7 +130,7 @@ class MessageTooLargeError(SessionStoreError):
         """Name the agent and both sizes."""
         super().__init__(
             f"a message of agent {agent_id!r} takes {size_bytes} bytes, more than the {limit_bytes} that can be "
-            "stored; in the conversation of an agent a placeholder keeps its place, and the session stays usable"
+            "stored; in the conversation of an agent a note keeps the place of the largest parts, and the session stays usable"
         )
         self.agent_id = agent_id
         self.size_bytes = size_bytes

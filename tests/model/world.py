@@ -21,7 +21,8 @@ from strands.types.content import Message
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionRepository
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.schema.archives import GUARDRAIL_EVENTS, at
+from mongodb_session_manager.schema import paths
+from mongodb_session_manager.schema.archives import GUARDRAIL_EVENTS
 from mongodb_session_manager.schema.titles import title_of
 from mongodb_session_manager.store.sealing import Sealer
 from mongodb_session_manager.store.segments import Segments
@@ -338,7 +339,7 @@ class World:
 
     def events(self, document: Document) -> list[Document]:
         """Return the guardrail events of a session, the sealed ones first."""
-        holder = at(document, GUARDRAIL_EVENTS.archive) or {}
+        holder = paths.at(document, GUARDRAIL_EVENTS.archive) or {}
         archived = sealed(self.database, document, GUARDRAIL_EVENTS.path, None, holder)
         return [*archived, *document[GUARDRAIL_EVENTS.path]]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from strands.types.content import Message
 
 from mongodb_session_manager.errors import MessageTooLargeError
-from mongodb_session_manager.session.record import Record, RecordState
+from mongodb_session_manager.schema.messages import decode_message
+from mongodb_session_manager.session.record import Record, RecordState, objects_of
 from mongodb_session_manager.store.updates import ChangeMessage, NewMessage
 
 AGENT = "a"
@@ -113,13 +114,100 @@ def test_content_is_written_when_it_is_another_one() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), "x" * 17_000_000])
-def test_what_cannot_be_stored_leaves_a_placeholder_and_an_error(value: Any) -> None:
+def test_a_call_that_cannot_be_stored_keeps_its_pair_and_is_an_error(value: Any) -> None:
     message: Any = {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "n", "input": value}}]}
     record, problem = Record.of(message, AGENT)
     assert isinstance(problem, TypeError | MessageTooLargeError)
     assert record.document is not None
     assert "'t'" in str(record.document["content"]), "its pair would be broken"
     assert "xxxx" not in str(record.document)
+
+
+def result(tool_use_id: str, *items: Any) -> dict[str, Any]:
+    return {"toolResult": {"toolUseId": tool_use_id, "status": "success", "content": list(items)}}
+
+
+def deep(levels: int) -> Any:
+    value: Any = "core"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+NOTE = {"text": "[not stored: TypeError]"}
+PICTURE = {"image": {"format": "png", "source": {"bytes": b"png"}}}
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize(
+    ("blocks", "stored"),
+    [
+        ([{"text": "a"}, {"text": "b", "x": object()}, PICTURE], [{"text": "a"}, NOTE, PICTURE]),
+        ([{"text": "a"}, "no block"], [{"text": "a"}, NOTE]),
+        (
+            [result("1", {"text": "a"}), result("2", {"json": object()}), result("3", {"json": {"b": [1, None]}})],
+            [result("1", {"text": "a"}), result("2", NOTE), result("3", {"json": {"b": [1, None]}})],
+        ),
+        ([result("1", {"text": "a"}, {"json": {1, 2}}, PICTURE)], [result("1", {"text": "a"}, NOTE, PICTURE)]),
+        ([{"toolResult": {"toolUseId": "1", "status": "error", "content": object()}}], [
+            {"toolResult": {"toolUseId": "1", "status": "error", "content": [NOTE]}}
+        ]),
+        ([object()], [NOTE]),
+    ],
+)  # fmt: skip
+def test_what_can_be_stored_of_a_message_is(kind: Any, blocks: Any, stored: Any) -> None:
+    message: Any = {"role": "user", "content": kind(blocks), "tracking_id": "id", "metadata": {"custom": {"pin": True}}}
+    record, problem = Record.of(message, AGENT)
+    assert isinstance(problem, TypeError)
+    assert record.document is not None
+    assert decode_message({**record.document}) == {**message, "content": stored}
+
+
+def test_fields_of_a_message_that_cannot_be_stored_leave_the_others() -> None:
+    message: Any = {
+        "role": "user",
+        "content": [{"text": "a"}],
+        "metadata": {"custom": object()},
+        "own": 1,
+        "x": object(),
+    }
+    record, problem = Record.of(message, AGENT)
+    assert isinstance(problem, TypeError)
+    assert record.document is not None
+    assert decode_message({**record.document}) == {"role": "user", "content": [{"text": "a"}], "own": 1}
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_of_a_message_that_is_too_large_the_largest_block_goes(position: int) -> None:
+    sizes = [4_000_000, 4_000_000, 4_000_000]
+    sizes[position] = 8_000_000
+    blocks = [result(str(number), {"text": "x" * size}, PICTURE) for number, size in enumerate(sizes)]
+    record, problem = Record.of({"role": "user", "content": blocks}, AGENT)  # type: ignore[typeddict-item]
+    assert isinstance(problem, MessageTooLargeError)
+    assert record.document is not None
+    stored: Any = decode_message({**record.document})["content"]
+    note = {"text": "[not stored: MessageTooLargeError]"}
+    assert stored == [result(str(n), note) if n == position else block for n, block in enumerate(blocks)]
+
+
+def test_what_is_nested_too_deeply_leaves_the_rest() -> None:
+    blocks: Any = [{"text": "a", "x": deep(250)}, {"text": "b"}]
+    record, problem = Record.of({"role": "user", "content": blocks}, AGENT)
+    assert isinstance(problem, ValueError)
+    assert record.document is not None
+    assert decode_message({**record.document})["content"] == [{"text": "[not stored: ValueError]"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"custom": "a"}, {"custom": [1, 2]}, {"custom": 0}, {"custom": {}}, "a", [1], None]
+)
+def test_metadata_of_any_kind_comes_back(metadata: Any) -> None:
+    message: Any = {"role": "user", "content": [{"text": "a"}], "metadata": metadata}
+    record = record_of(message)
+    assert record.looks_as_seen(message)
+    assert objects_of([message]) is None or not isinstance(metadata, dict) or not metadata["custom"]
+    assert record.document is not None
+    assert decode_message({**record.document}) == message
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=5), st.integers(1, 3))

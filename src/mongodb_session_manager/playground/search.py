@@ -10,7 +10,6 @@ from typing import Any
 from mongodb_session_manager import AsyncMongoDBSessionRepository
 
 from ..schema import paths
-from ..schema.archives import at
 from ..store.related import SEGMENTS
 from ..web.foreign_values import ANY_VALUE
 from ..web.orders import Order
@@ -71,7 +70,7 @@ def _summary(document: Mapping[str, Any], hit: Mapping[str, Any] | None) -> dict
         "session_id": str(document["_id"]),
         "created_at": _moment(document.get("created_at")),
         "updated_at": _moment(document.get("updated_at")),
-        "messages_count": at(document, paths.SUMMARY_MESSAGES),
+        "messages_count": paths.at(document, paths.SUMMARY_MESSAGES),
         "excerpt": hit["excerpt"] if said and hit is not None else None,
     }
 

@@ -99,14 +99,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def at(document: Mapping[str, Any], path: str) -> Any:
-    """Return what stands at a dotted path of a document, None where there is nothing."""
-    node: Any = document
-    for name in path.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
-
-
 def lists_of(document: Mapping[str, Any]) -> list[SealedList]:
     """Return the lists of a document."""
     agents = document.get(paths.AGENTS) or {}

@@ -118,15 +118,13 @@ class Course:
     def _note_answer(self, item: Mapping[str, Any]) -> None:
         if self.width:
             self._prune()
-        metadata = item.get("metadata")
-        reported = metadata.get("usage") if isinstance(metadata, Mapping) else None
+        reported = paths.at(item, "metadata.usage")
         self._tools.clear()
         if isinstance(reported, Mapping):
             # Strands' own record of this one call of the model.
             for name in _USAGE:
                 self._add((name,), reported.get(name))
-            metrics = metadata.get("metrics") if isinstance(metadata, Mapping) else None
-            self._add(("latencyMs",), metrics.get("latencyMs") if isinstance(metrics, Mapping) else None)
+            self._add(("latencyMs",), paths.at(item, "metadata.metrics.latencyMs"))
             self._add(("modelCalls",), 1)
             for use in _blocks(item, "toolUse"):
                 name = values.decode(use.get("name"))

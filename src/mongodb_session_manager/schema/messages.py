@@ -16,6 +16,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, cast
 
 import bson
@@ -107,27 +108,59 @@ def encode_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[dict[s
     return document, payloads
 
 
-def placeholder(message: Mapping[str, Any], reason: str) -> tuple[dict[str, Any], int, dict[str, bytes]]:
-    """Return what `encode_sized_message` does, of a stand-in for a message that cannot be stored.
+def encode_storable(
+    message: Mapping[str, Any], reason: str, *, agent_id: str
+) -> tuple[dict[str, Any], int, dict[str, bytes]]:
+    """Return what `encode_sized_message` does, of as much of a message as can be stored; a note stands for the rest.
 
-    It keeps the tool-use pairs: models refuse a history with half of one, or with a hole in its numbering.
+    Tool-use pairs stay whole, since models refuse a history with half of one. Of what is too much, the largest goes.
     """
-    note = f"[not stored: {reason}]"
-    content: list[dict[str, Any]] = []
-    for block in _as_list(message.get("content")):
+    role, note = str(message.get("role", "user")), {"text": f"[not stored: {reason}]"}
+
+    def size_of(part: Mapping[str, Any]) -> float:
+        try:
+            return encode_sized_message({"role": role, "content": [], **part}, agent_id=agent_id)[1]
+        except (TypeError, ValueError, MessageTooLargeError):
+            return inf
+
+    def storable(block: object) -> dict[str, Any]:
         if not isinstance(block, Mapping):
-            continue
-        if isinstance(use := block.get("toolUse"), Mapping):
-            identity = {"toolUseId": str(use.get("toolUseId", "")), "name": str(use.get("name", ""))}
-            content.append({"toolUse": {**identity, "input": {}}})
-        elif isinstance(result := block.get("toolResult"), Mapping):
-            identity = {"toolUseId": str(result.get("toolUseId", "")), "status": str(result.get("status", "error"))}
-            content.append({"toolResult": {**identity, "content": [{"text": note}]}})
-    document = {"role": str(message.get("role", "user")), "content": content or [{"text": note}]}
-    if isinstance(tracking_id := message.get("tracking_id"), str):
-        document["tracking_id"] = tracking_id
-    encoded: dict[str, Any] = values.encode(document, where="message")
-    return encoded, values.encoded_size(encoded) + _STORED_WITH_BYTES, {}
+            return note
+        if size_of({"content": [block]}) < inf:
+            return {**block}
+        emptied = _emptied(block, note)
+        if "toolResult" in emptied:
+            items = _as_list(block["toolResult"].get("content"))
+            kept = [
+                item if size_of({"content": [{"toolResult": {"content": [item]}}]}) < inf else note for item in items
+            ]
+            reduced = {"toolResult": {**emptied["toolResult"], "content": kept or [note]}}
+            return reduced if size_of({"content": [reduced]}) < inf else emptied
+        return emptied
+
+    content = [storable(block) for block in _as_list(_blocks(message.get("content")))] or [note]
+    others = {key: value for key, value in message.items() if key not in ("role", "content")}
+    others = {key: value for key, value in others.items() if size_of({key: value}) < inf}
+    sizes = [size_of({"content": [block]}) for block in content]
+    total = sum(sizes) + size_of(others)
+    for position in sorted(range(len(content)), key=lambda position: -sizes[position]):
+        if total <= MESSAGE_LIMIT_BYTES:
+            break
+        content[position] = _emptied(content[position], note)
+        total += size_of({"content": content[position : position + 1]}) - sizes[position]
+    if total > MESSAGE_LIMIT_BYTES:
+        others = {key: value for key, value in others.items() if key == "tracking_id"}
+    return encode_sized_message({"role": role, "content": content, **others}, agent_id=agent_id)
+
+
+def _emptied(block: Mapping[str, Any], note: dict[str, Any]) -> dict[str, Any]:
+    """Return what stands for a block that is not stored: half of the same tool-use pair, or a note."""
+    if isinstance(use := block.get("toolUse"), Mapping):
+        return {"toolUse": {"toolUseId": str(use.get("toolUseId", "")), "name": str(use.get("name", "")), "input": {}}}
+    if isinstance(result := block.get("toolResult"), Mapping):
+        identity = {"toolUseId": str(result.get("toolUseId", "")), "status": str(result.get("status", "error"))}
+        return {"toolResult": {**identity, "content": [note]}}
+    return note
 
 
 def decode_message(document: Mapping[str, Any]) -> Message:
@@ -369,4 +402,4 @@ def _blocks(content: object) -> object:
 
 
 def _as_list(content: object) -> Sequence[Any]:
-    return content if isinstance(content, list) else []
+    return content if isinstance(content, list | tuple) else []

@@ -28,8 +28,7 @@ def message_metrics(metrics: EventLoopMetrics, message: Message) -> dict[str, An
     """
     result: dict[str, Any] = {}
     latency: dict[str, Any] = {k: v for k, v in metrics.accumulated_metrics.items() if v and is_measure(v)}
-    own: Mapping[str, Any] = (message.get("metadata") or {}).get("metrics") or {}
-    if (first := own.get("timeToFirstByteMs")) and is_measure(first):  # 0 stands for unknown
+    if (first := paths.at(message, "metadata.metrics.timeToFirstByteMs")) and is_measure(first):  # 0 stands for unknown
         latency["timeToFirstByteMs"] = first
     if latency:
         result["accumulated_metrics"] = latency

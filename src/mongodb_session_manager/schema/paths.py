@@ -7,6 +7,9 @@ before a path: `f"${paths.FEEDBACKS}"`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # Of a session, and of all that belongs to it.
 SESSION_ID = "session_id"
 INCARNATION = "incarnation"
@@ -170,3 +173,11 @@ def summary_usage(field: str) -> str:
 def summary_ratings(field: str) -> str:
     """Return the path of the count of feedbacks with a rating: `up`, `down` or `other`."""
     return f"{SUMMARY_RATINGS}.{field}"
+
+
+def at(document: Mapping[str, Any], path: str) -> Any:
+    """Return what stands at a dotted path of a document, None where there is nothing."""
+    node: Any = document
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node

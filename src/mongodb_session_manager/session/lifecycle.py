@@ -110,7 +110,7 @@ class LifecycleEvents:
         try:
             self._conversations.append(event.message, event.agent)
         finally:
-            # Also when the message cannot be stored: a placeholder holds its place, and that has to be written.
+            # Also when the message cannot be stored: what can be is noted, and that has to be written.
             if is_acted_on:
                 self._conversations.capture(event.agent, final=False)
         if is_acted_on:

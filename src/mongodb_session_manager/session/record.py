@@ -14,7 +14,7 @@ from strands.types.content import Message
 
 from ..errors import MessageTooLargeError
 from ..schema import paths
-from ..schema.messages import encode_sized_message, now, placeholder
+from ..schema.messages import encode_sized_message, encode_storable, now
 from ..schema.payloads import names_by_field, names_in, take
 from ..store.updates import ChangeMessage, Document, NewMessage
 
@@ -66,13 +66,13 @@ class Record(NewMessage):
 
     @classmethod
     def of(cls, message: Message, agent_id: str) -> tuple[Record, Exception | None]:
-        """Return the record of a new message; with a placeholder, and the error, where it cannot be stored."""
+        """Return the record of a new message; of what can be stored of it, and the error, where not all can be."""
         problem: Exception | None = None
         try:
             document, size, payloads = encode_sized_message(message, agent_id=agent_id)
         except (TypeError, ValueError, MessageTooLargeError) as error:
             problem = error
-            document, size, payloads = placeholder(message, type(error).__name__)
+            document, size, payloads = encode_storable(message, type(error).__name__, agent_id=agent_id)
         moment = now()
         document[paths.CREATED_AT] = document[paths.UPDATED_AT] = moment
         record = cls(0, document, size, payloads, message, tracking_id=message.get("tracking_id"))
@@ -274,6 +274,5 @@ def inputs_of(message: Message) -> list[object]:
 
 
 def _custom(message: Message) -> object:
-    metadata = message.get("metadata")
-    custom = metadata.get("custom") if metadata else None
-    return dict(custom) if custom else None
+    custom = paths.at(message, "metadata.custom")
+    return dict(custom) if isinstance(custom, Mapping) and custom else custom or None

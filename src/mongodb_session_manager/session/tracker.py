@@ -103,7 +103,7 @@ class AgentTracker:
             Its record; None for one that is dropped, since it repeats what is recorded.
 
         Raises:
-            MessageTooLargeError: It is larger than a document may be; a placeholder takes its place.
+            MessageTooLargeError: It is larger than a document may be; a note takes the place of the largest blocks.
             TypeError: It holds something that cannot be stored; likewise.
             ValueError: It is nested too deeply; likewise.
         """

@@ -29,7 +29,7 @@ from pymongo.errors import PyMongoError
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
-from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList
 from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width, sound
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
@@ -301,7 +301,7 @@ class SessionFork:
     ) -> Document:
         """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
         entry = GUARDRAIL_EVENTS
-        archive = Archive.read(at(head, entry.archive))
+        archive = Archive.read(paths.at(head, entry.archive))
         made = copies.setdefault(entry.path, _Copy(Copying(archive.id)))
         cut = self._cut
 
@@ -315,9 +315,9 @@ class SessionFork:
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
         await related.copy(entry, archive, made.copying, keeps, _note_nothing)
-        events: Document = {entry.path: [event for event in at(head, entry.path) or [] if keeps(event)]}
+        events: Document = {entry.path: [event for event in paths.at(head, entry.path) or [] if keeps(event)]}
         if made.copying.count:
-            sealed = {**at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
+            sealed = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
             sealed[paths.ARCHIVE] = {**(sealed.get(paths.ARCHIVE) or {}), paths.TOKEN: made.copying.token}
             events[entry.archive] = sealed
         return events
@@ -357,9 +357,9 @@ class SessionFork:
         self, entry: SealedList, agent: Document, document: Document, head: Document, related: RelatedCopies
     ) -> None:
         copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if _has_number(item)}
-        stored = [item for item in at(head, entry.path) or [] if _has_number(item)]
+        stored = [item for item in paths.at(head, entry.path) or [] if _has_number(item)]
         seen = {item[paths.MESSAGE_ID] for item in stored}
-        archive = Archive.read(at(head, entry.archive))
+        archive = Archive.read(paths.at(head, entry.archive))
         for number in copied.keys() - seen if archive.count else ():
             sealed = await self._history.find_message(head, entry, archive, number)
             stored += [sealed] if sealed is not None else []

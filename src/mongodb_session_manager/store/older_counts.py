@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, Archive, at, committed
+from ..schema.archives import FEEDBACKS, Archive, committed
 from ..schema.migrate import first_title
 from ..schema.sessions import RATINGS, belonging_to
 
@@ -79,7 +79,7 @@ class OlderCounts:
         wanted: list[Document] = []
         for one in found:
             of_session = belonging_to(one["_id"], one[paths.INCARNATION])
-            feedbacks = Archive.read(at(one, FEEDBACKS.archive))
+            feedbacks = Archive.read(paths.at(one, FEEDBACKS.archive))
             if any(agent[paths.ARCHIVED_COUNT] for agent in one["opening"]):
                 wanted.append({**of_session, paths.LIST: paths.MESSAGES, paths.START: 0})
             if feedbacks.count:
@@ -123,7 +123,7 @@ def _lacks(document: Mapping[str, Any]) -> bool:
 def _has_sealed(found: Mapping[str, Any]) -> bool:
     if not isinstance(found.get(paths.INCARNATION), str):
         return False
-    feedbacks = Archive.read(at(found, FEEDBACKS.archive)).count
+    feedbacks = Archive.read(paths.at(found, FEEDBACKS.archive)).count
     return bool(feedbacks or any(agent[paths.ARCHIVED_COUNT] for agent in found["opening"]))
 
 
@@ -133,7 +133,7 @@ def _complete(document: Document, found: Mapping[str, Any], sealed: Sequence[Doc
     summary = dict(stored) if isinstance(stored, Mapping) else {}
     counts = {name: found[name] for name in _COUNTED}
     counts[paths.MESSAGES] += sum(agent[paths.ARCHIVED_COUNT] for agent in found["opening"])
-    feedbacks = Archive.read(at(found, FEEDBACKS.archive)).count
+    feedbacks = Archive.read(paths.at(found, FEEDBACKS.archive)).count
     counts[paths.FEEDBACKS] += feedbacks
     if feedbacks:
         counts[paths.RATINGS] = _all_ratings(counts[paths.RATINGS], sealed, feedbacks)

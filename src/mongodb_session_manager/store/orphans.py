@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ..client import Collection
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, at
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
 from ..schema.sessions import belonging_to, identity
 from ..storage.sweep import StorageSweep
 from .payloads import PayloadStore
@@ -86,9 +86,9 @@ class OrphanSweep:
     async def _shut_out(self, segment: Document, document: Document | None) -> bool:
         """Keep a segment from being committed from now on; False when its list was changed meanwhile."""
         entry = _list_of(segment)
-        if document is None or (entry.agent is not None and at(document, entry.archive) is None):
+        if document is None or (entry.agent is not None and paths.at(document, entry.archive) is None):
             return True  # Commits name fields that are not there.
-        archive = Archive.read(at(document, entry.archive))
+        archive = Archive.read(paths.at(document, entry.archive))
         if segment[paths.START] < archive.count or segment.get(paths.ARCHIVE) != archive.id:
             return True
         guard = {**identity(document["_id"], document[paths.INCARNATION]), **entry.unsealed_since(archive)}
@@ -162,6 +162,6 @@ def _list_of(segment: Document) -> SealedList:
 def _is_orphan(segment: Document, document: Document | None) -> bool:
     if document is None:
         return True
-    archive = Archive.read(at(document, _list_of(segment).archive))
+    archive = Archive.read(paths.at(document, _list_of(segment).archive))
     counts = segment[paths.COMMITTED] or segment[paths.TOKEN] == archive.token
     return not counts or segment[paths.START] >= archive.count or segment.get(paths.ARCHIVE) != archive.id

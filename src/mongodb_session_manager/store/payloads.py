@@ -25,7 +25,7 @@ from pymongo.errors import DuplicateKeyError
 from ..client import Collection
 from ..schema import paths
 from ..schema.agents import STATE_FIELDS, StoredAgent
-from ..schema.archives import Archive, SealedList, at
+from ..schema.archives import Archive, SealedList
 from ..schema.messages import now
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import belonging_to, identity, new_token
@@ -236,7 +236,7 @@ class PayloadStore:
         """Return everything that an agent refers to, its sealed messages included."""
         document = await self._store.find_one(identity(session_id, incarnation), {paths.agent(key): 1})
         query = {**belonging_to(session_id, incarnation), paths.AGENT: key, paths.ITEM_PAYLOADS: {"$exists": True}}
-        return await self._listed_by(query) | _listed_in(at(document or {}, paths.agent(key)))
+        return await self._listed_by(query) | _listed_in(paths.at(document or {}, paths.agent(key)))
 
     async def _listed_by(self, query: Document) -> set[str]:
         """Return what the messages of some segments refer to."""

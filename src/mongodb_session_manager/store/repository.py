@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS
-from ..schema.archives import FEEDBACKS, Archive, SealedList, at, messages_pipeline
+from ..schema.archives import FEEDBACKS, Archive, SealedList, messages_pipeline
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.moments import cutoff
@@ -669,7 +669,7 @@ class AsyncMongoDBSessionRepository:
         """
         projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, paths.INCARNATION: 1}
         document = await self._store.find(check_session_id(session_id), projection)
-        archive = Archive.read(at(document, FEEDBACKS.archive))
+        archive = Archive.read(paths.at(document, FEEDBACKS.archive))
         sealed = await self._segments.items(document, FEEDBACKS, archive, 0, archive.count)
         return session_data.feedbacks_of(sealed, document.get(FEEDBACKS.path))
 
@@ -869,7 +869,7 @@ class AsyncMongoDBSessionRepository:
         """Return the names of the payloads that fields of a session document refer to."""
         query = {"_id": check_session_id(session_id), paths.HAS_PAYLOADS: True}
         document = await self._store.find_one(query, dict.fromkeys(fields, 1))
-        return set() if document is None else names_in([at(document, field) for field in fields])
+        return set() if document is None else names_in([paths.at(document, field) for field in fields])
 
     async def _delete(self, session_id: str, condition: Mapping[str, Any] | None = None) -> int:
         # The session first: what is left when this is cut short belongs to no session, and the next call removes it.

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import bson
 
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, at, lists_of, segments_of
+from ..schema.archives import Archive, SealedList, lists_of, segments_of
 from ..schema.messages import now
+from ..schema.numbers import stored_count
 from ..schema.sessions import identity, new_token
 from .related import RelatedDocuments
 from .segments import Segments
@@ -119,7 +120,7 @@ class Sealer:
     async def _recount(self, document: Document, live_bytes: int) -> None:
         """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""
         counted = document.get(paths.LIVE_BYTES)
-        if counted is None or abs(counted - live_bytes) > SIDE_BYTES:
+        if counted is None or abs(stored_count(counted) - live_bytes) > SIDE_BYTES:
             guard = {**_identity(document), paths.LIVE_BYTES: counted}
             await self._store.update(document["_id"], guard, {"$set": {paths.LIVE_BYTES: live_bytes}})
 
@@ -144,7 +145,7 @@ class Sealer:
         self, document: Document, entry: SealedList, items: list[Document], ttl_s: float | None, correction: int
     ) -> str | None:
         """Seal the first items of a list and correct the count of bytes; None when the list changed meanwhile."""
-        session_id, archive = document["_id"], Archive.read(at(document, entry.archive))
+        session_id, archive = document["_id"], Archive.read(paths.at(document, entry.archive))
         segment = self._new_segment(document, entry, archive, ttl_s)
         await self._mark(document, entry, archive)
         await self._announce(document, segment)
@@ -225,12 +226,12 @@ class Sealer:
         redactions = entry.noted(paths.REDACTIONS)
         # Every change of a stored message raises this counter, so none can be undone by an older copy of it. Raising it
         # shuts out any commit that is still to come.
-        guard[redactions] = at(document, redactions)
+        guard[redactions] = paths.at(document, redactions)
         if entry.agent is not None:
             update: Document = {**changes, "$pull": {entry.path: {paths.MESSAGE_ID: {"$lte": segment[paths.LAST_ID]}}}}
             committed = await self._store.update(document["_id"], guard, update) > 0
         else:
-            committed = await self._commit_first(guard, changes, entry, segment, at(document, entry.path))
+            committed = await self._commit_first(guard, changes, entry, segment, paths.at(document, entry.path))
         # A reply may have been lost: then the document names this segment.
         if committed:
             return True
@@ -265,7 +266,7 @@ class Sealer:
 
 def _weighed(document: Document) -> list[_Weighed]:
     """Return the lists of a document that hold something, with the bytes of each item."""
-    lists = [(entry, at(document, entry.path) or []) for entry in lists_of(document)]
+    lists = [(entry, paths.at(document, entry.path) or []) for entry in lists_of(document)]
     return [(entry, items, [len(bson.encode({"": item})) for item in items]) for entry, items in lists if items]
 
 

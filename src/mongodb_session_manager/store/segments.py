@@ -15,7 +15,6 @@ from ..schema import paths
 from ..schema.archives import (
     Archive,
     SealedList,
-    at,
     committed,
     gaps,
     holding,
@@ -63,7 +62,7 @@ class Segments:
         """Return what is sealed of a list by now, None when the session is gone."""
         fields = dict.fromkeys(map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS)), 1)
         found = await self._store.find_one(session, fields)
-        return None if found is None else Archive.read(at(found, entry.archive))
+        return None if found is None else Archive.read(paths.at(found, entry.archive))
 
     async def items(
         self,
@@ -152,7 +151,7 @@ class Segments:
         entry, token = SealedList.of_agent(change.key), token or new_token()
         seen = (paths.INCARNATION, entry.noted(paths.ARCHIVED_COUNT), entry.noted(paths.ARCHIVE))
         document = await self._store.find(session_id, dict.fromkeys(seen, 1))
-        archive = Archive.read(at(document, entry.archive))
+        archive = Archive.read(paths.at(document, entry.archive))
         if archive.token is None:
             return "missing"
         item: Document = {paths.MESSAGE_ID: change.message.message_id}

@@ -6,7 +6,7 @@ import logging
 
 from ..errors import SessionNotFoundError
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, Archive, SealedList, at
+from ..schema.archives import FEEDBACKS, Archive, SealedList
 from ..schema.messages import now
 from ..schema.migrate import upgrade, upgrade_from_1
 from .head import SessionHead
@@ -48,10 +48,10 @@ async def _counted(document: Document, segments: Segments) -> tuple[list[Documen
     """Return all feedbacks of a document of version 1, and the first messages of its agents by key."""
 
     async def items(entry: SealedList, most: int | None) -> list[Document]:
-        archive = Archive.read(at(document, entry.archive))
+        archive = Archive.read(paths.at(document, entry.archive))
         count = archive.count if most is None else most
         sealed = await segments.items(document, entry, archive, 0, count)
-        return [*sealed, *(at(document, entry.path) or ())][:most]
+        return [*sealed, *(paths.at(document, entry.path) or ())][:most]
 
     agents = {key: await items(SealedList.of_agent(key), _LOOKED_AT) for key in document.get(paths.AGENTS) or {}}
     return await items(FEEDBACKS, None), agents
