@@ -124,13 +124,13 @@ class LeaseLostError(SessionStoreError):
 
 
 class MessageTooLargeError(SessionStoreError):
-    """A message is larger than a MongoDB document may be. Nothing of it was sent."""
+    """A message is larger than a MongoDB document may be. Nothing was sent."""
 
     def __init__(self, agent_id: str, size_bytes: int, limit_bytes: int) -> None:
         """Name the agent and both sizes."""
         super().__init__(
             f"a message of agent {agent_id!r} takes {size_bytes} bytes, more than the {limit_bytes} that can be "
-            "stored; in the conversation of an agent a note keeps the place of the largest parts, and the session stays usable"
+            "stored; in the conversation of an agent a note stands for its largest blocks, and the session stays usable"
         )
         self.agent_id = agent_id
         self.size_bytes = size_bytes

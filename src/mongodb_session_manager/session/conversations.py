@@ -183,7 +183,7 @@ class Conversations:
         """Add a message, and before it those that stand in the agent's history without an event of their own.
 
         Raises:
-            MessageTooLargeError: It is larger than a document may be; a note is stored in the place of the largest blocks.
+            MessageTooLargeError: It is larger than a document may be; a note is stored for its largest blocks.
             SessionStoreError: The session has an agent of that id, which has to be restored first.
             TypeError: It holds something that cannot be stored; likewise.
             ValueError: It is nested too deeply; likewise.

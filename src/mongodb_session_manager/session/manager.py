@@ -355,7 +355,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         assistant's text since the last user message, or is a message of the agent's that is stored already.
 
         Raises:
-            MessageTooLargeError: It is larger than a document may be; a note is stored in the place of the largest blocks.
+            MessageTooLargeError: It is larger than a document may be; a note is stored for its largest blocks.
             SessionStoreError: The agent was not built with this manager.
             TypeError: It holds something that cannot be stored; likewise.
             ValueError: It is nested too deeply; likewise.

@@ -216,7 +216,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         not stored twice.
 
         Raises:
-            MessageTooLargeError: It is larger than a document may be; a note is stored in the place of the largest blocks.
+            MessageTooLargeError: It is larger than a document may be; a note is stored for its largest blocks.
             PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
             SessionStoreError: The agent was not built with this manager.
             TypeError: It holds something that cannot be stored; likewise.
