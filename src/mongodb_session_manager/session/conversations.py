@@ -94,17 +94,18 @@ class Conversations:
         return tracker
 
     def identify(self, agent: LocalAgent | Agent) -> None:
-        """Begin an invocation: stored messages without a tracking id get the one that they are to have."""
+        """Give stored messages without a tracking id the one that they are to have, before an invocation."""
         with self._lifetime.changes.lock:
-            tracker = self.tracker(agent)
-            tracker.in_invocation = True
-            tracker.identify(agent)
+            self.tracker(agent).identify(agent)
+
+    def note_invocation(self, agent: LocalAgent | Agent, *, is_under_way: bool) -> None:
+        """Note that an invocation of an agent begins or is over."""
+        with self._lifetime.changes.lock:
+            self.tracker(agent).in_invocation = is_under_way
 
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
         """Note what changed of an agent whose invocation is over, and what ended it when that was an error."""
         with self._lifetime.changes.lock:
-            tracker = self.tracker(agent)
-            tracker.in_invocation = False
             self.capture(agent, final=True)
             if isinstance(error, Exception):
                 trace_id = None if tracing.active is None else tracing.active.trace_id(agent)

@@ -43,6 +43,9 @@ ANSWER_WAIT_S = 0.1
 """How long an answer waits for the end of its invocation, in seconds, before it is written without. A reader that stops
 reading holds the invocation at its last event."""
 
+_FIRST, _LAST = float("-inf"), float("inf")
+# Before and after the hooks of everybody else, any of which may raise, so that those behind it are not called.
+
 
 class LifecycleEvents:
     """The handlers of one agent's, graph's or swarm's events."""
@@ -83,17 +86,22 @@ class LifecycleEvents:
         registry.add_callback(AgentInitializedEvent, self._on_agent_initialized)
         # First, so that other hooks see the restored agent.
         registry.add_callback(BeforeInvocationEvent, self._on_before_invocation, order=HookOrder.SDK_FIRST)
+        registry.add_callback(BeforeInvocationEvent, self._on_invocation_begun, order=_LAST)
         registry.add_callback(MessageAddedEvent, self._on_message_added)
         registry.add_callback(MessageUpdatedEvent, self._on_message_updated)
         registry.add_callback(AfterModelCallEvent, self._on_after_model_call)
-        registry.add_callback(AfterInvocationEvent, self._on_after_invocation)
-        # Last, so that what users' own stop hooks change is stored, too.
+        registry.add_callback(AfterInvocationEvent, self._on_invocation_over, order=_FIRST)
+        # Last, so that what users' own hooks change at the end is stored, too.
+        registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=HookOrder.SDK_LAST)
         registry.add_callback(BidiAgentStopEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
         registry.add_callback(BidiBeforeConnectionRestartEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
         registry.add_callback(MultiAgentInitializedEvent, self._on_multi_agent_initialized)
         registry.add_callback(BeforeMultiAgentInvocationEvent, self._on_before_multi_agent, order=HookOrder.SDK_FIRST)
         registry.add_callback(AfterNodeCallEvent, self._on_after_node_call)
-        registry.add_callback(AfterMultiAgentInvocationEvent, self._on_after_multi_agent_invocation)
+        registry.add_callback(AfterMultiAgentInvocationEvent, self._on_multi_agent_over, order=_FIRST)
+        registry.add_callback(
+            AfterMultiAgentInvocationEvent, self._on_after_multi_agent_invocation, order=HookOrder.SDK_LAST
+        )
 
     def _on_agent_initialized(self, event: AgentInitializedEvent[Any]) -> None:
         self._manager.initialize(event.agent)
@@ -105,8 +113,12 @@ class LifecycleEvents:
         if was_restored and isinstance(event.agent, Agent):
             await _catch_up(event.agent, event.messages)
 
+    def _on_invocation_begun(self, event: BeforeInvocationEvent) -> None:
+        # Not before: after a hook that raises Strands tells of no end.
+        self._conversations.note_invocation(event.agent, is_under_way=True)
+
     async def _on_message_added(self, event: MessageAddedEvent[Any]) -> None:
-        is_acted_on = self._flushes_messages_of(event.agent) and not self._is_last_answer(event.agent, event.message)
+        is_acted_on = self._is_acted_on(event.agent, event.message)
         try:
             self._conversations.append(event.message, event.agent)
         finally:
@@ -115,20 +127,35 @@ class LifecycleEvents:
                 self._conversations.capture(event.agent, final=False)
         if is_acted_on:
             await self._flush_now()
-        elif self._each_message:
-            self._flush_later(event.agent)
+        elif _is_answer(event.message):
+            self._flush_answer(event.agent)
 
-    def _is_last_answer(self, agent: object, message: Mapping[str, Any]) -> bool:
-        """Tell whether nothing acts on a message but the end of the invocation."""
-        if isinstance(agent, BidiAgent) or message["role"] != "assistant":
+    def _is_acted_on(self, agent: Any, message: Mapping[str, Any]) -> bool:
+        """Tell whether anything acts on a message but the end of the invocation."""
+        if not self._flushes_messages_of(agent):
             return False
-        return not any("toolUse" in block for block in message["content"])
+        if isinstance(agent, BidiAgent) or not _is_answer(message):
+            return True
+        # What code makes of a tool that it calls directly has no invocation.
+        return not self._conversations.is_in_invocation(agent)
 
-    def _flush_later(self, agent: Any) -> None:
-        """Write an answer in the background if its invocation does not end soon."""
+    def _flush_answer(self, agent: Any) -> None:
+        """Write an answer in the background if its invocation does not end soon, or if there is none that ends."""
+
+        def capture() -> None:
+            self._conversations.capture(agent, final=False)
+
+        if not self._conversations.is_in_invocation(agent):
+            capture()
+            self._flush_soon()
+        elif self._each_message:
+            self._flush_later(capture)
+
+    def _flush_later(self, capture: Callable[[], None]) -> None:
+        """Write what changed in the background if the end is not told soon."""
 
         def flush() -> None:
-            self._conversations.capture(agent, final=False)
+            capture()
             self._flush_soon()
 
         self._cancel_timer()
@@ -156,6 +183,10 @@ class LifecycleEvents:
     def _on_after_model_call(self, event: AfterModelCallEvent) -> None:
         if event.stop_response is not None:
             self._conversations.learn_stop_reason(event.agent, event.stop_response.stop_reason)
+
+    def _on_invocation_over(self, event: AfterInvocationEvent) -> None:
+        self._conversations.note_invocation(event.agent, is_under_way=False)
+        self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         error = self._ended_by(event.agent)
@@ -198,9 +229,18 @@ class LifecycleEvents:
         if self._each_message:
             await self._flush_now()
 
+    def _on_multi_agent_over(self, event: AfterMultiAgentInvocationEvent) -> None:
+        self._conversations.sync_multi_agent(event.source)
+        self._flush_later(lambda: None)
+
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
         await self._flush_at_end(self._ended_by(event.source))
+
+
+def _is_answer(message: Mapping[str, Any]) -> bool:
+    """Tell whether it is an answer that calls no tool."""
+    return message["role"] == "assistant" and not any("toolUse" in block for block in message["content"])
 
 
 async def _catch_up(agent: Agent, prompt: Sequence[Message] | None) -> None:
