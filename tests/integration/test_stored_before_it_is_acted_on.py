@@ -13,6 +13,7 @@ import anyio
 import pytest
 from strands import Agent, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.hooks import BeforeModelCallEvent, HookOrder
 
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import Sessions
@@ -21,7 +22,7 @@ from tests.support import resume as resuming
 from tests.support.agents import make_agent, streamed
 from tests.support.killed_process import note, window
 from tests.support.models import Scripted, ScriptedModel, calls
-from tests.support.resume import resume
+from tests.support.resume import check_resumes_as, resume
 
 
 class Watched(ScriptedModel):
@@ -74,6 +75,22 @@ async def test_a_second_client_sees_everything_said_from_inside_models_and_tools
     said = [USER, CALL, RESULT, CALL, RESULT, ANSWER, USER]
     assert model.seen == [said[:1], said[:3], said[:5], said[:7]]
     assert in_tool == [said[:2], said[:4]]
+
+
+async def test_a_second_client_sees_what_a_hook_put_there_for_the_model(sessions: Sessions) -> None:
+    def advise(event: BeforeModelCallEvent) -> None:
+        event.agent.messages.append({"role": "user", "content": [{"text": "Be brief."}]})
+
+    async with sessions.manager() as manager:
+        model = Watched(sessions, "Done.", "Bye.")
+        agent = make_agent(manager, model=model)
+        agent.add_hook(advise, BeforeModelCallEvent, order=HookOrder.SDK_LAST)
+        await streamed(agent, "Look.")
+        await streamed(agent, "Bye.")
+        await check_resumes_as(sessions, agent)
+
+    said = [USER, USER, ANSWER, USER, USER]
+    assert model.seen == [said[:2], said]
 
 
 @pytest.mark.matrix

@@ -29,7 +29,6 @@ from mongodb_session_manager import (
 IGNORED = {
     "AfterToolCallEvent": "the results become a message, which has its own event",
     "AfterToolsEvent": "likewise",
-    "BeforeModelCallEvent": "nothing has changed yet",
     "BeforeNodeCallEvent": "nothing has changed yet",
     "BeforeToolCallEvent": "nothing has changed yet",
     "BeforeToolsEvent": "nothing has changed yet",

@@ -192,6 +192,11 @@ class Conversations:
         with self._lifetime.changes.lock:
             self.tracker(agent).append(message, agent)
 
+    def append_unheard(self, agent: LocalAgent | Agent) -> bool:
+        """Add what stands at the end of an agent's history without an event; True when there was something."""
+        with self._lifetime.changes.lock:
+            return self.tracker(agent).append_unheard(agent)
+
     def update(self, message: Message, agent: LocalAgent, tracking_id: str) -> None:
         """Put a message in the place of the agent's latest one with this tracking id, or add it when there is none."""
         with self._lifetime.changes.lock:

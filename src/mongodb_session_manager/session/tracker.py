@@ -162,6 +162,15 @@ class AgentTracker:
         for message in self._without_record(agent, before):
             self._add(message, Origin.FOUND)
 
+    def append_unheard(self, agent: LocalAgent) -> bool:
+        """Note messages without an event where the latest one is among them; True when there were any."""
+        records, messages = self.pending.records, agent.messages
+        if not messages or (records and records[-1].message is messages[-1]):
+            return False  # nearly always
+        before = self.pending.next_id
+        self.append_found(agent)
+        return self.pending.next_id > before
+
     def append_once(self, message: Message, agent: LocalAgent) -> Record | None:
         """Note a message that may have been noted before: one that is recorded at each of its places is dropped."""
         places = sum(own is message for own in agent.messages)
