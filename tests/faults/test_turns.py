@@ -46,6 +46,7 @@ from tests.fixtures.waiting import WAIT_S, eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
 from tests.support.invariants import check_stored
 from tests.support.models import Reply, ScriptedModel, texts
+from tests.support.resume import check_resumes_as
 from tests.support.segments import (
     converse,
     numbers_of,
@@ -246,6 +247,35 @@ async def test_a_turn_begins_on_what_others_changed_of_sealed_messages(sessions:
 
         async with manager.turn():
             assert texts(agent.messages)[2] == "message 2 redacted"
+
+
+async def test_a_turn_keeps_what_code_put_into_the_history_before_it(sessions: Sessions) -> None:
+    async with sessions.manager() as one, sessions.manager() as other:
+        agent, others = make_agent(one, "Hello."), make_agent(other, "Hi.")
+        await streamed(others, "Anybody?")
+        agent.messages.append({"role": "user", "content": [{"text": "By the way."}]})
+        async with one.turn():
+            assert texts(agent.messages) == ["Anybody?", "Hi.", "By the way."]
+
+    assert sessions.texts() == ["Anybody?", "Hi.", "By the way."]
+
+
+@pytest.mark.parametrize("key", [None, "request-1"])
+async def test_what_code_changes_of_an_agent_in_a_turn_is_stored_with_it(sessions: Sessions, key: str | None) -> None:
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "Hello.")
+        async with manager.turn(idempotency_key=key):
+            await streamed(agent, "Hi.")
+            agent.state.set("approved", True)
+            agent.messages.append({"role": "user", "content": [{"text": "By the way."}]})
+        await check_resumes_as(sessions, agent)
+
+        if key is not None:
+            async with manager.turn(idempotency_key=key) as turn:
+                assert turn.replayed
+                agent.state.set("approved", False)
+            assert agent.state.get("approved") is True
+            await check_resumes_as(sessions, agent)
 
 
 @pytest.mark.parametrize("who", ["who lost the turn", "who never had it"])

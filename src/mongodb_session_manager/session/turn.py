@@ -58,6 +58,7 @@ class Turns:
         writer = self._lifetime.writer
         lease = await self._begin(writer, lease_s, wait_s)
         try:
+            self._conversations.capture_all()  # What code changed since, which others' writes would displace unseen.
             await self._refresh()
             await writer.flush()
             if idempotency_key is not None:
@@ -109,6 +110,7 @@ class Turns:
         Raises:
             LeaseLostError: Another holder took over; nothing was written.
         """
+        self._conversations.capture_all()  # After the turn, it might come after what the next holder writes.
         if self._state is TurnState.REPLAYING:
             if self._lifetime.changes.is_dirty:
                 await self._give_up("the turn was taken before")
