@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from strands import tool
+from strands import Agent, tool
+from strands.telemetry.metrics import EventLoopMetrics
 from strands.types.event_loop import Metrics, Usage
 
 from mongodb_session_manager import AgentNotFoundError
@@ -120,6 +123,32 @@ async def test_totals_go_on_across_restarts(driver: Driver) -> None:
         "tool_calls": {},
     }
     assert (await driver.stored())["summary"]["usage"]["totalTokens"] == 90
+
+
+def replaced(agent: Agent) -> None:
+    agent.event_loop_metrics = EventLoopMetrics()
+
+
+def emptied(agent: Agent) -> None:
+    vars(agent.event_loop_metrics).update(vars(EventLoopMetrics()))
+
+
+def copied(agent: Agent) -> None:
+    agent.event_loop_metrics = copy.deepcopy(agent.event_loop_metrics)
+
+
+@pytest.mark.parametrize("change", [replaced, emptied, copied])
+async def test_totals_go_on_where_code_begins_new_metrics(driver: Driver, change: Callable[[Agent], None]) -> None:
+    async with driver.manager() as manager:
+        call = calls(("add", {"a": 1, "b": 2}))
+        agent = make_agent(driver.for_agents(manager), call, "3", "Yes.", call, "3", tools=[add])
+        for prompt in ("1 + 2?", "Really?", "And 1 + 2?"):
+            await agent.invoke_async(prompt)
+            change(agent)
+
+    summary = await driver.repository().get_metrics_summary("s-1")
+    assert (summary["tokens"]["input"], summary["tokens"]["output"], summary["model_calls"]) == (50, 25, 5)
+    assert summary["tool_calls"]["add"]["call_count"] == 2
 
 
 async def test_totals_are_told_by_agent_or_over_all(driver: Driver) -> None:

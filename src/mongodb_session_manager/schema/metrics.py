@@ -62,13 +62,22 @@ class UsageMeter:
     def __init__(self, metrics: EventLoopMetrics | None) -> None:
         """Start at the present counts: what an agent measured before it joined the session is not the session's."""
         self._counted = {} if metrics is None else dict(_counters(metrics))
+        self._first_cycle = None if metrics is None else _first_cycle(metrics)
 
     def take(self, metrics: EventLoopMetrics) -> dict[str, float]:
         """Return what was added since the last call, by path below the stored agent."""
-        present = dict(_counters(metrics))
+        present, first_cycle = dict(_counters(metrics)), _first_cycle(metrics)
+        if self._first_cycle not in (None, first_cycle):
+            self._counted = {}  # Code put new metrics in the place of those that were counted.
+        self._first_cycle = first_cycle
         added = {path: count - self._counted.get(path, 0) for path, count in present.items()}
         self._counted = present
         return {path: amount for path, amount in added.items() if amount > 0}
+
+
+def _first_cycle(metrics: EventLoopMetrics) -> float | None:
+    """Return how long the first cycle took, which tells metrics from others; None before it has ended."""
+    return metrics.cycle_durations[0] if metrics.cycle_durations else None
 
 
 def _counters(metrics: EventLoopMetrics) -> Iterator[tuple[str, float]]:
