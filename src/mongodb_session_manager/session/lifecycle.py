@@ -142,7 +142,7 @@ class LifecycleEvents:
         return not self._conversations.is_in_invocation(agent)
 
     def _flush_answer(self, agent: Any) -> None:
-        """Write an answer in the background if its invocation does not end soon, or if there is none that ends."""
+        """Write an answer in the background at once outside of an invocation, else if that does not end soon."""
 
         def capture() -> None:
             self._conversations.capture(agent, final=False)
