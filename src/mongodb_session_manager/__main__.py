@@ -15,6 +15,8 @@ def main() -> None:
         from .cli.app import run
     except ImportError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from typing import Annotated
 
 from .._version import __version__
@@ -22,6 +19,8 @@ from .doctor import add_doctor
 from .moving import add_migrate
 from .programs import Programs, add_programs
 from .sessions import sessions_app
+from .signals import ending_in_order
+from .streams import standard_streams
 from .upkeep import add_upkeep
 
 
@@ -70,13 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # The caller has closed it, as some schedulers do.
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # What an encoding does not know, such as half a surrogate pair, must not end the command.
-            stream.reconfigure(errors="backslashreplace")
     # What the library warns of is told once, as the error of the command.
     logging.getLogger("mongodb_session_manager").addHandler(logging.NullHandler())
-    create()(args=None if arguments is None else list(arguments), prog_name=PROGRAM)
+    with ending_in_order(), standard_streams():
+        create()(args=None if arguments is None else list(arguments), prog_name=PROGRAM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import re
 import sys
 import warnings
@@ -177,11 +176,11 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
     out = context.out
     try:
         asyncio.run(work())
+        sys.stdout.flush()  # What cannot be written is known only now.
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Whatever read the output has seen enough; Python would complain again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whatever read the output has seen enough.
         raise typer.Exit(0) from None
     except typer.BadParameter as error:
         # In one line, which Typer would fold into a box.

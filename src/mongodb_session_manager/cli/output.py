@@ -21,6 +21,7 @@ from rich.text import Text
 
 from ..exported import one_line
 from ..schema.numbers import digits, is_too_long
+from .signals import asking
 
 Row = Sequence[object]
 
@@ -130,14 +131,16 @@ class Output:
         if not can_ask():
             self.failed(f"{question} There is no terminal to ask on: repeat with --yes, or only look with --dry-run.")
             raise typer.Exit(2)
-        if not typer.confirm(question, default=False, err=True):
+        with asking():
+            agreed = typer.confirm(question, default=False, err=True)
+        if not agreed:
             self.note("Nothing was changed.")
             raise typer.Exit(1)
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
         """Show how far something long has come, on a terminal; `progress.advance(progress.task_ids[0])`."""
-        columns = [SpinnerColumn(), TextColumn("{task.description}")]
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         bar = [BarColumn(), MofNCompleteColumn()] if total is not None else []
         with Progress(
             *columns,

@@ -14,7 +14,9 @@ import typer
 
 from ..errors import SessionNotFoundError
 from ..flags import COMMAND
+from ..schema import paths
 from ..schema.moments import cutoff
+from ..schema.names import check_session_id
 from ..store import AsyncMongoDBSessionRepository
 from .commands import NOT_FOUND, USAGE, Context, add, moment
 from .export import Format, conversation, export, head_of, message_fields, messages_of
@@ -157,13 +159,20 @@ async def tail(
 ) -> None:
     """Show what is said in a session, as it is said; with --json a line for each message."""
     seen: dict[str, int] = {}
+    incarnation: str | None = None
     async with context.repository() as repository:
         first = True
         while True:
-            if not await repository.check_session_exists(session_id):
+            found = await repository._store.find_one({"_id": check_session_id(session_id)}, {paths.INCARNATION: 1})
+            if found is None:
                 raise SessionNotFoundError(session_id)
-            for entry in await repository.list_agents(session_id):
-                agent_id = entry["agent_id"]
+            agents = [entry["agent_id"] for entry in await repository.list_agents(session_id)]
+            # What was deleted and made again under the same id is shown from its beginning.
+            seen = {agent_id: count for agent_id, count in seen.items() if agent_id in agents}
+            former, incarnation = incarnation, found.get(paths.INCARNATION)
+            if former is not None and incarnation != former:
+                seen.clear()
+            for agent_id in agents:
                 if agent not in (None, agent_id):
                     continue
                 if agent_id not in seen:
