@@ -201,7 +201,7 @@ class SessionLifetime:
         try:
             try:
                 if self._opened is not None:
-                    await self._opened.writer.flush()
+                    await self._write(self._opened.writer)
                     await self.home.wait()
             except Exception:
                 await self._drain(drain_s)
@@ -227,10 +227,21 @@ class SessionLifetime:
         if self._opened is not None:
             await runtime.drain(self.session_id, drain_s)
 
+    async def _write(self, writer: SessionWriter) -> None:
+        """Write what is pending, then give back the turn under way, or stop waiting for one.
+
+        A generator or a task may hold the turn that is closed after its session; its renewal would never end.
+        """
+        await writer.flush()
+        if (lease := writer.lease) is not None:
+            lease.abandon()
+            if lease.is_taken:
+                await lease.release()
+
     async def _finish(self, writer: SessionWriter, drain_s: float) -> None:
         try:
             try:
-                await writer.flush()
+                await self._write(writer)
             finally:
                 await self._drain(drain_s)
         finally:

@@ -14,11 +14,11 @@ from hashlib import sha256
 import bson
 from pymongo.errors import PyMongoError
 
-from ..errors import LeaseLostError, SessionNotFoundError, SessionStoreError
+from ..errors import LeaseLostError, SessionClosedError, SessionNotFoundError, SessionStoreError
 from ..schema import paths
 from ..schema.names import check_idempotency_key
 from ..schema.numbers import check_seconds
-from ..store.lease import Lease, Turn
+from ..store.lease import Lease, Turn, in_force
 from ..store.updates import Update
 from .conversations import Conversations
 from .lifetime import SessionLifetime
@@ -87,6 +87,8 @@ class Turns:
         writer.lease = writer.lease or lease
         try:
             await home.undisturbed("lease", lambda: lease.acquire(wait_s))
+            if in_force(lease) is None:
+                raise SessionClosedError(self._session_id)  # closed by another task meanwhile
         except asyncio.CancelledError:
             lease.abandon()
             home.start("lease", partial(_give_back, lease, writer))  # It may have been taken at this very moment.
@@ -109,7 +111,9 @@ class Turns:
 
         Raises:
             LeaseLostError: Another holder took over; nothing was written.
+            SessionClosedError: The session was closed in the middle of the turn.
         """
+        self._lifetime.check_not_closed()
         self._conversations.capture_all()  # After the turn, it might come after what the next holder writes.
         if self._state is TurnState.REPLAYING:
             if self._lifetime.changes.is_dirty:
@@ -154,6 +158,8 @@ class Turns:
 
     async def _give_up(self, reason: str, error: Exception | None = None) -> None:
         """Discard what is pending, and let the agents hold what is stored."""
+        if self._lifetime.phase == "closed":
+            return  # Nothing of it is written any more.
         logger.warning("session_id=<%r>, reason=<%s> | discarding what was not stored", self._session_id, reason)
         self._lifetime.writer.discard(error)
         self._agents_are_stale = True

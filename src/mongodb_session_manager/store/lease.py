@@ -111,6 +111,7 @@ class Lease:
         self._home = home
         self._renewing: Job | None = None
         self._abandoned = False
+        self._is_given_back = False
         self.is_taken = False
         self.is_over = False
         self.is_lost = False
@@ -194,13 +195,17 @@ class Lease:
                 return
 
     async def release(self) -> None:
-        """Stop renewing and give the lease back. That it was lost, or cannot be given back, is no error here."""
+        """Stop renewing and give the lease back, once. That it was lost, or cannot be given back, is no error here."""
+        if self._is_given_back:
+            return
         self.is_over = True
         if self._renewing is not None:
             self._renewing.cancel()
         mine = {**self._identity, paths.LEASE_TOKEN: self.token}
         try:
-            if not await self._store.update(self._identity["_id"], mine, {"$unset": {paths.LEASE: ""}}):
+            if await self._store.update(self._identity["_id"], mine, {"$unset": {paths.LEASE: ""}}):
+                self._is_given_back = True
+            else:
                 # That alone proves nothing: the reply of an earlier attempt may have been lost.
                 document = await self._store.find_one(self._identity, {paths.LAST_LEASE: 1})
                 last = self.token if document is None else document.get(paths.LAST_LEASE)
