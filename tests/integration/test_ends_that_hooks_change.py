@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from strands.hooks import (
 from strands.multiagent import GraphBuilder
 from strands.types.content import Message
 
+from mongodb_session_manager import SessionClosedError
 from mongodb_session_manager.session import FlushOn
+from mongodb_session_manager.session.lifecycle import ANSWER_WAIT_S
 from tests.fixtures.sessions import Sessions
 from tests.fixtures.waiting import eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
@@ -71,6 +74,32 @@ async def test_a_turn_whose_end_a_hook_breaks_off_is_stored_without_closing(
             return held(await resume(sessions)) == held(live)
 
         await eventually(is_stored, "the background flush")
+
+
+@pytest.mark.parametrize("flush_on", FLUSH_ON)
+@pytest.mark.parametrize("is_left", [False, True], ids=["broken off by a hook", "left by its reader"])
+async def test_closing_leaves_nothing_to_be_done_later(sessions: Sessions, is_left: bool, flush_on: FlushOn) -> None:
+    loop, problems = asyncio.get_running_loop(), list[Any]()
+    loop.set_exception_handler(lambda _, problem: problems.append(problem))
+    async with sessions.manager(flush_on=flush_on) as manager:
+        agent = make_agent(manager, "Hello.")
+        stream: Any = agent.stream_async("Hi.")
+        if is_left:
+            while "message" not in await anext(stream):
+                pass
+        else:
+            agent.add_hook(broken, AfterInvocationEvent)
+            with pytest.raises(ValueError, match="of the user's"):
+                await streamed(agent, "Hi.")
+    much_later = asyncio.Event()
+    loop.call_later(ANSWER_WAIT_S, much_later.set)  # After all timers that were set before.
+    await much_later.wait()
+
+    assert problems == []
+    assert sessions.texts() == ["Hi.", "Hello."]
+    if is_left:
+        with pytest.raises(SessionClosedError):
+            await stream.aclose()
 
 
 @pytest.mark.parametrize("flush_on", FLUSH_ON)

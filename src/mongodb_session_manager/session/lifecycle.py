@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -36,7 +37,7 @@ from strands.tools._tool_helpers import generate_missing_tool_result_content
 from strands.types.content import Message
 from strands.types.exceptions import EventLoopException
 
-from ..errors import SessionStoreError
+from ..errors import SessionClosedError, SessionStoreError
 from ..runtime.cancellation import KEPT, cleaning_up
 from .conversations import Conversations
 
@@ -157,8 +158,9 @@ class LifecycleEvents:
         """Write what changed in the background if the end is not told soon."""
 
         def flush() -> None:
-            capture()
-            self._flush_soon()
+            with suppress(SessionClosedError):  # which wrote all there was
+                capture()
+                self._flush_soon()
 
         self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(ANSWER_WAIT_S, flush)
