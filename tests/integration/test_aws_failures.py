@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,8 @@ from mongodb_session_manager import (
 from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
 from tests.fixtures.aws import REGION, Moto, StubService, aws_session
+from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.fixtures.waiting import Held, happened
 
 TOPIC = f"arn:aws:sns:{REGION}:123456789012:feedback"
 QUEUE = f"https://sqs.{REGION}.amazonaws.com/123456789012/changes"
@@ -167,6 +170,73 @@ async def test_a_connection_that_is_gone_is_forgotten(
 
     assert [path for path, _ in stub_service.requests] == [f"/@connections/{CONNECTION}"]
     assert hook.counters == Counters()
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]
+
+
+async def test_a_browser_that_comes_back_is_not_forgotten_for_the_connection_that_it_had(
+    sessions: Sessions, stub_service: StubService
+) -> None:
+    held = Held()
+    stub_service.answer(None)
+    hook = hooks(stub_service.url)["metadata-websocket"]
+
+    async with sessions.manager(metadata_hook=hook, event_listeners=[held]) as manager:
+        await manager.repository.update_metadata(SESSION_ID, {"connection_id": CONNECTION})
+        await manager.update_metadata({"status": "open"})
+        with held.holding():  # What is read before, is read before the browser comes back, and written afterwards.
+            stub_service.answer(410)
+            stub_service.let_go()
+            await happened(held.reached)
+            sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"metadata.connection_id": "another"}})
+            held.let_go()
+            await runtime.drain(SESSION_ID)
+
+        assert (await manager.get_metadata())["metadata"] == {"status": "open", "connection_id": "another"}
+
+
+async def test_what_was_done_before_a_session_was_deleted_is_told(
+    driver: Driver, stub_service: StubService, caplog: pytest.LogCaptureFixture
+) -> None:
+    towards = hooks(stub_service.url)
+    manager = driver.manager(
+        metadata_hook=[towards["metadata-sqs"], towards["metadata-websocket"]], feedback_hook=towards["feedback-sns"]
+    )
+    stub_service.answer(None)
+    await manager.open()
+    for _ in range(2):  # The first of each session is on its way, and the second one waits for it.
+        await manager.update_metadata({"status": "open"})
+        await manager.add_feedback({"rating": "up", "comment": SECRET})
+    await manager.delete_session()
+    stub_service.answer(200)
+    stub_service.let_go()
+    await manager.close()
+
+    assert towards["metadata-sqs"].counters == Counters(sent=2)
+    assert towards["metadata-websocket"].counters == Counters(), "there was no connection"
+    assert towards["feedback-sns"].counters == Counters(sent=2)
+    last = [body for _, body in stub_service.requests if body.startswith(b"Action=Publish")][-1]
+    assert b"Password%3A+N%2FA" in last
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]
+
+
+async def test_what_is_too_long_together_is_sent_one_by_one(
+    driver: Driver, stub_service: StubService, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub_service.answer(None)
+    stub_service.batch_limit = 2**18
+    hook = hooks(stub_service.url)["metadata-sqs"]
+
+    async with driver.manager(metadata_hook=hook) as manager:
+        for number in range(5):
+            await manager.update_metadata({f"note {number}": f"{SECRET} {number} " + "x" * 100_000})
+        stub_service.answer(200)
+        stub_service.let_go()
+
+    assert hook.counters == Counters(sent=5)
+    arrived = [json.loads(body) for _, body in stub_service.requests]
+    assert [len(request["Entries"]) for request in arrived if "Entries" in request] == [4], "it was tried"
+    bodies = [request["MessageBody"] for request in arrived if "MessageBody" in request]
+    assert [name for body in bodies[-4:] for name in json.loads(body)["metadata"]] == [f"note {n}" for n in range(1, 5)]
     assert not [record for record in caplog.records if record.levelname != "DEBUG"]
 
 

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mongodb_session_manager import create_metadata_websocket_hook, runtime
+from mongodb_session_manager import create_feedback_sns_hook, create_metadata_websocket_hook, runtime
 from mongodb_session_manager.runtime import Counters
 from tests.contract.drivers import ON_A_SERVER, Driver
 from tests.fixtures.aws import REGION, StubService, aws_session
-from tests.fixtures.sessions import Sessions
+from tests.fixtures.sessions import SESSION_ID, Sessions
+from tests.fixtures.waiting import Held, eventually, happened
 
 WSS = f"wss://abc123.execute-api.{REGION}.amazonaws.com/prod"
 CONNECTION = "connection-0815"
@@ -46,6 +47,40 @@ async def test_a_thousand_quick_changes_all_arrive_in_order_before_close_returns
     assert hook.counters == Counters(sent=1001)
     arrived = [json.loads(body)["metadata"]["n"] for _, body in stub_service.requests]
     assert arrived == list(range(-1, 1000))
+
+
+@pytest.mark.parametrize("change", ["update", "delete", "feedback"])
+async def test_what_was_stored_for_a_caller_who_was_cancelled_is_told(
+    sessions: Sessions, stub_service: StubService, change: str
+) -> None:
+    held = Held()
+    options = {"session": aws_session(), "endpoint_url": stub_service.url}
+    metadata_hook = create_metadata_websocket_hook(WSS, **options)
+    feedback_hook = create_feedback_sns_hook(topic_arn=f"arn:aws:sns:{REGION}:123456789012:feedback", **options)
+    hook = feedback_hook if change == "feedback" else metadata_hook
+
+    async with sessions.manager(
+        metadata_hook=metadata_hook, feedback_hook=feedback_hook, event_listeners=[held]
+    ) as manager:
+        await manager.repository.update_metadata(SESSION_ID, {"connection_id": CONNECTION, "status": "new"})
+        calls = {
+            "update": lambda: manager.update_metadata({"status": "open"}),
+            "delete": lambda: manager.delete_metadata(["status"]),
+            "feedback": lambda: manager.add_feedback({"rating": "up"}),
+        }
+        with held.holding():
+            writing = asyncio.create_task(calls[change]())
+            await happened(held.reached)
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            assert hook.counters == Counters()
+            held.let_go()
+            await eventually(lambda: hook.counters.sent == 1, "the notification")
+
+    stored = sessions.document()
+    assert stored["feedbacks"] if change == "feedback" else stored["metadata"].get("status") != "new"
+    assert len(stub_service.requests) == 1
 
 
 async def test_a_cancelled_close_delivers_in_the_background(

@@ -65,7 +65,7 @@ def drain(session_id: str | None = None, wait_s: float = 30) -> int:
     return portal.call(runtime.drain, session_id, wait_s)
 
 
-def raising(error: Exception) -> Deliver:
+def raising(error: BaseException) -> Deliver:
     async def send(messages: Sequence[str]) -> Sequence[Outcome]:
         raise error
 
@@ -167,6 +167,91 @@ def test_a_failure_is_counted_and_logged_once_without_content(
     [record] = caplog.records
     assert record.getMessage() == f"session_id=<'s-1'>, hook=<test>, count=<1>, error=<{told}> | notification failed"
     assert record.levelno == logging.WARNING
+
+
+class Told(Exception):
+    """An error as AWS's library raises it, with what the service told."""
+
+    def __init__(self, response: object) -> None:
+        super().__init__("secret-4711")
+        self.response = response
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Told({"Error": {"Code": "Throttling.Rate_1"}}), "error=<Told: Throttling.Rate_1>"),
+        (Told({"Error": {"Code": "Made\nup> | secret-4711"}}), "error=<Told>"),
+        (Told({"Error": {"Code": "a" * 10_000}}), "error=<Told>"),
+        (Told({"Error": {"Code": ["secret-4711"]}}), "error=<Told>"),
+        (Told({"Error": None}), "error=<Told>"),
+        (Told({"Error": "secret-4711"}), "error=<Told>"),
+        (Told("secret-4711"), "error=<Told>"),
+        # Of what was waited for, not of the sender: another event loop that ended.
+        (asyncio.CancelledError("secret-4711"), "error=<CancelledError>"),
+    ],
+)
+def test_whatever_a_sender_fails_with_is_one_line_and_no_later_message_waits_for_it(
+    caplog: pytest.LogCaptureFixture, error: BaseException, told: str
+) -> None:
+    receiver = Receiver()
+
+    async def send(messages: Sequence[str]) -> Sequence[Outcome]:
+        if messages == ["fails"]:
+            raise error
+        return await receiver.send(messages)
+
+    box = outbox(send)
+    sessions = [f"s-{number}" for number in range(2 * runtime.MAX_IN_FLIGHT)]
+    for session_id in sessions:
+        box.put(session_id, "fails")
+    drain()
+    for session_id in sessions:
+        box.put(session_id, "arrives")
+    assert drain() == 0
+
+    assert receiver.got == ["arrives"] * len(sessions)
+    assert box.counters == Counters(sent=len(sessions), failed=len(sessions))
+    lines = [record.getMessage() for record in caplog.records if "notification failed" in record.getMessage()]
+    assert len(lines) == len(sessions)
+    assert all(told in line and len(line) < 200 for line in lines)
+    assert "secret-4711" not in caplog.text
+
+
+def test_a_log_that_fails_holds_nothing_up() -> None:
+    def fail(record: logging.LogRecord) -> bool:
+        raise ValueError("the filter of an application")
+
+    box = outbox(raising(OSError("unreachable")))
+    logger = logging.getLogger("mongodb_session_manager.runtime.outbox")
+    logger.addFilter(fail)
+    try:
+        for number in range(2 * runtime.MAX_IN_FLIGHT):
+            box.put(f"s-{number}", "message")
+        assert drain() == 0
+    finally:
+        logger.removeFilter(fail)
+
+    assert box.counters == Counters(failed=2 * runtime.MAX_IN_FLIGHT)
+
+
+def test_an_outbox_recovers_when_the_system_had_no_thread_for_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    receiver = Receiver()
+    box = outbox(receiver.send)
+    with monkeypatch.context() as patch:
+        patch.setattr(portal, "start", no_thread)
+        for number in range(2 * runtime.MAX_IN_FLIGHT):
+            box.put(f"s-{number}", "too early")
+    assert box.counters == Counters(dropped=2 * runtime.MAX_IN_FLIGHT)
+
+    box.put("s-0", "of a session that was there")
+    box.put("another", "of another one")
+    assert drain() == 0
+
+    assert sorted(receiver.got) == ["of a session that was there", "of another one"]
 
 
 def test_what_takes_too_long_has_failed_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import inspect
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 from ..schema.numbers import check_seconds, check_whole_number
-from .watching import any_face, watched
+from .watching import any_face, watched, watched_to_its_end
 
 _STRIPES = 1024
 
 _Key = tuple[Hashable, str]
 """What tells a collection from others, and the session's id."""
-
-# The event loop itself keeps only weak references to its tasks.
-_writing: set[asyncio.Future[Any]] = set()
 
 
 @any_face
@@ -77,10 +72,9 @@ class CachedMetadata:
             # Sessions of one id may be stored in several collections, for several tenants even.
             return original_func() if namespace is None else self._read((namespace, session_id), original_func)
         # When it is over, however it ended: reads that overlapped it may hold either value.
-        written = watched(
+        return watched_to_its_end(
             lambda: original_func(*payload.values()), lambda error, result: self._forget(namespace, session_id)
         )
-        return _to_its_end(written) if inspect.isawaitable(written) else written
 
     def __repr__(self) -> str:
         """Show the limits, nothing of what is kept."""
@@ -129,11 +123,3 @@ def _namespace_of(session_manager: object | None) -> Hashable | None:
         if (namespace := getattr(repository, "_namespace", None)) is not None:
             return cast("Hashable", namespace)
     return None
-
-
-async def _to_its_end(writing: Awaitable[Any]) -> Any:
-    # A cancelled caller leaves a write that may still be applied: what it changes is to be forgotten after that.
-    task = asyncio.ensure_future(writing)
-    _writing.add(task)
-    task.add_done_callback(_writing.discard)
-    return await asyncio.shield(task)

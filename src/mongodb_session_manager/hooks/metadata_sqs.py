@@ -16,6 +16,8 @@ from .stored import StoredSession
 MAX_BYTES = 1024 * 1024
 """SQS's limit for a message with its attributes. A queue may have a lower one, which the service enforces."""
 
+_BATCH_TOO_LONG = "BatchRequestTooLong"
+
 
 def is_metadata_sqs_hook_available() -> bool:
     """Tell whether what `MetadataSQSHook` needs is installed (the extra `aws`)."""
@@ -99,7 +101,14 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
             # The client sends a refused call again, but not the refused part of one that was accepted.
             for _ in range(aws_clients.ATTEMPTS):
                 entries = [{"Id": str(number), **messages[number]} for number in waiting]
-                answer = await client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+                try:
+                    answer = await client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
+                except client.exceptions.ClientError as error:
+                    if not error.response["Error"]["Code"].endswith(_BATCH_TOO_LONG):
+                        raise
+                    # A service with a lower limit than `MAX_BYTES`, which each of them may be within.
+                    outcomes |= {number: await self._alone(client, messages[number]) for number in waiting}
+                    break
                 refused = {int(entry["Id"]): entry for entry in answer.get("Failed", [])}
                 outcomes |= {number: _RefusedError(entry["Code"]) for number, entry in refused.items()}
                 outcomes |= {number: None for number in waiting if number not in refused}
@@ -107,6 +116,13 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
                 if not waiting:
                     break
             return list(outcomes.values())
+
+    async def _alone(self, client: Any, message: dict[str, Any]) -> Outcome:
+        try:
+            await client.send_message(QueueUrl=self._queue_url, **message)
+        except Exception as error:
+            return error
+        return None
 
 
 class _RefusedError(Exception):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ..runtime import Counters, Outbox, Outcome, UnsendableError
 from .stored import StoredSession
-from .watching import watched
+from .watching import watched_to_its_end
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class NotifyingHook(ABC, Generic[T]):
             if error is None:
                 self._notify(action, session_id, payload, session_manager)
 
-        return watched(lambda: original_func(*payload.values()), ended)
+        return watched_to_its_end(lambda: original_func(*payload.values()), ended)
 
     def _notify(self, action: str, session_id: str, payload: dict[str, Any], session_manager: object | None) -> None:
         if action not in self._actions:

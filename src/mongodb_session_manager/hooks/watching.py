@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
 Ended: TypeAlias = Callable[[BaseException | None, Any], object]
 T = TypeVar("T")
+
+# The event loop itself keeps only weak references to its tasks.
+_under_way: set[asyncio.Future[Any]] = set()
 
 
 def any_face(hook: T) -> T:
@@ -32,6 +36,22 @@ def watched(operation: Callable[[], Any], ended: Ended) -> Any:
         return _awaited(result, ended)
     ended(None, result)
     return result
+
+
+def watched_to_its_end(operation: Callable[[], Any], ended: Ended) -> Any:
+    """Run a write like `watched`, and see its end also when the caller is cancelled meanwhile.
+
+    A write that is under way then may still be applied, so what follows from it has to follow.
+    """
+    outcome = watched(operation, ended)
+    return _shielded(outcome) if inspect.isawaitable(outcome) else outcome
+
+
+async def _shielded(pending: Awaitable[Any]) -> Any:
+    task = asyncio.ensure_future(pending)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    return await asyncio.shield(task)
 
 
 async def _awaited(pending: Awaitable[Any], ended: Ended) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -155,8 +156,11 @@ class Outbox(Generic[T]):
                 draining.start(self._work)
             if start_watch:
                 draining.start(self._watch_late)
-        except RuntimeError:  # the interpreter is shutting down
-            self.abandon(None, "the interpreter is shutting down")
+        except RuntimeError:  # the interpreter is shutting down, or the system has no thread for the loop
+            with self._lock:
+                self._workers -= start_worker
+                self._watches_late &= not start_watch
+            self.abandon(None, "the library's event loop cannot be started, or has ended")
 
     def refuse(self, session_id: str, error: BaseException) -> None:
         """Count and log a message that could not even be made."""
@@ -174,12 +178,12 @@ class Outbox(Generic[T]):
         self._held += 1
         self._held_bytes += message.size
         lane = self._lanes.get(message.session_id)
-        if lane is not None:  # waiting already, or a worker comes back to it
+        if lane is None:
+            self._lanes[message.session_id] = deque([message])
+            self._ready.append(message.session_id)
+        else:  # waiting already, or a worker comes back to it
             lane.append(message)
-            return False
-        self._lanes[message.session_id] = deque([message])
-        self._ready.append(message.session_id)
-        if self._workers >= MAX_IN_FLIGHT:
+        if self._workers >= (MAX_IN_FLIGHT if lane is None else 1):
             return False
         self._workers += 1
         return True
@@ -187,9 +191,22 @@ class Outbox(Generic[T]):
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        while messages := self._next():
-            task.set_name(f"notify:{self.name}:{messages[0].session_id}")
-            await self._send(messages)
+        try:
+            while messages := self._next():
+                task.set_name(f"notify:{self.name}:{messages[0].session_id}")
+                await self._send(messages, task)
+        except BaseException:
+            self._replace_worker()
+            raise
+
+    def _replace_worker(self) -> None:
+        """Start a worker in the place of one that failed: what waits is not to wait for one that is gone."""
+        with self._lock:
+            is_needed = bool(self._ready)
+            self._workers -= not is_needed
+        if is_needed:
+            with contextlib.suppress(RuntimeError):  # the loop is stopping
+                draining.start(self._work)
 
     def _next(self) -> list[_Message[T]]:
         """Take messages of the session whose turn it is; none when there are none, and the worker ends."""
@@ -208,28 +225,32 @@ class Outbox(Generic[T]):
             self._workers -= 1
             return []
 
-    async def _send(self, messages: list[_Message[T]]) -> None:
+    async def _send(self, messages: list[_Message[T]], task: asyncio.Task[Any]) -> None:
         session_id = messages[0].session_id
         outcomes: Sequence[BaseException | None] = []
+        is_stopping = False
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S) as limit:
                 self._sending[session_id] = limit, len(messages)
                 outcomes = await self._deliver([message.content for message in messages])
         except BaseException as error:
             outcomes = [error] * len(messages)
-            if not isinstance(error, Exception):  # the loop is stopping
+            # A cancellation that is not ours is that of what was waited for, on another loop that ended for instance.
+            is_stopping = not isinstance(error, Exception | asyncio.CancelledError) or task.cancelling() > 0
+            if is_stopping:
                 raise
         finally:
             del self._sending[session_id]
-            self._note_outcomes(messages, outcomes, cut_off=session_id in self._cut_off)
+            self._note_outcomes(messages, outcomes, is_stopping=is_stopping)
 
     def _note_outcomes(
-        self, messages: list[_Message[T]], outcomes: Sequence[BaseException | None], *, cut_off: bool
+        self, messages: list[_Message[T]], outcomes: Sequence[BaseException | None], *, is_stopping: bool
     ) -> None:
         session_id = messages[0].session_id
         sent = sum(outcome is None for outcome in outcomes)
         errors = [error for error in outcomes if error is not None and not isinstance(error, SkippedError)]
-        cut = [error for error in errors if not isinstance(error, Exception) or (cut_off and _is_timeout(error))]
+        cut_off = session_id in self._cut_off
+        cut = [error for error in errors if is_stopping or (cut_off and isinstance(error, TimeoutError))]
         with self._lock:
             self._cut_off.discard(session_id)
             self._sent += sent
@@ -244,11 +265,11 @@ class Outbox(Generic[T]):
             else:
                 del self._lanes[session_id]
             workers = self._admit_late()
-        if len(errors) > len(cut):  # those that were cut off were logged then
-            self._log_failure(session_id, errors[0], len(errors) - len(cut))
         for _ in range(workers):
             draining.start(self._work)
         draining.progress(session_id, delivered=bool(sent))
+        if len(errors) > len(cut):  # those that were cut off were logged then
+            self._log_failure(session_id, errors[0], len(errors) - len(cut))
 
     def _forget(self, message: _Message[T]) -> None:
         self._pending_by_session[message.session_id] -= 1
@@ -309,14 +330,14 @@ class Outbox(Generic[T]):
                         self._cut_off.add(sending_id)
                         limit.reschedule(0)
                         dropped[sending_id] += count
-        for dropped_id, count in dropped.items():
-            if count:
-                self._log_drop(dropped_id, reason, count)
         for _ in range(workers):
             draining.start(self._work)
         if portal.is_current():
             for dropped_id in dropped:
                 draining.progress(dropped_id, delivered=False)
+        for dropped_id, count in dropped.items():
+            if count:
+                self._log_drop(dropped_id, reason, count)
         return dropped.total()
 
     # -- logs
@@ -338,7 +359,3 @@ class Outbox(Generic[T]):
             count,
             reason,
         )
-
-
-def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, TimeoutError)

@@ -642,6 +642,10 @@ class AsyncMongoDBSessionRepository:
         submit = partial(self._is_applied, session_id)
         await session_data.delete_metadata(self._store, check_session_id(session_id), metadata_keys, submit)
 
+    async def _remove_metadata(self, session_id: str, key: str, value: object) -> None:
+        """Delete a metadata field, unless it has another value by now."""
+        await self._apply(session_id, session_data.metadata_removal(key, value))
+
     async def add_feedback(
         self, session_id: str, feedback: dict[str, Any], *, idempotency_key: str | None = None
     ) -> None:

@@ -104,6 +104,12 @@ async def delete_metadata(
     await _submit_to_latest(store, session_id, submit, change, deletion)
 
 
+def metadata_removal(key: str, value: object) -> Update:
+    """Return the update that deletes a metadata field as long as it has this value."""
+    (field,) = check_metadata_keys([key])
+    return Update(session=SetFields(removed=[field], guard={field: values.encode(value)}))
+
+
 async def _submit_to_latest(
     store: SessionStore,
     session_id: str,
