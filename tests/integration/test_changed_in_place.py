@@ -101,16 +101,36 @@ async def test_a_text_that_a_hook_masks_when_it_is_added(sessions: Sessions, flu
     assert texts(resumed.messages) == ["My number is [number].", "You said [number]."]
 
 
-async def test_a_text_that_a_hook_masks_first_is_stored_masked_only(sessions: Sessions) -> None:
-    def mask(event: MessageAddedEvent) -> None:
-        event.message["content"] = [{"text": "[masked]"}]
+def in_place(event: MessageAddedEvent) -> None:
+    event.message["content"] = [{"text": "[masked]"}]
 
-    async with sessions.manager() as manager:
-        live = make_agent(manager, "You said 4711.")
+
+def in_a_copy(event: MessageAddedEvent) -> None:
+    event.agent.messages[-1] = {**event.message, "content": [{"text": "[masked]"}]}
+
+
+def in_another_message(event: MessageAddedEvent) -> None:
+    event.agent.messages[-1] = {"role": event.message["role"], "content": [{"text": "[masked]"}]}
+
+
+def in_another_list(event: MessageAddedEvent) -> None:
+    event.agent.messages = [{**message, "content": [{"text": "[masked]"}]} for message in event.agent.messages]
+
+
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+@pytest.mark.parametrize("mask", [in_place, in_a_copy, in_another_message, in_another_list])
+async def test_a_text_that_a_hook_masks_first_is_stored_masked_only(
+    sessions: Sessions, mask: Any, flush_on: FlushOn
+) -> None:
+    async with sessions.manager(flush_on=flush_on) as manager:
+        live = make_agent(manager, "You said 4711.", "4711, yes.")
         live.add_hook(mask, MessageAddedEvent, order=HookOrder.SDK_FIRST)
         await streamed(live, "My number is 4711.")
         await check_resumes_as(sessions, live)
+        await streamed(live, "4711?")
+        await check_resumes_as(sessions, live)
 
+    assert sessions.texts() == ["[masked]"] * 4
     assert "4711" not in str(sessions.document())
 
 

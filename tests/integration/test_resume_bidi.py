@@ -8,6 +8,7 @@ import pytest
 from strands import tool
 from strands.bidi import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent
+from strands.hooks import HookOrder, MessageAddedEvent, MessageUpdatedEvent
 
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import Sessions
@@ -116,6 +117,20 @@ async def test_every_completed_transcript_is_stored_before_the_agent_stops(sessi
         await converse(live)
 
     assert stored == [["Hello there.", "Hi!"]]
+
+
+async def test_a_transcript_that_a_hook_masks_first_in_a_copy_is_stored_masked_only(sessions: Sessions) -> None:
+    def mask(event: MessageAddedEvent[Any] | MessageUpdatedEvent[Any]) -> None:
+        messages = event.agent.messages
+        messages[:] = [{**message, "content": [{"text": "[masked]"}]} for message in messages]
+
+    async with sessions.manager() as manager:
+        live = make_bidi_agent(manager, GREETING)
+        live.hooks.add_callback([MessageAddedEvent, MessageUpdatedEvent], mask, order=HookOrder.SDK_FIRST)
+        await converse(live)
+
+    assert sessions.texts() == ["[masked]", "[masked]"]
+    assert "Hello" not in str(sessions.document())
 
 
 async def test_state_that_a_stop_hook_changes_resumes(sessions: Sessions) -> None:

@@ -109,7 +109,9 @@ class AgentTracker:
         """
         message = normalized(message)
         if not is_held(agent, message):
-            return self._append_by_hand(message, agent)
+            if (replacement := self._in_place_of(message, agent)) is None:
+                return self._append_by_hand(message, agent)
+            message = replacement
         self.append_found(agent, before=message)
         record = self._record_of(message, agent)
         if message["role"] == "assistant":
@@ -120,6 +122,19 @@ class AgentTracker:
         elif not has_tool_result(message):
             self.pending.latest_assistant = None
         return record
+
+    def _in_place_of(self, message: Message, agent: LocalAgent) -> Message | None:
+        """Return what a hook put in the place of a message before it came here, such as a masked copy."""
+        tracking_id = message.get("tracking_id")
+        for own in reversed(agent.messages):
+            if tracking_id and own.get("tracking_id") == tracking_id:
+                break
+        else:
+            own = agent.messages[-1] if agent.messages else message
+        is_like = own["role"] == message["role"] and own.get("tracking_id") in (None, tracking_id)
+        if own is message or not is_like or not isinstance(own["content"], list):
+            return None
+        return None if any(r.message is own and r.origin is not Origin.FOUND for r in self.pending.records) else own
 
     def _note_calls(self, record: Record) -> None:
         if inputs := inputs_of(record.message):
@@ -177,7 +192,8 @@ class AgentTracker:
         if 0 < places <= sum(record.message is message for record in self.pending.records):
             self._log_dropped("is stored already")
             return None
-        return self.append(message, agent)
+        message = normalized(message)
+        return self.append(message, agent) if is_held(agent, message) else self._append_by_hand(message, agent)
 
     def _log_dropped(self, reason: str) -> None:
         ids = self._changes.session_id, self.pending.agent_id
@@ -197,8 +213,11 @@ class AgentTracker:
         record = next((r for r in records if r.message.get("tracking_id") == tracking_id), None)
         if record is None:
             self.append(message, agent)
-        else:
+        elif is_held(agent, message):
             self.replace(record, message)
+        else:  # A hook put another one in its place.
+            held = (own for own in reversed(agent.messages) if own.get("tracking_id") == tracking_id)
+            self.replace(record, next(held, message))
 
     def _found_before(self, message: Message) -> Record | None:
         """Return the record of a message that was found among the agent's before Strands said that it added it."""
