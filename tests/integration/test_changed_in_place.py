@@ -11,7 +11,7 @@ from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent, HookOrder, 
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import Sessions
 from tests.support.agents import make_agent, streamed
-from tests.support.models import calls, texts
+from tests.support.models import ScriptedModel, calls, texts
 from tests.support.resume import check_resumes_as
 
 
@@ -132,6 +132,26 @@ async def test_a_text_that_a_hook_masks_first_is_stored_masked_only(
 
     assert sessions.texts() == ["[masked]"] * 4
     assert "4711" not in str(sessions.document())
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("order", [HookOrder.SDK_FIRST, HookOrder.DEFAULT])
+async def test_a_message_that_a_hook_takes_out_when_it_is_added_stays_out(
+    sessions: Sessions, order: float, role: str
+) -> None:
+    def take_out(event: MessageAddedEvent) -> None:
+        if event.message["role"] == role:
+            event.agent.messages.remove(event.message)
+
+    async with sessions.manager() as manager:
+        live = make_agent(manager, model=ScriptedModel("Hello.", "Fine.", strict=False))
+        live.add_hook(take_out, MessageAddedEvent, order=order)
+        await streamed(live, "Hi.")
+        await check_resumes_as(sessions, live)
+        await streamed(live, "How are you?")
+        await check_resumes_as(sessions, live)
+
+    assert sessions.texts() == ["Hi.", "Hello.", "How are you?", "Fine."], "all that was said is stored"
 
 
 async def test_a_text_that_a_hook_changes_before_the_model_is_called(sessions: Sessions) -> None:

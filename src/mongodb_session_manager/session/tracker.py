@@ -109,9 +109,12 @@ class AgentTracker:
         """
         message = normalized(message)
         if not is_held(agent, message):
-            if (replacement := self._in_place_of(message, agent)) is None:
+            if (replacement := self._in_place_of(message, agent)) is not None:
+                message = replacement
+            elif "tracking_id" in message:
+                return self._add(message)  # A hook took it out again, and so will the next look at the window.
+            else:
                 return self._append_by_hand(message, agent)
-            message = replacement
         self.append_found(agent, before=message)
         record = self._record_of(message, agent)
         if message["role"] == "assistant":
