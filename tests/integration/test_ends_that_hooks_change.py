@@ -76,6 +76,16 @@ async def test_a_turn_whose_end_a_hook_breaks_off_is_stored_without_closing(
         await eventually(is_stored, "the background flush")
 
 
+async def test_a_turn_that_failed_leaves_its_trace_where_a_hook_breaks_off_its_end(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, LookupError("of the model"))
+        agent.add_hook(broken, AfterInvocationEvent)
+        with pytest.raises(ValueError, match="of the user's"):
+            await streamed(agent, "Hi.")
+
+    assert [error["error"] for error in sessions.document()["errors"]] == ["LookupError"]
+
+
 @pytest.mark.parametrize("flush_on", FLUSH_ON)
 @pytest.mark.parametrize("is_left", [False, True], ids=["broken off by a hook", "left by its reader"])
 async def test_closing_leaves_nothing_to_be_done_later(sessions: Sessions, is_left: bool, flush_on: FlushOn) -> None:

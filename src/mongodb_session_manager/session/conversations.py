@@ -98,15 +98,15 @@ class Conversations:
         with self._lifetime.changes.lock:
             self.tracker(agent).identify(agent)
 
-    def note_invocation(self, agent: LocalAgent | Agent, *, is_under_way: bool) -> None:
-        """Note that an invocation of an agent begins or is over."""
+    def begin_invocation(self, agent: LocalAgent | Agent) -> None:
+        """Note that an invocation of an agent is under way."""
         with self._lifetime.changes.lock:
-            self.tracker(agent).in_invocation = is_under_way
+            self.tracker(agent).in_invocation = True
 
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
-        """Note what changed of an agent whose invocation is over, and what ended it when that was an error."""
+        """Note that an agent's invocation is over, and what ended it when that was an error."""
         with self._lifetime.changes.lock:
-            self.capture(agent, final=True)
+            self.tracker(agent).in_invocation = False
             if isinstance(error, Exception):
                 trace_id = None if tracing.active is None else tracing.active.trace_id(agent)
                 self._lifetime.changes.add_error(agent.agent_id, error, now(), trace_id)

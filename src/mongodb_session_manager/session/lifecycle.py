@@ -118,7 +118,7 @@ class LifecycleEvents:
 
     def _on_invocation_begun(self, event: BeforeInvocationEvent) -> None:
         # Not before: after a hook that raises Strands tells of no end.
-        self._conversations.note_invocation(event.agent, is_under_way=True)
+        self._conversations.begin_invocation(event.agent)
 
     async def _on_message_added(self, event: MessageAddedEvent[Any]) -> None:
         is_acted_on = self._is_acted_on(event.agent, event.message)
@@ -195,17 +195,17 @@ class LifecycleEvents:
             self._conversations.learn_stop_reason(event.agent, event.stop_response.stop_reason)
 
     def _on_invocation_over(self, event: AfterInvocationEvent) -> None:
-        self._conversations.note_invocation(event.agent, is_under_way=False)
-        self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
-
-    async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         error = self._ended_by(event.agent)
         while isinstance(error, EventLoopException):
             error = error.original_exception
         # That the store failed says nothing of the turn.
         is_own = isinstance(error, PyMongoError | SessionStoreError)
         self._conversations.end_invocation(event.agent, None if is_own else error)
-        await self._flush_at_end(error)
+        self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
+
+    async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
+        self._conversations.capture(event.agent, final=True)
+        await self._flush_at_end(event.agent)
 
     def _begin(self, source: object) -> None:
         self._handled_before[id(source)] = sys.exception()
@@ -217,15 +217,17 @@ class LifecycleEvents:
         handling another one when it began.
         """
         error = sys.exception()
-        return None if error is self._handled_before.pop(id(source), None) else error
+        return None if error is self._handled_before.get(id(source)) else error
 
-    async def _flush_at_end(self, ended_by: BaseException | None) -> None:
+    async def _flush_at_end(self, source: object) -> None:
+        ended_by = self._ended_by(source)
+        self._handled_before.pop(id(source), None)
         with cleaning_up(ended_by, self._manager.session_id, KEPT):
             await self._flush_now()
 
     async def _on_bidi_pause(self, event: BidiAgentStopEvent | BidiBeforeConnectionRestartEvent) -> None:
         self._conversations.capture(event.agent, final=True)
-        await self._flush_at_end(sys.exception())
+        await self._flush_at_end(event.agent)
 
     def _on_multi_agent_initialized(self, event: MultiAgentInitializedEvent) -> None:
         self._manager.initialize_multi_agent(event.source)
@@ -245,7 +247,7 @@ class LifecycleEvents:
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
-        await self._flush_at_end(self._ended_by(event.source))
+        await self._flush_at_end(event.source)
 
 
 def _is_answer(message: Mapping[str, Any]) -> bool:
