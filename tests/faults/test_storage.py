@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from strands.types.exceptions import StorageError
 
-from mongodb_session_manager import MongoDBStorage, StorageConflictError
+from mongodb_session_manager import MongoDBStorage, SessionNotFoundError, StorageConflictError
 from mongodb_session_manager.embedded import EmbeddedMongo
 from mongodb_session_manager.storage import chunks as chunks_module
 from mongodb_session_manager.storage import values as values_module
@@ -400,7 +400,41 @@ def lost_replies(client: MongoClient[Document], sessions: Sessions, commands: li
     return fail_point(client, {"times": 1}, data)
 
 
+async def test_a_search_goes_on_when_connections_are_lost(
+    sessions: Sessions, mongo_client: MongoClient[Document], make_storage: MakeStorage
+) -> None:
+    storage = make_storage(retryReads=False)
+    for number in range(20):
+        await storage.write(f"{number:02d}", b"word" if number % 2 else b"word " * CHUNK_BYTES)
+    data = {"failCommands": ["find", "getMore"], "appName": sessions.appname, "closeConnection": True}
+
+    with fail_point(mongo_client, {"activationProbability": 0.3}, data):  # type: ignore[dict-item]
+        found = await storage.search("word")
+
+    assert [result.key for result in found] == [f"{number:02d}" for number in range(20)]
+
+
 # -- errors
+
+
+async def test_without_acknowledged_writes_nothing_is_changed(sessions: Sessions, make_storage: MakeStorage) -> None:
+    storage, blind = make_storage(), make_storage(w=0)
+    await storage.write("small", SMALL)
+    await storage.write("large", NEW)
+    writes: dict[str, Callable[[], Any]] = {
+        "write": lambda: blind.write("small", OLD),
+        "delete": lambda: blind.delete("small"),
+        "delete_prefix": lambda: blind.delete_prefix(""),
+        "sweep": lambda: blind.sweep(older_than=AT_ONCE),
+    }
+
+    for write in writes.values():
+        with pytest.raises(StorageError, match="w=0"):
+            await write()
+
+    assert await blind.read("small") == SMALL
+    assert await blind.read("large") == NEW
+    assert await blind.sweep(older_than=AT_ONCE, dry_run=True) == 0
 
 
 async def test_the_drivers_errors_are_the_cause_of_ours_and_name_no_server(mongo_proxy: MongoProxy) -> None:
@@ -572,6 +606,42 @@ async def test_a_session_and_its_storage_expire_together(sessions: Sessions, sma
         assert session is not None
         assert all(date > session["expires_at"] for date in dates()), "they were put off with it"
         assert await manager.storage.read("large") == NEW
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("data", [SMALL, NEW], ids=["small", "large"])
+async def test_nothing_is_left_of_what_is_written_while_its_session_is_deleted(
+    sessions: Sessions, small_chunks: None, data: bytes
+) -> None:
+    held = Held()
+    async with sessions.manager("counted") as manager:
+        await manager.storage.write("first", data)
+        with sessions.recorder.counting() as commands:
+            await manager.storage.write("key", data)
+    number_of_commands = len(commands.names)
+    assert number_of_commands >= 2
+
+    for number in range(number_of_commands):
+        session_id = f"s-{number}"
+        sent = iter(range(number_of_commands))
+        manager = sessions.manager(session_id, event_listeners=[held])
+        await manager.open()
+        await manager.storage.write("first", data)
+        with held.holding(lambda name, command, number=number, sent=sent: next(sent) == number):  # type: ignore[misc]
+            writing = asyncio.create_task(manager.storage.write("key", data))
+            await happened(held.reached)
+            async with sessions.manager(session_id) as other:
+                await other.delete_session()
+            held.let_go()
+            # Where the session was seen last before it was deleted, the value is stored, and deleted with it.
+            [error] = await asyncio.gather(writing, return_exceptions=True)
+        assert isinstance(error, StorageError)
+        assert isinstance(error.__cause__, SessionNotFoundError)
+        await manager.close()
+
+    database = sessions.raw.database
+    for name in (f"{COLLECTION}_storage", f"{COLLECTION}_storage{CHUNKS_SUFFIX}"):
+        assert database[name].count_documents({"session_id": {"$ne": "counted"}}) == 0
 
 
 async def test_what_a_deleted_session_leaves_behind_is_swept(sessions: Sessions, small_chunks: None) -> None:

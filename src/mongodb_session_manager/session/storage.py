@@ -65,6 +65,17 @@ class SessionOwner:
                 raise SessionNotFoundError(session_id)
         return Expiry(expires_at, expires_at)
 
+    async def confirm(self) -> None:
+        """Return when the session is still there, after a write.
+
+        Raises:
+            PyMongoError: The server did not answer.
+            SessionNotFoundError: The session was deleted, perhaps before what was written was there.
+        """
+        session_id, incarnation = self._lifetime.session_id, await self._incarnation()
+        if await self._lifetime.store.find_one({"_id": session_id, paths.INCARNATION: incarnation}, {"_id": 1}) is None:
+            raise SessionNotFoundError(session_id)
+
 
 def session_storage(
     lifetime: SessionLifetime, executor: UpdateExecutor, *, on_library_loop: bool, ensure_indexes: bool

@@ -34,23 +34,25 @@ _NUMBER_DIGITS = 6
 class Generation:
     """The chunks of one value, about to be written or stored."""
 
-    def __init__(self, chunks: Collection, scope: Scope, token: str) -> None:
+    def __init__(self, chunks: Collection, scope: Scope, head_id: str, token: str) -> None:
         """Address them; no I/O.
 
         Args:
             chunks: Their collection.
             scope: Whose they are.
+            head_id: The `_id` of the head that names them, or is about to.
             token: Name of the generation.
         """
         self._chunks = chunks
+        self._head_id = head_id
         self._fields = dict(scope.fields)
         self._marks = dict(scope.marks)
         self._token = token
         self._range = {**self._fields, "_id": key_range(f"{token}/")}
 
-    async def write(self, head_id: str, data: bytes, expiry: Expiry) -> int:
+    async def write(self, data: bytes, expiry: Expiry) -> int:
         """Insert the chunks and return how many there are; may be repeated."""
-        for identity, rest in self._documents(head_id, data, expiry):
+        for identity, rest in self._documents(data, expiry):
             try:
                 await self._chunks.insert_one({**identity, **rest})
             except DuplicateKeyError:
@@ -61,16 +63,16 @@ class Generation:
         """Tell whether all chunks of a value are there."""
         return await self._chunks.count_documents(self._range) == _count(data)
 
-    async def restore(self, head_id: str, data: bytes, expiry: Expiry) -> None:
+    async def restore(self, data: bytes, expiry: Expiry) -> None:
         """Write the chunks that are missing, and keep a sweep from removing the others; may be repeated."""
-        for identity, rest in self._documents(head_id, data, expiry):
+        for identity, rest in self._documents(data, expiry):
             try:
                 update = {"$setOnInsert": rest, "$unset": {paths.DOOMED: ""}}
                 await self._chunks.update_one(identity, update, upsert=True)
             except DuplicateKeyError:
                 continue
 
-    async def read(self, count: int, size: int) -> bytes | None:
+    async def read(self, count: object, size: object) -> bytes | None:
         """Return the value, None when chunks of it are missing: it was overwritten or deleted meanwhile."""
 
         async def collect(chunks: Collection) -> list[bytes]:
@@ -83,16 +85,16 @@ class Generation:
         return b"".join(parts)
 
     async def delete(self) -> None:
-        """Delete the chunks."""
-        await self._chunks.delete_many(self._range)
+        """Delete the chunks, unless the generation is another head's, of which this one is a copy."""
+        await self._chunks.delete_many({**self._range, paths.KEY: self._head_id})
 
-    def _documents(self, head_id: str, data: bytes, expiry: Expiry) -> Iterator[tuple[Document, Document]]:
+    def _documents(self, data: bytes, expiry: Expiry) -> Iterator[tuple[Document, Document]]:
         """Yield for each chunk what it is found by, and the rest of it; one copy of its bytes at a time."""
         for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
             identity = {**self._fields, "_id": f"{self._token}/{number:0{_NUMBER_DIGITS}d}"}
             rest = {
                 **self._marks,
-                paths.KEY: head_id,
+                paths.KEY: self._head_id,
                 paths.GENERATION: self._token,
                 # Of each chunk: what takes long to write is young as long as it is being written.
                 paths.CREATED_AT: now(),

@@ -188,6 +188,7 @@ class MongoDBStorage:
             StorageError: The key is not allowed, or the value could not be deleted.
         """
         full_key = self._full_key(key)
+        self._check_write_concern()
         await self._run(lambda: self._values.delete(full_key), f"delete {key!r}")
 
     async def list(self, query: str = "") -> builtins.list[str]:
@@ -276,6 +277,7 @@ class MongoDBStorage:
             StorageError: The prefix is not allowed, or the server failed; some may be deleted.
         """
         full = self._prefix + normalize_prefix(prefix)
+        self._check_write_concern()
         return await self._run(lambda: self._values.delete_prefix(full), f"delete all of {prefix!r}")
 
     async def sweep(self, *, older_than: datetime | timedelta = timedelta(hours=1), dry_run: bool = False) -> int:
@@ -296,6 +298,8 @@ class MongoDBStorage:
             ValueError: A date without a time zone.
         """
         moment = cutoff(older_than)
+        if not dry_run:
+            self._check_write_concern()
         sweep = StorageSweep(self._values.heads, self._values.chunks, moment, dry_run=dry_run)
         return await self._run(sweep.run, "sweep")
 

@@ -58,6 +58,15 @@ class Owner(Protocol):
         """
         ...
 
+    async def confirm(self) -> None:
+        """Return when the owner is still there, after a write.
+
+        Raises:
+            PyMongoError: The server did not answer.
+            SessionStoreError: The owner is gone, perhaps before what was written was there.
+        """
+        ...
+
 
 class Unowned:
     """Values that belong to no session, in collections of their own."""
@@ -77,3 +86,6 @@ class Unowned:
         # From the beginning of a write: one that takes long must not let chunks expire before the head.
         began = now()
         return Expiry(began + timedelta(seconds=self._ttl_s), began + timedelta(seconds=2 * self._ttl_s))
+
+    async def confirm(self) -> None:
+        """Return: there is nothing that could be gone."""

@@ -53,6 +53,8 @@ class StorageSweep:
         # In the order of an index that holds all of these fields, so that no chunk is read.
         order = [(paths.KEY, 1), (paths.GENERATION, 1), (paths.CREATED_AT, 1)]
         async for chunk in self._chunks.iterate(query, fields, sort=order):
+            if not _is_ours(chunk):
+                continue
             if chunk[paths.KEY] != key and len(old) >= _BATCH:
                 removed += await self._judge(old, young)
                 young, old = set(), {}
@@ -82,11 +84,17 @@ class StorageSweep:
     async def _unnamed(self, candidates: dict[str, Document]) -> dict[str, Document]:
         """Return those generations that no head names."""
         keys = sorted({chunk[paths.KEY] for chunk in candidates.values()})
-        named: set[str | None] = set()
+        named: set[str] = set()
         for start in range(0, len(keys), _BATCH):
-            query = {"_id": {"$in": keys[start : start + _BATCH]}}
-            named |= {head.get(paths.GENERATION) for head in await self._heads.find(query, {paths.GENERATION: 1})}
+            query = {"_id": {"$in": keys[start : start + _BATCH]}, paths.GENERATION: {"$type": "string"}}
+            named |= {head[paths.GENERATION] for head in await self._heads.find(query, {paths.GENERATION: 1})}
         return {token: chunk for token, chunk in candidates.items() if token not in named}
+
+
+def _is_ours(chunk: Document) -> bool:
+    """Tell whether a document is a chunk: what another tool left in the collection stays."""
+    kinds = {paths.KEY: str, paths.GENERATION: str, paths.CREATED_AT: datetime}
+    return all(isinstance(chunk.get(name), kind) for name, kind in kinds.items())
 
 
 def _of(chunk: Document) -> Document:

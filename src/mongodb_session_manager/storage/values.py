@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from bson.binary import Binary
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from ..client import ClientHandle
-from ..errors import StorageConflictError
+from ..errors import SessionStoreError, StorageConflictError
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.numbers import INT64_MAX
@@ -38,12 +38,15 @@ SESSION_SUFFIX = "_storage"
 _TOKEN_RING = 16
 """How many writes a head remembers: one may be overtaken by so many others and still count once."""
 
+# BadValue and TypeMismatch: what is to be raised is no number or as large as can be, what is appended to is no array.
+_ODD_FIELDS = frozenset({2, 14})
+
 _READ_ATTEMPTS = 5
 _PAUSE_S = 0.05
 
 
-class IncompleteValueError(Exception):
-    """Chunks of a value are missing, and stay so."""
+class UnreadableValueError(Exception):
+    """Chunks of a value are missing, and stay so; or what is there was written by another tool."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Values:
             text: What a text index is to find it by.
 
         Raises:
+            SessionStoreError: The owner is gone, before or by now; nothing of the value stays.
             StorageConflictError: Another version is there.
         """
         scope, expiry = await self._owner.scope(), await self._owner.admit()
@@ -106,8 +110,8 @@ class Values:
         else:
             if if_version is not None:
                 await self._check_version(scope, key, if_version)
-            chunks = self._generation(scope, token)
-            head |= {paths.GENERATION: token, paths.COUNT: await chunks.write(scope.prefix + key, data, expiry)}
+            chunks = self._generation(scope, key, token)
+            head |= {paths.GENERATION: token, paths.COUNT: await chunks.write(data, expiry)}
             try:
                 replaced = await self._swap(scope, key, head, token, if_version)
             except StorageConflictError:
@@ -115,7 +119,13 @@ class Values:
                 raise
             await self._confirm(scope, key, data, token, expiry, began)
         if replaced is not None and replaced != token:
-            await self._generation(scope, replaced).delete()
+            await self._generation(scope, key, replaced).delete()
+        try:
+            await self._owner.confirm()
+        except SessionStoreError:
+            # What was removed along with the owner may not have been all of it yet.
+            await self._delete(scope, key)
+            raise
 
     async def _swap(self, scope: Scope, key: str, head: Document, token: str, if_version: int | None) -> str | None:
         """Put a head in the place of what is there, once, and return the generation that the old one named."""
@@ -144,6 +154,11 @@ class Values:
             "$push": {paths.WRITES: {"$each": [token], "$slice": -_TOKEN_RING}},
             "$setOnInsert": {**scope.marks, paths.CREATED_AT: head[paths.UPDATED_AT]},
         }
+        # Over what another tool left there, whose fields can neither be raised nor appended to.
+        anew: Document = {
+            "$set": {**head, paths.VERSION: 1, paths.WRITES: [token], paths.CREATED_AT: head[paths.UPDATED_AT]},
+            "$unset": update["$unset"],
+        }
         upsert = if_version is None
         if paths.GENERATION not in head and await self._swap_small(query, update, upsert=upsert):
             return None
@@ -154,6 +169,11 @@ class Values:
                 # This very write, sent before, or another first one at the same moment.
                 if await self._refused(scope, key, token, if_version):
                     return None
+                continue
+            except OperationFailure as error:
+                if error.code not in _ODD_FIELDS or update is anew or if_version is not None:
+                    raise
+                update = anew
                 continue
             if before is None and if_version is not None:
                 await self._refused(scope, key, token, if_version)
@@ -168,6 +188,10 @@ class Values:
             result = await self.heads.update_one({**query, paths.GENERATION: {"$exists": False}}, update, upsert=upsert)
         except DuplicateKeyError:
             return False
+        except OperationFailure as error:
+            if error.code not in _ODD_FIELDS:
+                raise
+            return False
         return bool(result.matched_count or result.upserted_id is not None)
 
     async def _refused(self, scope: Scope, key: str, token: str, if_version: int | None) -> bool:
@@ -177,15 +201,14 @@ class Values:
             StorageConflictError: It is not, and another version is there than it may replace.
         """
         found = await self._head(scope, key, {paths.VERSION: 1, paths.WRITES: 1})
-        if found is not None and token in found[paths.WRITES]:
+        if found is not None and isinstance(found.get(paths.WRITES), list) and token in found[paths.WRITES]:
             return True
         if if_version is not None:
-            raise StorageConflictError(key, if_version, None if found is None else found[paths.VERSION])
+            raise StorageConflictError(key, if_version, _version(found))
         return False
 
     async def _check_version(self, scope: Scope, key: str, if_version: int) -> None:
-        found = await self._head(scope, key, {paths.VERSION: 1})
-        version = None if found is None else found[paths.VERSION]
+        version = _version(await self._head(scope, key, {paths.VERSION: 1}))
         if (version or 0) != if_version:
             raise StorageConflictError(key, if_version, version)
 
@@ -195,11 +218,11 @@ class Values:
         A write that was stopped for long (a frozen process) may have been taken for left behind meanwhile, and a
         failover may have undone what was acknowledged.
         """
-        chunks = self._generation(scope, token)
+        chunks = self._generation(scope, key, token)
         if now() - began < SWEEP_AFTER / 4 and await chunks.is_whole(data):
             return
         if await self._names(scope, key, token):
-            await chunks.restore(scope.prefix + key, data, expiry)
+            await chunks.restore(data, expiry)
             if await self._names(scope, key, token):
                 return
         # Overwritten or deleted meanwhile, by a process that may not have met all of them.
@@ -215,7 +238,7 @@ class Values:
         """Return a value, None without one.
 
         Raises:
-            IncompleteValueError: Chunks of it are missing.
+            UnreadableValueError: Chunks of it are missing, or it is another tool's.
         """
         scope = await self._owner.scope()
         return await self._read(scope, key, await self._head(scope, key, _VALUE))
@@ -224,8 +247,9 @@ class Values:
         incomplete = 0
         while head is not None:
             if paths.GENERATION not in head:
-                return bytes(head[paths.DATA])
-            found = await self._generation(scope, head[paths.GENERATION]).read(head[paths.COUNT], head[paths.SIZE])
+                return bytes(_field(head, paths.DATA, bytes, key))
+            generation = self._generation(scope, key, _field(head, paths.GENERATION, str, key))
+            found = await generation.read(head.get(paths.COUNT), head.get(paths.SIZE))
             if found is not None:
                 return found
             # It was overwritten or deleted while its chunks were read, and then the head tells.
@@ -233,7 +257,7 @@ class Values:
             if head is not None and head.get(paths.GENERATION) == previous:
                 incomplete += 1
                 if incomplete == _READ_ATTEMPTS:
-                    raise IncompleteValueError(f"chunks of {key!r} are missing; write it again, or delete it")
+                    raise UnreadableValueError(f"chunks of {key!r} are missing; write it again, or delete it")
                 await asyncio.sleep(_PAUSE_S * incomplete)
         return None
 
@@ -243,10 +267,12 @@ class Values:
         found = await self._head(scope, key, dict.fromkeys((paths.SIZE, paths.VERSION, *_DATES), 1))
         if found is None:
             return None
+        # Tools on JavaScript leave whole numbers as floats.
+        size, version = (int(_field(found, name, int | float, key)) for name in (paths.SIZE, paths.VERSION))
         dates = {name: found.get(name) for name in _DATES}
         if scope.fields:
             dates[paths.EXPIRES_AT] = None
-        return StorageStat(key=key, size=found[paths.SIZE], version=found[paths.VERSION], **dates)  # type: ignore[arg-type]
+        return StorageStat(key=key, size=size, version=version, **dates)  # type: ignore[arg-type]
 
     async def list(self, prefix: str) -> builtins.list[str]:
         """Return the keys that begin with a prefix, in the order of their code points."""
@@ -257,15 +283,18 @@ class Values:
     async def each(self, prefix: str, *, at_once: int) -> AsyncIterator[tuple[str, bytes]]:
         """Yield keys and values, a few in memory at a time; those that cannot be read are left out."""
         scope = await self._owner.scope()
-        fields = {**_VALUE, "_id": 1}
-        async for head in self.heads.iterate(_range(scope, prefix), fields, sort=[("_id", 1)], batch_size=at_once):
-            key = head["_id"][len(scope.prefix) :]
-            try:
-                data = await self._read(scope, key, head)
-            except IncompleteValueError:
-                continue
-            if data is not None:
-                yield key, data
+        query, fields = _range(scope, prefix), {**_VALUE, "_id": 1}
+        # Not by a cursor, which a failover ends.
+        while heads := await self.heads.find(query, fields, sort=[("_id", 1)], limit=at_once, bounded=False):
+            query["_id"] = {**query["_id"], "$gt": heads[-1]["_id"]}
+            for head in heads:
+                key = head["_id"][len(scope.prefix) :]
+                try:
+                    data = await self._read(scope, key, head)
+                except UnreadableValueError:
+                    continue
+                if data is not None:
+                    yield key, data
 
     async def find_text(self, prefix: str, words: str, limit: int) -> builtins.list[tuple[str, float]]:
         """Return the keys of the texts that hold one of the words, with their scores, best first."""
@@ -295,7 +324,7 @@ class Values:
             gone = (await self.heads.delete_one({**identity, paths.GENERATION: generation})).deleted_count
             # With the head gone, by this call or another, nothing else can name its chunks.
             if generation is not None and not await self._names(scope, key, generation):
-                await self._generation(scope, generation).delete()
+                await self._generation(scope, key, generation).delete()
                 gone = 1
             if gone:
                 return True
@@ -316,13 +345,28 @@ class Values:
     async def _head(self, scope: Scope, key: str, fields: Mapping[str, int]) -> Document | None:
         return await self.heads.find_one({**scope.fields, "_id": scope.prefix + key}, fields)
 
-    def _generation(self, scope: Scope, token: str) -> Generation:
-        return Generation(self.chunks, scope, token)
+    def _generation(self, scope: Scope, key: str, token: str) -> Generation:
+        return Generation(self.chunks, scope, scope.prefix + key, token)
 
 
 _OPTIONAL = (paths.DATA, paths.GENERATION, paths.COUNT, paths.TEXT, paths.EXPIRES_AT)
 _VALUE = {paths.DATA: 1, paths.GENERATION: 1, paths.COUNT: 1, paths.SIZE: 1}
 _DATES = (paths.CREATED_AT, paths.UPDATED_AT, paths.EXPIRES_AT)
+
+
+def _field(head: Document, name: str, kind: Any, key: str) -> Any:
+    value = head.get(name)
+    if not isinstance(value, kind):
+        raise UnreadableValueError(f"{key!r} is not what this library writes; write it again, or delete it")
+    return value
+
+
+def _version(head: Document | None) -> int | None:
+    """Return the version of a value, None without one; 0, which no value has, of what another tool wrote."""
+    if head is None:
+        return None
+    version = head.get(paths.VERSION)
+    return int(version) if isinstance(version, int | float) else 0
 
 
 def _range(scope: Scope, prefix: str) -> dict[str, Any]:

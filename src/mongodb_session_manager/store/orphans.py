@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 from ..client import Collection
 from ..schema import paths
@@ -23,6 +24,11 @@ _ARCHIVES = {paths.AGENTS: 1, FEEDBACKS.archive: 1, GUARDRAIL_EVENTS.archive: 1}
 _PLACE = (paths.SESSION_ID, paths.INCARNATION, paths.LIST, paths.AGENT, paths.ARCHIVE, paths.START)
 _SEGMENT = dict.fromkeys((*_PLACE, paths.TOKEN, paths.COMMITTED), 1)
 _SIDE_LISTS = {entry.path: entry for entry in (FEEDBACKS, GUARDRAIL_EVENTS)}
+
+# What is of no such kinds another tool left there, and it stays.
+_OWNED: dict[str, Any] = {paths.SESSION_ID: str, paths.INCARNATION: str}
+_OF_SEGMENT = {**_OWNED, paths.LIST: str, paths.AGENT: str | None, paths.START: int | float, paths.COMMITTED: bool}
+_OF_PAYLOAD = {**_OWNED, paths.SHA256: str}
 
 
 class OrphanSweep:
@@ -70,9 +76,10 @@ class OrphanSweep:
 
     async def _sweep_segments(self) -> int:
         removed = 0
-        async for run in _runs(self._segments.segments, {paths.CREATED_AT: {"$lt": self._cutoff}}, _SEGMENT):
+        old = {paths.CREATED_AT: {"$lt": self._cutoff}}
+        async for run in _runs(self._segments.segments, old, _SEGMENT, _OF_SEGMENT):
             document = await self._document(run[0], _ARCHIVES)
-            orphans = [segment for segment in run if _is_orphan(segment, document)]
+            orphans = [segment for segment in run if _has_a_list(segment) and _is_orphan(segment, document)]
             if self._dry_run:
                 removed += len(orphans)
                 continue
@@ -101,8 +108,8 @@ class OrphanSweep:
 
     async def _sweep_payloads(self) -> int:
         removed = 0
-        projection = {paths.SESSION_ID: 1, paths.INCARNATION: 1, paths.SHA256: 1}
-        async for run in _runs(self._payloads.chunks, {paths.USED_AT: {"$lt": self._cutoff}}, projection):
+        old = {paths.USED_AT: {"$lt": self._cutoff}}
+        async for run in _runs(self._payloads.chunks, old, dict.fromkeys(_OF_PAYLOAD, 1), _OF_PAYLOAD):
             session_id, incarnation = run[0][paths.SESSION_ID], run[0][paths.INCARNATION]
             names = {chunk[paths.SHA256] for chunk in run}
             if self._dry_run:
@@ -122,6 +129,8 @@ class OrphanSweep:
         order = [(paths.SESSION_ID, 1), ("_id", 1)]
         last: tuple[str, str] | None = None
         async for head in heads.iterate({}, {paths.SESSION_ID: 1}, sort=order):
+            if not _has(head, {paths.SESSION_ID: str, "_id": str}):
+                continue
             session_id, incarnation = head[paths.SESSION_ID], head["_id"].partition("/")[0]
             if (session_id, incarnation) == last:
                 continue
@@ -142,16 +151,28 @@ class OrphanSweep:
         return await self._store.find_one(query, {**projection, paths.INCARNATION: 1})
 
 
-async def _runs(related: Collection, query: Document, projection: Document) -> AsyncIterator[list[Document]]:
-    """Yield the matching documents, those of one session together."""
+async def _runs(
+    related: Collection, query: Document, projection: Document, kinds: Document
+) -> AsyncIterator[list[Document]]:
+    """Yield the matching documents with fields of these kinds, those of one session together."""
     run: list[Document] = []
     async for one in related.iterate(query, projection, sort=[("_id", 1)]):
+        if not _has(one, kinds):
+            continue
         if run and any(run[0][name] != one[name] for name in (paths.SESSION_ID, paths.INCARNATION)):
             yield run
             run = []
         run.append(one)
     if run:
         yield run
+
+
+def _has(one: Document, kinds: Document) -> bool:
+    return all(isinstance(one.get(name), kind) for name, kind in kinds.items())
+
+
+def _has_a_list(segment: Document) -> bool:
+    return segment[paths.AGENT] is not None or segment[paths.LIST] in _SIDE_LISTS
 
 
 def _list_of(segment: Document) -> SealedList:
