@@ -30,6 +30,10 @@ EXIT_GRACE_S = 2.0
 """How long the interpreter's exit waits for cancelled tasks to end, in seconds."""
 
 
+class LoopStoppedError(RuntimeError):
+    """The library's loop has stopped, since the interpreter is shutting down."""
+
+
 class LoopThread:
     """An event loop in a daemon thread of its own, from construction to `stop()`."""
 
@@ -90,7 +94,7 @@ class LoopThread:
     def _schedule(self, callback: Callable[[], object]) -> None:
         with self._lock:
             if self._stopping:
-                raise RuntimeError("the session manager's event loop has stopped: the interpreter is shutting down")
+                raise LoopStoppedError("the session manager's event loop has stopped: the interpreter is shutting down")
             self._loop.call_soon_threadsafe(callback)
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
@@ -212,3 +216,12 @@ def call(func: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: 
         # No effect on a coroutine that has ended; one whose caller was interrupted is not left running.
         future.cancel()
         raise
+
+
+def finish(func: Callable[P, Coroutine[Any, Any, object]], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run what closes something, as `call` does; nothing when the loop has stopped, since the process ends then.
+
+    Functions that `atexit` calls come after that.
+    """
+    with contextlib.suppress(LoopStoppedError):
+        call(func, *args, **kwargs)

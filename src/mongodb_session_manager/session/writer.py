@@ -419,6 +419,8 @@ class SessionWriter:
         self._queue.clear()
         self._revoked.clear()
         self._epoch += 1
+        if self.lease is not None:
+            self.lease.disown()
         self._attempt, self.lease, self.defers = None, None, False
 
     def go_on_from(self, head: SessionHead) -> None:

@@ -120,6 +120,10 @@ class Lease:
         """Give the lease back as soon as it is taken: no caller waits for it any more."""
         self._abandoned = True
 
+    def disown(self) -> None:
+        """Leave the lease to the process that took it, in one that was forked from that: it is not to be given back."""
+        self._renewing, self._is_given_back, self.is_over = None, True, True
+
     async def acquire(self, wait_s: float | None) -> None:
         """Take the lease, and renew it from then on.
 

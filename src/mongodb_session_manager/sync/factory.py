@@ -111,7 +111,7 @@ class MongoDBSessionManagerFactory:
 
     def close(self) -> None:
         """Give back the client; it closes with its last user. Idempotent."""
-        portal.call(self._async.close)
+        portal.finish(self._async.close)
 
     def __enter__(self) -> Self:
         """Return the factory."""

@@ -25,8 +25,10 @@ from ..session import AsyncMongoDBSessionManager, FlushOn, Hooks
 from ..session.storage import session_storage
 from ..storage import MongoDBStorage
 from ..store.lease import Turn
+from .exit import close_at_exit
 from .repository import MongoDBSessionRepository
 from .running_loop import note_running_loop
+from .turn import BlockingTurn
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -136,6 +138,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         self._async = manager
         self._repository = MongoDBSessionRepository._around(manager.repository)
         self.session_id = manager.session_id
+        close_at_exit(manager)
 
     @classmethod
     def _around(cls, manager: WrappedSessionManager) -> Self:
@@ -180,7 +183,7 @@ class MongoDBSessionManager(RepositorySessionManager):
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
         """
-        portal.call(self._async.close, drain_s)
+        portal.finish(self._async.close, drain_s)
 
     def flush(self) -> None:
         """Write what is pending; nothing pending: no command.
@@ -287,22 +290,15 @@ class MongoDBSessionManager(RepositorySessionManager):
             SessionStoreError: This manager has the turn already.
             ValueError: A time that is not positive, or an empty key.
         """
-        turn = self._async.turn(wait_s, lease_s, idempotency_key)
-
-        async def enter() -> Turn:
-            return await turn.__aenter__()
-
-        async def leave(error: BaseException | None) -> bool | None:
-            return await turn.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
-
-        entered = portal.call(enter)
+        turn = BlockingTurn(self._async.turn(wait_s, lease_s, idempotency_key))
+        taken = turn.take()
         try:
-            yield entered
+            yield taken
         except BaseException as error:
-            if not portal.call(leave, error):
+            if not turn.give_back(error):
                 raise
         else:
-            portal.call(leave, None)
+            turn.give_back(None)
 
     # -- metadata and feedback
 

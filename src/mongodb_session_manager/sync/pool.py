@@ -50,4 +50,4 @@ class MongoDBConnectionPool:
     @classmethod
     def close(cls) -> None:
         """Give the pool's lease back; its client closes with its last user. Repeating it does nothing."""
-        portal.call(AsyncMongoDBConnectionPool.close)
+        portal.finish(AsyncMongoDBConnectionPool.close)

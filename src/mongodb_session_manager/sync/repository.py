@@ -80,7 +80,7 @@ class MongoDBSessionRepository(SessionRepository):
 
     def close(self) -> None:
         """Close the client, unless it was borrowed or is used elsewhere. Idempotent."""
-        portal.call(self._async.close)
+        portal.finish(self._async.close)
 
     def __enter__(self) -> Self:
         """Return the repository."""
