@@ -48,7 +48,7 @@ async def test_it_gives_the_turn_back_and_the_end_of_the_block_says_why(sessions
         assert "lease" not in sessions.document()
 
 
-async def test_whoever_waits_for_the_turn_is_told(sessions: Sessions) -> None:
+async def test_a_task_that_waits_for_the_turn_is_told(sessions: Sessions) -> None:
     manager = await sessions.manager()
     async with sessions.manager() as holder, holder.turn(lease_s=HOUR_S):
         entered = []

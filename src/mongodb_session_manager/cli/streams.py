@@ -1,4 +1,4 @@
-"""The standard streams of the command line: whatever they are, and whoever reads them."""
+"""The standard streams of the command line: closed ones, full disks, readers that leave, encodings of few letters."""
 
 from __future__ import annotations
 
