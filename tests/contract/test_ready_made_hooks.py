@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections import UserDict
+from collections.abc import Awaitable, Callable
+from types import MappingProxyType, SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -49,6 +50,69 @@ class Inner:
     async def awaited(self, original_func: Callable[..., Any], action: str, session_id: str, **kwargs: Any) -> Any:
         self.calls.append((action, kwargs))
         return await passed_on(original_func, kwargs)
+
+
+# -- what callers give
+
+
+HOOKS: dict[str, Callable[[], Hook]] = {
+    "plain": lambda: Inner().plain,
+    "async": lambda: Inner().awaited,
+    "audit": lambda: audit_hook(logging.getLogger("audit")),
+    "cache": lambda: CachedMetadata(60),
+    "validation": lambda: validate_metadata(lambda metadata: None),
+    "chain": lambda: chain_hooks(Inner().plain, Inner().awaited, Inner().plain),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_keys_are_taken_and_refused_as_without_a_hook(driver: Driver, hook: str) -> None:
+    async with driver.manager() as bare, driver.manager(metadata_hook=HOOKS[hook]()) as hooked:
+        for make in (list, tuple, set, frozenset, dict.fromkeys, lambda keys: dict.fromkeys(keys).keys()):
+            await bare.update_metadata({"a": 1, "b": 1, "c": 1})
+            keys: Any = make(["a", "b"])
+            errors = [await error_of(manager.delete_metadata(keys)) for manager in (bare, hooked)]
+            assert errors[0] == errors[1]
+            left = (await bare.get_metadata())["metadata"].keys()
+            assert left == ({"c"} if errors[0] is None else {"a", "b", "c"})
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_what_is_no_list_and_no_dict_is_the_same_error_as_without_a_hook(driver: Driver, hook: str) -> None:
+    given: list[Any] = [None, "text", 5, iter(["a"]), threading.Lock(), MappingProxyType({"a": 1}), {"a": 1}.values()]
+    async with driver.manager() as bare, driver.manager(metadata_hook=HOOKS[hook]()) as hooked:
+        for value in given:
+            for operation in ("update_metadata", "delete_metadata"):
+                errors = [await error_of(getattr(manager, operation)(value)) for manager in (bare, hooked)]
+                assert errors[0] == errors[1]
+                assert errors[0] is not None
+                assert errors[0][0] is TypeError
+
+
+async def test_feedback_may_be_any_mapping(driver: Driver) -> None:
+    given = [{"n": 1}, MappingProxyType({"n": 2}), UserDict({"n": 3})]
+
+    def add(original_func: Callable[..., Any], action: str, session_id: str, feedback: Any) -> Any:
+        if not isinstance(feedback, MappingProxyType):
+            feedback["seen"] = True
+        return original_func(feedback)
+
+    async with driver.manager(feedback_hook=add) as manager:
+        for feedback in given:
+            await manager.add_feedback(feedback)
+        stored = await manager.get_feedbacks()
+
+    assert [feedback["n"] for feedback in stored] == [1, 2, 3]
+    assert [feedback.get("seen") for feedback in stored] == [True, None, True]
+    assert [dict(feedback) for feedback in given] == [{"n": 1}, {"n": 2}, {"n": 3}], "callers keep what they gave"
+
+
+async def error_of(call: Awaitable[Any]) -> tuple[type[Exception], str] | None:
+    try:
+        await call
+    except Exception as error:
+        return type(error), str(error)
+    return None
 
 
 # -- audit_hook

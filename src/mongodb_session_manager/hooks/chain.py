@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, KeysView, Sequence
 from typing import Any
 
 from .invocation import Hook, Invocation, is_async
@@ -188,7 +188,16 @@ def _parameter(payload: dict[str, Any]) -> str | None:
 
 def _copied(payload: dict[str, Any]) -> tuple[Any, ...]:
     # Validation hooks add fields in place; the caller's own dict or list must not change under its feet.
-    return tuple(copy.copy(value) for value in payload.values())
+    return tuple(_own(value) for value in payload.values())
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, KeysView):
+        return list(value)
+    try:
+        return copy.copy(value)
+    except (TypeError, copy.Error):
+        return value  # A proxy, which cannot be changed either, or what the operation refuses in its own words.
 
 
 def _refuse_async(hooks: tuple[Hook, ...]) -> None:
