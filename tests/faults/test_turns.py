@@ -1039,3 +1039,19 @@ def test_the_synchronous_face_raises_what_a_turn_raises(sessions: Sessions) -> N
             assert turn.replayed
 
     assert sessions.texts() == ["hi", "Fine."]
+
+
+@pytest.mark.parametrize("lease", ["mine", {"holder": "me"}, 1, [], {"token": 1, "renewals": "a", "lease_s": None}])
+async def test_what_another_tool_keeps_where_the_lease_stands_is_a_clear_error(sessions: Sessions, lease: Any) -> None:
+    async with sessions.manager() as manager:
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"lease": lease}})
+
+        with pytest.raises(SessionStoreError, match="'lease' is no lease of this library"):
+            await manager.update_metadata({"a": 1})
+        with pytest.raises(SessionStoreError, match="'lease' is no lease of this library"):
+            async with manager.turn(wait_s=WAIT_S):
+                pytest.fail("the turn was taken")
+
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$unset": {"lease": ""}})
+        async with manager.turn(wait_s=WAIT_S):
+            await manager.update_metadata({"a": 1})

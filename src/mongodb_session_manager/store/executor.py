@@ -18,7 +18,7 @@ from ..schema.windows import Ranges
 from .counters import restart_counters
 from .fullness import within_document
 from .head import HEAD_PROJECTION, SessionHead
-from .lease import Lease, clear_expired, in_force, unavailable
+from .lease import Lease, clear_expired, in_force, standing_lease, unavailable
 from .payloads import PayloadStore
 from .related import RelatedDocuments
 from .sealing import CROWDED_BYTES, Sealer, SealOutcome
@@ -163,7 +163,7 @@ class UpdateExecutor:
             known, head = head, SessionHead.read(document)
             if not keeps_ttl:
                 head = head.but(ttl_s=ttl_s)
-            changed = await self._check_lease(head, lease, (own, own_lease()), document.get(paths.LEASE))
+            changed = await self._check_lease(head, lease, (own, own_lease()), standing_lease(document))
             if changed or not self._agrees(known, head):
                 continue
             if not await self._fulfils(head, guard):

@@ -21,9 +21,10 @@ from typing import Any
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError
+from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError, SessionStoreError
 from ..runtime.home import Home, Job
 from ..schema import paths
+from ..schema.numbers import is_measure
 from ..schema.sessions import TOKEN_RING, identity, new_token
 from .store import SessionStore
 
@@ -72,6 +73,26 @@ class Watch:
 # The process's, not a manager's: where each request makes a manager of its own, none of them lives long enough to see
 # that a lease stands still.
 _watch = Watch()
+
+
+def standing_lease(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the lease that stands in a session document, None without one.
+
+    Raises:
+        SessionStoreError: Another tool has written something else there.
+    """
+    match document.get(paths.LEASE):
+        case None:
+            return None
+        case {paths.TOKEN: str(), paths.RENEWALS: renewals, paths.LEASE_S: lease_s} as lease if is_measure(
+            renewals
+        ) and is_measure(lease_s):
+            found: Mapping[str, Any] = lease
+            return found
+    raise SessionStoreError(
+        f"session {document['_id']!r} cannot be written to: its field {paths.LEASE!r} is no lease of this library, so "
+        "another tool may have written it; remove that field from the document"
+    )
 
 
 async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str, Any]) -> bool:
@@ -172,7 +193,7 @@ class Lease:
         document = await self._store.find_one(self._identity, {paths.LEASE: 1})
         if document is None:
             raise SessionNotFoundError(self._identity["_id"])
-        return document.get(paths.LEASE)
+        return standing_lease(document)
 
     async def _renew(self) -> None:
         """Raise the count until told to stop; a failure is tried again, since the lease may outlast it."""
