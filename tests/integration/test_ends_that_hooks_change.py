@@ -22,6 +22,7 @@ from mongodb_session_manager.session.lifecycle import ANSWER_WAIT_S
 from tests.fixtures.sessions import Sessions
 from tests.fixtures.waiting import eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
+from tests.support.models import calls
 from tests.support.resume import check_resumes_as, held, resume
 
 FLUSH_ON = ["message", "invocation"]
@@ -110,6 +111,24 @@ async def test_closing_leaves_nothing_to_be_done_later(sessions: Sessions, is_le
     if is_left:
         with pytest.raises(SessionClosedError):
             await stream.aclose()
+
+
+async def test_other_hooks_hear_of_the_end_also_when_the_session_is_closed(sessions: Sessions) -> None:
+    heard: list[Any] = []
+    async with sessions.manager() as manager:
+
+        @tool
+        async def leave() -> str:
+            """Close the session."""
+            await manager.close()
+            return "closed"
+
+        agent = make_agent(manager, calls(("leave", {})), tools=[leave])
+        agent.add_hook(lambda event: heard.append(event), AfterInvocationEvent)
+        with pytest.raises(SessionClosedError):
+            await streamed(agent, "Leave.")
+
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize("flush_on", FLUSH_ON)

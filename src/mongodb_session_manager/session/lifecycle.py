@@ -200,8 +200,9 @@ class LifecycleEvents:
             error = error.original_exception
         # That the store failed says nothing of the turn.
         is_own = isinstance(error, PyMongoError | SessionStoreError)
-        self._conversations.end_invocation(event.agent, None if is_own else error)
-        self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
+        with suppress(SessionStoreError):  # The last hook says so, after those of others.
+            self._conversations.end_invocation(event.agent, None if is_own else error)
+            self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
         self._conversations.capture(event.agent, final=True)
@@ -242,8 +243,9 @@ class LifecycleEvents:
             await self._flush_now()
 
     def _on_multi_agent_over(self, event: AfterMultiAgentInvocationEvent) -> None:
-        self._conversations.sync_multi_agent(event.source)
-        self._flush_later(lambda: None)
+        with suppress(Exception):  # likewise
+            self._conversations.sync_multi_agent(event.source)
+            self._flush_later(lambda: None)
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
