@@ -243,9 +243,7 @@ class LifecycleEvents:
             await self._flush_now()
 
     def _on_multi_agent_over(self, event: AfterMultiAgentInvocationEvent) -> None:
-        with suppress(Exception):  # likewise
-            self._conversations.sync_multi_agent(event.source)
-            self._flush_later(lambda: None)
+        self._flush_later(lambda: self._conversations.sync_multi_agent(event.source))
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
         self._conversations.sync_multi_agent(event.source)
