@@ -27,9 +27,11 @@ from mongodb_session_manager import (
 )
 from mongodb_session_manager import fastapi as integration
 from mongodb_session_manager.fastapi import SessionTurn, streamed
+from mongodb_session_manager.offline import OfflineModel
 from tests.fixtures.sessions import Sessions
 from tests.fixtures.waiting import WAIT_S, eventually
 from tests.integration.test_fastapi import NOWHERE, chat_app, say, sessions_of
+from tests.support.agents import make_agent
 from tests.support.serving import serving
 
 
@@ -225,3 +227,33 @@ async def test_a_websocket_has_a_manager_of_its_own(sessions: Sessions) -> None:
             return socket.receive_json()
 
     assert await asyncio.to_thread(speak) == {"metadata": {"heard": "hello"}}
+
+
+async def test_each_turn_of_a_socket_is_stored_also_when_its_request_has_a_key(sessions: Sessions) -> None:
+    held = sessions_of(sessions)
+    app = FastAPI(lifespan=held.lifespan, exception_handlers=held.exception_handlers)
+
+    @app.websocket("/{session_id}")
+    async def talk(socket: WebSocket, turn: Annotated[SessionTurn, Depends(held.turn)]) -> None:
+        await socket.accept()
+        agent = make_agent(turn.manager, model=OfflineModel())
+        async for text in socket.iter_text():
+            await socket.send_text("".join([piece async for piece in turn.stream(agent, text)]))
+
+    def speak(*texts: str, key: str) -> list[str]:
+        headers = {"Idempotency-Key": key}
+        with TestClient(app) as client, client.websocket_connect("/s-1", headers=headers) as socket:
+            answers = []
+            for text in texts:
+                socket.send_text(text)
+                answers.append(socket.receive_text())
+            return answers
+
+    said = ["My name is Ada.", "What is my name?", "I live in Lisbon."]
+    answers = await asyncio.to_thread(speak, *said[:2], key="x" * 256)
+    again = await asyncio.to_thread(speak, *said, key="x" * 256)
+    other = await asyncio.to_thread(speak, said[0], key="another")
+
+    assert again[:2] == answers
+    assert "Ada" in other[0]
+    assert sessions.texts()[::2] == [*said, said[0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
 from strands.types.content import Message
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 class SessionTurn:
     """One request's turn of a session: `async with turn:`; what was said is stored when the block ends.
+
+    A WebSocket takes as many turns as it has messages, one after the other. With an idempotency key each of them counts
+    by itself, also when all of them are sent again in the same order.
 
     Attributes:
         manager: The open manager of the session.
@@ -38,6 +42,7 @@ class SessionTurn:
         self._wait_s, self._lease_s = wait_s, lease_s
         self._held: AbstractAsyncContextManager[Turn] | None = None
         self._turn: Turn | None = None
+        self._ended = 0
 
     @property
     def replayed(self) -> bool:
@@ -57,7 +62,7 @@ class SessionTurn:
             LeaseUnavailableError: Another one kept it for too long.
             SessionStoreError: It is taken already, by this request.
         """
-        held = self.manager.turn(self._wait_s, self._lease_s, self.idempotency_key)
+        held = self.manager.turn(self._wait_s, self._lease_s, self._key())
         self._turn = await held.__aenter__()
         self._held = held
         return self
@@ -65,7 +70,15 @@ class SessionTurn:
     async def __aexit__(self, *error: Any) -> bool | None:
         """Store what is pending and give the turn back."""
         assert self._held is not None
-        return await self._held.__aexit__(*error)
+        handled = await self._held.__aexit__(*error)
+        self._ended += error[:1] == (None,)
+        return handled
+
+    def _key(self) -> str | None:
+        """Return the idempotency key of the next block: the request's own, and one made of it for each further one."""
+        if self.idempotency_key is None or not self._ended:
+            return self.idempotency_key
+        return sha256(f"{self._ended}:{self.idempotency_key}".encode()).hexdigest()
 
     async def stream(self, agent: Agent, prompt: Any, **options: Any) -> AsyncGenerator[str]:
         """Take the turn, and yield the text of the agent's answer, piece by piece; it ends when all is stored.
