@@ -10,7 +10,7 @@
     ├ LeaseUnavailableError, LeaseLostError
     ├ MessageTooLargeError
     ├ MetadataTooLargeError, SessionFullError
-    └ CorruptMessageError
+    └ CorruptSessionError, CorruptMessageError
     InvalidNameError (a ValueError)
     StorageConflictError (a Strands StorageError)
 
@@ -165,6 +165,23 @@ class SessionFullError(SessionStoreError):
         self.session_id = session_id
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class CorruptSessionError(SessionStoreError):
+    """A session cannot be written to: something else stands in its document where this library keeps what is its own.
+
+    Another tool may have left it there. Nothing was stored.
+    """
+
+    def __init__(self, session_id: str, field: str | None = None) -> None:
+        """Name the session, and the field where it is known."""
+        place = "a field that is this library's" if field is None else f"the field {_shown(field)}"
+        super().__init__(
+            f"session {session_id!r} cannot be written to: {place} holds a value of another kind, as another tool may "
+            "have left it; the session can be read, exported and deleted"
+        )
+        self.session_id = session_id
+        self.field = field
 
 
 class CorruptMessageError(SessionStoreError):

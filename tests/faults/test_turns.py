@@ -1046,9 +1046,9 @@ async def test_what_another_tool_keeps_where_the_lease_stands_is_a_clear_error(s
     async with sessions.manager() as manager:
         sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"lease": lease}})
 
-        with pytest.raises(SessionStoreError, match="'lease' is no lease of this library"):
+        with pytest.raises(SessionStoreError, match="'lease' holds a value of another kind"):
             await manager.update_metadata({"a": 1})
-        with pytest.raises(SessionStoreError, match="'lease' is no lease of this library"):
+        with pytest.raises(SessionStoreError, match="'lease' holds a value of another kind"):
             async with manager.turn(wait_s=WAIT_S):
                 pytest.fail("the turn was taken")
 

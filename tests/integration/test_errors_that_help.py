@@ -81,6 +81,13 @@ def test_a_wrong_password_names_the_host_and_what_to_check(face: str, sessions: 
     assert "hunter2" not in said
 
 
+def collect() -> None:
+    with warnings.catch_warnings():
+        # The driver's async monitor leaves a socket behind that was being refused.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 async def test_advice_is_given_for_every_client_and_operation_and_once() -> None:
     motor = AsyncMongoDBSessionRepository(NOWHERE, "db", "sessions")
     borrowed = AsyncMongoClient[dict[str, Any]](NOWHERE)
@@ -94,10 +101,7 @@ async def test_advice_is_given_for_every_client_and_operation_and_once() -> None
     await manager.close()
     await borrowed.close()
     del borrowed, manager, operation
-    with warnings.catch_warnings():
-        # The driver's async monitor leaves a socket behind that was being refused.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect()
 
     for said in found:
         assert [note.partition(";")[0] for note in said.__notes__] == [
@@ -315,6 +319,6 @@ def test_a_borrowed_client_is_not_kept_alive_by_its_advice() -> None:
     AsyncMongoDBSessionManager("s-1", client=client, database_name="db", collection_name="sessions")
     client.close()
     del client
-    gc.collect()
+    collect()
 
     assert gone() is None

@@ -226,6 +226,7 @@ FAULTS_OF_THE_PROGRAM = {
     errors.SessionClosedError,
     errors.WrongLoopError,
     errors.CorruptMessageError,
+    errors.CorruptSessionError,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -16,9 +16,9 @@ from ..errors import CorruptMessageError, SessionStoreError
 from . import paths, values
 from .messages import flatten_message, iso_date, read_date
 from .names import decode_name, encode_name
-from .numbers import stored_count
+from .numbers import is_count, is_integer, stored_count
 from .payloads import MissingPayloadError, restore
-from .windows import contains
+from .windows import contains, is_window
 
 STATE_FIELDS = (paths.STATE, paths.MANAGER_STATE, paths.INTERNAL_STATE)
 CONFIG_FIELDS = (paths.MODEL, paths.SYSTEM_PROMPT)
@@ -68,7 +68,7 @@ class StoredAgent:
         data = self.raw.get(paths.AGENT_DATA)
         self.data = dict(data) if isinstance(data, Mapping) else {}
         stored = self.raw.get(paths.NEXT_MESSAGE_ID)
-        counter = stored if isinstance(stored, int) and not isinstance(stored, bool) else None
+        counter = stored if is_integer(stored) else None
         self.has_counter = counter is not None
         count = 0 if self.has_counter and not self.legacy else self._count()
         self.next_message_id = max(counter or 0, count)
@@ -91,7 +91,17 @@ class StoredAgent:
     @property
     def window(self) -> list[list[int | None]] | None:
         """Ranges of the message ids that the agent held; None in documents without."""
-        return None if self.legacy else self.raw.get(paths.WINDOW)
+        window = None if self.legacy else self.raw.get(paths.WINDOW)
+        return window if is_window(window) else None
+
+    @property
+    def odd_field(self) -> str | None:
+        """The path of a field of another kind than what is written there; None where there is none."""
+        for name, is_right in _WRITTEN:
+            value = self.raw.get(name)
+            if value is not None and not self.legacy and not is_right(value):
+                return paths.agent(self.key, name)
+        return None
 
     @property
     def window_head(self) -> int:
@@ -164,13 +174,20 @@ class StoredAgent:
         }
 
 
+_WRITTEN: tuple[tuple[str, Callable[[object], bool]], ...] = (
+    (paths.AGENT_DATA, lambda value: isinstance(value, Mapping)),
+    (paths.NEXT_MESSAGE_ID, is_count),
+    (paths.WINDOW, is_window),
+)
+
+
 def _numbers(raw_messages: list[Any]) -> list[int]:
     """Return the message ids; by position where an older tool left gaps in order, repeats or none at all."""
     found = [raw.get(paths.MESSAGE_ID) if isinstance(raw, Mapping) else None for raw in raw_messages]
     result: list[int] = []
     for number in found:
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0 or (result and number <= result[-1]):
-            first = found[0] if isinstance(found[0], int) and not isinstance(found[0], bool) else 0
+        if not is_integer(number) or number < 0 or (result and number <= result[-1]):
+            first = found[0] if is_integer(found[0]) else 0
             return list(range(max(first, 0), max(first, 0) + len(raw_messages)))
         result.append(number)
     return result

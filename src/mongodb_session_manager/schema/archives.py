@@ -55,7 +55,8 @@ class SealedList:
 
     def unsealed_since(self, archive: Archive) -> Document:
         """Return the condition that nothing was sealed since an archive was read."""
-        return {self.noted(paths.ARCHIVED_COUNT): archive.count or None, self.noted(paths.ARCHIVE_ID): archive.id}
+        count = archive.count or {"$in": [None, 0]}
+        return {self.noted(paths.ARCHIVED_COUNT): count, self.noted(paths.ARCHIVE_ID): archive.id}
 
     def archive_fields(self) -> Document:
         """Return the projection of an aggregation that `Archive.read` reads, without `redactions`."""

@@ -25,6 +25,7 @@ from strands.types.session import SessionMessage
 
 from ..errors import CorruptMessageError, MessageTooLargeError
 from . import paths, payloads, values
+from .numbers import is_integer
 
 MESSAGE_LIMIT_BYTES = 15 * 1024 * 1024
 """Largest encoded message without its large bytes. A document may take 16 MiB (MongoDB's BSON limit); the rest of it
@@ -246,7 +247,7 @@ def flatten_message(
         document = _unnested(document)
     elif legacy:
         set_aside(document, _OUTSIDE_FLAT)
-    if isinstance(message_id, bool) or not isinstance(message_id, int):
+    if not is_integer(message_id):
         raise CorruptMessageError(agent_id, message_id, "its message_id is not an integer")
     if not isinstance(document.get("role"), str):
         raise CorruptMessageError(agent_id, message_id, "it has no role")
@@ -344,6 +345,18 @@ def with_tracking_id(message: Message) -> None:
     """Give a message the id that Strands would give it later, when a resumed copy could not get the same any more."""
     if not message.get("tracking_id"):
         message["tracking_id"] = str(uuid.uuid4())
+
+
+def has_whole_calls(content: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether all tool calls and results have what pairs them, and calls a name; Strands relies on that."""
+    for block in content:
+        for kind in _TOOL_BLOCKS:
+            if kind in block and not (
+                isinstance(paths.at(block, f"{kind}.toolUseId"), str)
+                and (kind == "toolResult" or isinstance(paths.at(block, "toolUse.name"), str))
+            ):
+                return False
+    return True
 
 
 def has_tool_result(message: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 INT32_MAX = 2**31 - 1
 """Largest limit of a query."""
@@ -22,7 +23,7 @@ def check_whole_number(name: str, value: object) -> int:
     Raises:
         TypeError: It is anything else, `True` and `1.0` included.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         raise TypeError(f"invalid {name}: it must be an integer, not {type(value).__name__}")
     return int(value)
 
@@ -45,6 +46,16 @@ def check_count(name: str, value: object) -> int:
     if count > COUNT_MAX:
         raise ValueError(f"invalid {name}: it must be at most 2**53, got {shown(count)}")
     return count
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an integer, which a bool is for Python alone."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an integer that counts something."""
+    return is_integer(value) and 0 <= value <= COUNT_MAX
 
 
 def is_measure(value: object) -> bool:

@@ -18,7 +18,7 @@ from . import paths
 from .fields import FIELDS, Read
 from .metadata import COUNTER
 from .names import encode_name
-from .numbers import LONGEST_S
+from .numbers import LONGEST_S, is_integer
 
 SCHEMA_VERSION = 2
 """Version of the form that sessions are stored in. 1 lacked titles, errors, and counts of ratings and errors."""
@@ -57,7 +57,7 @@ def version_of(document: Mapping[str, Any]) -> int:
         SessionStoreError: A newer version of the library wrote it.
     """
     version, incarnation = document.get(paths.SCHEMA_VERSION), document.get(paths.INCARNATION)
-    if isinstance(version, bool) or not isinstance(version, int) or not isinstance(incarnation, str):
+    if not is_integer(version) or not isinstance(incarnation, str):
         return 0
     if version > SCHEMA_VERSION:
         raise SessionStoreError(

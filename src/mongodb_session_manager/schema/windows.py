@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import paths
+from .numbers import is_integer
 
 Ranges = Sequence[Sequence[int | None]]
 
@@ -22,6 +23,15 @@ EVERYTHING: Ranges = ((0, None),)
 MOST_RANGES = 64
 """How many ranges a window has at most. It is written whenever it moves, so it must not grow with the conversation: a
 message that code appends by hand in each turn of a sliding window would leave a range of its own for ever."""
+
+
+def is_window(value: object) -> bool:
+    """Tell whether a stored value is a window; another tool may have left anything there."""
+    return isinstance(value, list) and all(isinstance(part, list) and _is_range(part) for part in value)
+
+
+def _is_range(part: Sequence[object]) -> bool:
+    return len(part) == 2 and all(one is None or is_integer(one) for one in part)
 
 
 def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:

@@ -8,8 +8,9 @@ here one in memory. Numbering, appending and redacting are the tracker's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from strands.agent import Agent
 from strands.session import RepositorySessionManager
@@ -18,10 +19,10 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from ..errors import CorruptMessageError, SessionStoreError
+from ..errors import CorruptMessageError, CorruptSessionError, SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS, StoredAgent
-from ..schema.messages import session_message, with_tracking_id
+from ..schema.messages import has_whole_calls, session_message, with_tracking_id
 from ..schema.payloads import names_by_field, restored_graph, restored_message
 from ..schema.windows import Ranges, arranged
 from ..store.loaded import StoredSession
@@ -50,22 +51,41 @@ def prepare(session: StoredSession) -> None:
     for agent_id, stored in session.agents.items():
         window = stored.window
         if window is not None and len(window) == 1:
-            documents = list(stored.messages(window))
-            if not any(isinstance(document, CorruptMessageError) for document in documents):
-                session.prepared[agent_id] = _read(cast("list[Document]", documents), None)
+            with suppress(CorruptMessageError):
+                documents = [_readable(document) for document in stored.messages(window)]
+                session.prepared[agent_id] = _read(agent_id, documents, None, _raise)
 
 
-def _read(documents: list[Document], raw: Mapping[int, Document] | None) -> _Prepared:
+def _readable(item: Document | CorruptMessageError) -> Document:
+    return _raise(item) if isinstance(item, CorruptMessageError) else item
+
+
+def _raise(error: CorruptMessageError) -> Never:
+    raise error
+
+
+def _read(
+    agent_id: str,
+    documents: list[Document],
+    raw: Mapping[int, Document] | None,
+    refuse: Callable[[CorruptMessageError], None],
+) -> _Prepared:
     """Return the messages of a window as Strands has them, fresh copies, and the records of them.
 
     Args:
+        agent_id: Whose messages they are.
         documents: The messages, oldest first.
         raw: The same with references to large contents, by `id()` of the document; None where there are none.
+        refuse: Called for each message that Strands cannot work with, which is left out.
     """
     records: list[Record] = []
     found: list[SessionMessage] = []
     for document in documents:
         message = session_message(document, dated=False)
+        if not has_whole_calls(message.to_message()["content"]):
+            reason = "a tool call or result in it has no id, or no name"
+            refuse(CorruptMessageError(agent_id, document[paths.MESSAGE_ID], reason))
+            continue
         references = {} if raw is None else names_by_field(raw[id(document)])
         dates = (document.get(paths.CREATED_AT), document.get(paths.UPDATED_AT))
         record = Record.stored(document[paths.MESSAGE_ID], message.to_message(), references, dates)
@@ -107,6 +127,8 @@ class _LoadedRepository(SessionRepository):
         stored = self.session.agents.get(agent_id)
         if stored is None:
             return None
+        if (odd := stored.odd_field) is not None:
+            raise CorruptSessionError(session_id, odd)
         self._changes.agents[agent_id] = PendingAgent(agent_id, stored)
         return stored.session_agent()
 
@@ -149,7 +171,7 @@ class _LoadedRepository(SessionRepository):
         documents = list(self.documents(stored, offset))
         if stored.window is not None and len(stored.window) > 1:
             documents = arranged(documents, stored.window)
-        return _read(documents, None if stored.payloads is None else self._raw)
+        return _read(stored.agent_id, documents, None if stored.payloads is None else self._raw, self._handle_corrupt)
 
     def documents(self, stored: StoredAgent, offset: int = 0) -> Iterator[Document]:
         self._raw: dict[int, Document] = {}
@@ -232,7 +254,8 @@ class Restorer(RepositorySessionManager):
         if agent_id in self._changes.agents:
             raise SessionException("The `agent_id` of an agent must be unique in a session.")
         stored = self._loaded.session.agents.get(agent_id)
-        if stored is not None and isinstance(agent, Agent) and not stored.data.get(paths.MANAGER_STATE):
+        kept = None if stored is None else stored.data.get(paths.MANAGER_STATE)
+        if stored is not None and isinstance(agent, Agent) and not (kept and isinstance(kept, Mapping)):
             stored.data[paths.MANAGER_STATE] = agent.conversation_manager.get_state()
         if stored is not None and isinstance(agent, Agent) and paths.STATE not in stored.data:
             # A fork leaves out a state that belongs to messages which stayed behind; the caller's stands.

@@ -19,9 +19,10 @@ from .. import tracing
 from ..client import is_transient
 from ..errors import SessionFullError, SessionNotFoundError, WrongLoopError
 from ..runtime.home import Home, Job, awaitable
-from ..store.executor import MOST_REFUSALS, Applied, Conflict, UpdateExecutor, refused_without_reason
+from ..store.executor import Applied, Conflict, UpdateExecutor
 from ..store.head import SessionHead
 from ..store.lease import Lease
+from ..store.refusals import MOST_REFUSALS, refused_without_reason
 from ..store.sealing import SEAL_AT_BYTES, TAIL_BYTES
 from ..store.updates import Update
 from .batch import Batch, BatchState

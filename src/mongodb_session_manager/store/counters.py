@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bson.decimal128 import Decimal128
-from pymongo.errors import WriteError
 
 from ..schema import paths
 from ..schema.numbers import INT64_MAX
@@ -18,26 +17,18 @@ from .store import SessionStore
 
 logger = logging.getLogger(__name__)
 
-_CANNOT_RAISE = frozenset({2, 14, 28})
-"""Codes of increments that overflow, that meet something other than a number, or that lie below a plain value."""
 
-
-async def restart_counters(
-    store: SessionStore, identity: Mapping[str, Any], increments: Mapping[str, float], error: WriteError
-) -> bool:
+async def restart_counters(store: SessionStore, identity: Mapping[str, Any], increments: Mapping[str, float]) -> bool:
     """Begin those counters again that refused an update.
 
     Args:
         store: Where the session is.
         identity: The query for the session.
         increments: What the update raises, by path.
-        error: How the server refused it.
 
     Returns:
         Whether a counter was begun again, so that the update has to be sent again.
     """
-    if error.code not in _CANNOT_RAISE:
-        return False
     document = await store.find_one(identity, dict.fromkeys({_root(path) for path in increments}, 1))
     broken = {} if document is None else dict(_broken(document, increments))
     for path, (stored, begun) in broken.items():

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo.errors import WriteError
-
 from .. import tracing
-from ..errors import SessionNotFoundError, SessionStoreError
+from ..errors import CorruptSessionError, SessionNotFoundError
 from ..schema import paths
 from ..schema.messages import now
+from ..schema.numbers import is_count
 from ..schema.sessions import SCHEMA_VERSION, TOKEN_RING, expiry, identity
-from ..schema.windows import Ranges
+from ..schema.windows import Ranges, is_window
 from .counters import restart_counters
-from .fullness import within_document
 from .head import HEAD_PROJECTION, SessionHead
-from .lease import Lease, clear_expired, in_force, standing_lease, unavailable
+from .lease import Lease, clear_expired, in_force, stored_lease, unavailable
 from .payloads import PayloadStore
+from .refusals import Refusals, explained
 from .related import RelatedDocuments
 from .sealing import CROWDED_BYTES, Sealer, SealOutcome
 from .segments import Outcome, Segments
@@ -28,9 +27,6 @@ from .updates import Document, Update
 from .upgrade import bring_up_to_date
 
 logger = logging.getLogger(__name__)
-
-MOST_REFUSALS = 10
-"""How often an update is sent again that the document refuses for no reason that can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +116,7 @@ class UpdateExecutor:
             before_send: Called before each attempt; what it raises ends the call.
 
         Raises:
+            CorruptSessionError: Something in the document is of another kind than what is written there.
             LeaseLostError: The writer's own lease was taken over.
             LeaseUnavailableError: Another holder has the session's lease.
             SessionFullError: The document has no room for it.
@@ -138,7 +135,7 @@ class UpdateExecutor:
             head = await self.payloads.prepare(head, update, payloads)
         if head.live_bytes + size > CROWDED_BYTES:
             head, _ = await self.seal(head)
-        refusals = 0
+        refusals = Refusals(head.session_id)
         while True:
             head = await self.related.outlive(head)
             own = own_lease()
@@ -147,30 +144,29 @@ class UpdateExecutor:
             guard, changes = update.render(title=title)
             filter_ = self._completed(head, update, title, lease, revoked_tokens, changes, keeps_ttl=keeps_ttl)
             try:
-                with within_document(head.session_id):
+                with explained(head.session_id):
                     result = await self.store.collection.update_by_id(
                         {**filter_, **guard}, changes, before_send=before_send
                     )
-            except WriteError as error:
-                if not await restart_counters(self.store, _identity(head), changes["$inc"], error):
+            except CorruptSessionError:
+                if not await restart_counters(self.store, _identity(head), changes["$inc"]):
                     raise
                 continue
             if result.matched_count:
                 break
             document = await self._look(head, update)
-            if update.token in document.get(paths.APPLIED, ()):
+            applied = document.get(paths.APPLIED)
+            if isinstance(applied, list) and update.token in applied:
                 break  # by an attempt whose reply was lost
             known, head = head, SessionHead.read(document)
             if not keeps_ttl:
                 head = head.but(ttl_s=ttl_s)
-            changed = await self._check_lease(head, lease, (own, own_lease()), standing_lease(document))
+            changed = await self._check_lease(head, lease, (own, own_lease()), stored_lease(document))
             if changed or not self._agrees(known, head):
                 continue
             if not await self._fulfils(head, guard):
                 return _conflict(head, update, document)
-            refusals += 1  # What refused it is gone: another holder's turn, for instance.
-            if refusals == MOST_REFUSALS:
-                raise refused_without_reason(head.session_id)
+            refusals.note()  # What refused it is gone: another holder's turn, for instance.
         return await self._finish(head, update, title, payloads, size)
 
     def _completed(
@@ -307,14 +303,6 @@ class UpdateExecutor:
         return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome
 
 
-def refused_without_reason(session_id: str) -> SessionStoreError:
-    """Return the error for a session that refuses a change, `MOST_REFUSALS` times, and nothing in it says why."""
-    return SessionStoreError(
-        f"session {session_id!r} refuses a change again and again: its document is not as this library writes it, so "
-        "another tool may have changed it"
-    )
-
-
 def _titled_by(source: tuple[str, int] | None) -> Document:
     """Return the condition that the title is taken from this message, or from none."""
     if source is None:
@@ -333,15 +321,22 @@ def _incarnation(head: SessionHead) -> str:
 
 
 def _conflict(head: SessionHead, update: Update, document: Document) -> Conflict:
-    agents = document.get(paths.AGENTS) or {}
     found = False
     if update.message is not None:
-        messages = (agents.get(update.message.key) or {}).get(paths.MESSAGES) or []
+        messages = paths.at(document, paths.messages(update.message.key))
         wanted = update.message.message.message_id
-        found = any(message.get(paths.MESSAGE_ID) == wanted for message in messages)
-    stored = {changes.key: agents.get(changes.key) or {} for changes in update.agents}
-    numbers = {key: agent[paths.NEXT_MESSAGE_ID] for key, agent in stored.items() if paths.NEXT_MESSAGE_ID in agent}
-    windows = {key: agent[paths.WINDOW] for key, agent in stored.items() if paths.WINDOW in agent}
-    archives = {key: (agents.get(key) or {}).get(paths.ARCHIVE) or {} for key in update.keys}
-    archive_ids = {key: archive["id"] for key, archive in archives.items() if "id" in archive}
+        if isinstance(messages, list):
+            found = any(paths.at(message, paths.MESSAGE_ID) == wanted for message in messages)
+
+    def stored(name: str, keys: Iterable[str], is_right: Callable[[Any], bool]) -> dict[str, Any]:
+        values = {key: paths.at(document, paths.agent(key, name)) for key in keys}
+        for key, value in values.items():
+            if value is not None and not is_right(value):
+                raise CorruptSessionError(head.session_id, paths.agent(key, name))
+        return {key: value for key, value in values.items() if value is not None}
+
+    keys = [changes.key for changes in update.agents]
+    numbers = stored(paths.NEXT_MESSAGE_ID, keys, is_count)
+    windows = stored(paths.WINDOW, keys, is_window)
+    archive_ids = stored(paths.ARCHIVE_ID, update.keys, lambda value: isinstance(value, str))
     return Conflict(head, numbers, found, windows, archive_ids)

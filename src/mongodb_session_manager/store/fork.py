@@ -34,8 +34,9 @@ from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width,
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
 from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.numbers import is_integer
 from ..schema.payloads import names_in, payloads_of
-from ..schema.sessions import identity, version_of
+from ..schema.sessions import identity, ttl_of, version_of
 from . import sealing
 from .payloads import PayloadStore
 from .related_copies import Copying, LostCopiesError, RelatedCopies, is_newer
@@ -104,7 +105,7 @@ class SessionFork:
             InvalidNameError: An id is not allowed.
             TypeError: The number of the message is no integer.
         """
-        if up_to_message is not None and (isinstance(up_to_message, bool) or not isinstance(up_to_message, int)):
+        if up_to_message is not None and not is_integer(up_to_message):
             raise TypeError(f"invalid up_to_message: it must be an integer, not {type(up_to_message).__name__}")
         self._store = store
         self._history = segments
@@ -142,7 +143,7 @@ class SessionFork:
         raise AssertionError("unreachable")
 
     async def _attempt(self, head: Document) -> Document:
-        incarnation, ttl_s = secrets.token_hex(8), head.get(paths.TTL_S)
+        incarnation, ttl_s = secrets.token_hex(8), ttl_of(head)
         related = RelatedCopies(
             self._store,
             self._history,

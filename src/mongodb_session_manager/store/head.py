@@ -55,18 +55,18 @@ class SessionHead(NamedTuple):
         if not version:
             # Another tool may mean anything by the names of the other fields.
             return cls(session_id=document["_id"], version=0, ttl_s=ttl_of(document))
-        source = document.get(paths.TITLE_OF)
+        source, expire_at = document.get(paths.TITLE_OF), document.get(paths.RELATED_EXPIRE_AT)
         return cls(
             session_id=document["_id"],
             version=version,
             incarnation=document[paths.INCARNATION],
             revision=stored_count(document.get(paths.REVISION)),
-            ttl_s=document.get(paths.TTL_S),
+            ttl_s=ttl_of(document),
             live_bytes=stored_count(document.get(paths.LIVE_BYTES)),
             has_related=bool(document.get(paths.HAS_RELATED)),
             has_payloads=bool(document.get(paths.HAS_PAYLOADS)),
             has_storage=bool(document.get(paths.HAS_STORAGE)),
-            related_expire_at=document.get(paths.RELATED_EXPIRE_AT),
+            related_expire_at=expire_at if isinstance(expire_at, datetime) else None,
             has_title=document.get(paths.TITLE) is not None,
             title_of=(source.get(paths.AGENT, ""), source.get(paths.MESSAGE_ID, -1))
             if isinstance(source, Mapping)

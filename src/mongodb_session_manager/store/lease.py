@@ -17,11 +17,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from ..errors import LeaseLostError, LeaseUnavailableError, SessionNotFoundError, SessionStoreError
+from ..errors import CorruptSessionError, LeaseLostError, LeaseUnavailableError, SessionNotFoundError
 from ..runtime.home import Home, Job
 from ..schema import paths
 from ..schema.numbers import is_measure
@@ -57,7 +57,7 @@ class Watch:
 
     def has_expired(self, lease: Mapping[str, Any]) -> bool:
         """Note a lease, and tell whether it stood still for as long as it was taken for."""
-        token, renewals = str(lease[paths.TOKEN]), int(lease[paths.RENEWALS])
+        token, renewals = lease[paths.TOKEN], lease[paths.RENEWALS]
         moment = time.monotonic()
         with self._lock:
             seen = self._seen.get(token)
@@ -75,24 +75,19 @@ class Watch:
 _watch = Watch()
 
 
-def standing_lease(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the lease that stands in a session document, None without one.
+def stored_lease(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the lease of a session document, None where there is none.
 
     Raises:
-        SessionStoreError: Another tool has written something else there.
+        CorruptSessionError: Something else stands there.
     """
-    match document.get(paths.LEASE):
-        case None:
-            return None
-        case {paths.TOKEN: str(), paths.RENEWALS: renewals, paths.LEASE_S: lease_s} as lease if is_measure(
-            renewals
-        ) and is_measure(lease_s):
-            found: Mapping[str, Any] = lease
-            return found
-    raise SessionStoreError(
-        f"session {document['_id']!r} cannot be written to: its field {paths.LEASE!r} is no lease of this library, so "
-        "another tool may have written it; remove that field from the document"
-    )
+    lease = document.get(paths.LEASE)
+    if lease is None:
+        return None
+    token, renewals, lease_s = (paths.at(lease, name) for name in (paths.TOKEN, paths.RENEWALS, paths.LEASE_S))
+    if not (isinstance(token, str) and is_measure(renewals) and is_measure(lease_s)):
+        raise CorruptSessionError(document["_id"], paths.LEASE)
+    return cast("Mapping[str, Any]", lease)
 
 
 async def clear_expired(store: SessionStore, session_id: str, lease: Mapping[str, Any]) -> bool:
@@ -193,7 +188,7 @@ class Lease:
         document = await self._store.find_one(self._identity, {paths.LEASE: 1})
         if document is None:
             raise SessionNotFoundError(self._identity["_id"])
-        return standing_lease(document)
+        return stored_lease(document)
 
     async def _renew(self) -> None:
         """Raise the count until told to stop; a failure is tried again, since the lease may outlast it."""

@@ -42,6 +42,7 @@ from .lease import Lease
 from .loaded import StoredSession
 from .orphans import OrphanSweep
 from .readers import AgentReader
+from .refusals import Refusals
 from .related import SEGMENTS
 from .repair import repair_agent
 from .sealing import SEAL_AT_BYTES
@@ -286,15 +287,17 @@ class AsyncMongoDBSessionRepository:
 
         Raises:
             SessionNotFoundError: No such session.
+            SessionStoreError: The document refuses it again and again, and nothing in it says why.
         """
         key = encode_name(check_agent_id(agent_id))
         await self._head(session_id)  # also brings it into today's form, without which nothing is counted
+        refusals = Refusals(session_id)
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
             head = await self._head(session_id)
             incarnation, titled = head.incarnation, head.title_of is not None and head.title_of[0] == key
             assert incarnation is not None
             payloads = await self._payloads.of_agent(session_id, incarnation, key)
-            usage = totals.usage or {}
+            usage = totals.usage if isinstance(totals.usage, Mapping) else {}
             counted = {paths.summary_usage(name): -n for name, n in usage.items() if isinstance(n, int | float)}
             removal = SetFields(
                 removed=[paths.agent(key), *((paths.TITLE, paths.TITLE_OF) if titled else ())],
@@ -312,6 +315,7 @@ class AsyncMongoDBSessionRepository:
                 await self._segments.delete_agent(session_id, incarnation, key, totals.archive.id)
                 await self._payloads.remove_unreferred(session_id, incarnation, payloads)
                 return True
+            refusals.note(totals)
         return False
 
     async def list_agents(self, session_id: str) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class Sealer:
                 return SealOutcome(live_bytes, True, messages, sealed_bytes)
             sealed, items, weight = choice
             # What was counted while writing is a little off; each seal counts anew.
-            counted = int(document.get(paths.LIVE_BYTES) or 0)
+            counted = stored_count(document.get(paths.LIVE_BYTES))
             if await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted) is None:
                 # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
                 refusals += 1

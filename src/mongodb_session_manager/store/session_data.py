@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from pymongo.errors import WriteError
-
+from ..errors import CorruptSessionError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS
 from ..schema.messages import bson_date, dated, iso_date, now
@@ -18,13 +17,11 @@ from ..schema.metadata import COUNTER, MetadataUpdate, deletable, deletion_guard
 from ..schema.names import check_idempotency_key, check_metadata_keys
 from ..schema.sessions import KEY_RING, rating_of
 from ..schema.titles import cut_title
-from .executor import MOST_REFUSALS, refused_without_reason
+from .refusals import Refusals
 from .store import SessionStore
 from .updates import SetFields, Update
 
 METADATA_PROJECTION = {paths.METADATA: 1}
-
-_PATH_NOT_VIABLE = 28
 
 
 async def update_metadata(
@@ -68,11 +65,10 @@ def _change_of(update: MetadataUpdate, document: dict[str, Any]) -> SetFields:
 async def _submitted(submit: Callable[[Update], Awaitable[bool]], change: SetFields) -> bool:
     try:
         return await submit(Update(session=change))
-    except WriteError as error:
-        if error.code != _PATH_NOT_VIABLE:
+    except CorruptSessionError as error:
+        if error.field is not None:
             raise
-        # The driver's error, which holds what is stored, goes no further; what was read will tell the key.
-        return False
+        return False  # A key may lead into a plain value: what is read then tells.
 
 
 async def delete_metadata(
@@ -118,18 +114,13 @@ async def _submit_to_latest(
     anew: Callable[[dict[str, Any]], SetFields | None],
 ) -> None:
     """Submit a change of metadata; where it is refused, what `anew` makes of the metadata as it is by then."""
-    seen: object = None
-    idle = 0
+    refusals = Refusals(session_id)
     while not await _submitted(submit, change):
         document = await store.find(session_id, {paths.METADATA: 1, paths.REVISION: 1})
         if (latest := anew(document)) is None:
             return
         change = latest
-        # A writer that others keep overtaking is not stuck: each time one of them got on.
-        idle = idle + 1 if document.get(paths.REVISION) == seen else 0
-        if idle == MOST_REFUSALS:
-            raise refused_without_reason(session_id)
-        seen = document.get(paths.REVISION)
+        refusals.note(document.get(paths.REVISION))
 
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from ..schema import paths
 from ..schema.messages import now
 from ..schema.numbers import check_seconds
 from ..schema.sessions import identity, load_projection, new_session, version_of
-from .fullness import within_document
 from .loaded import StoredSession
+from .refusals import explained
 from .updates import Document
 
 Prepare = Callable[[StoredSession], None]
@@ -107,7 +107,7 @@ class SessionStore:
     async def insert(self, document: Document) -> bool:
         """Insert a session document; False when the session exists."""
         try:
-            with within_document(document["_id"]):
+            with explained(document["_id"]):
                 await self.collection.insert_one(document)
         except DuplicateKeyError:
             # It may be this very document: inserted by an attempt whose reply was lost.
@@ -117,7 +117,7 @@ class SessionStore:
 
     async def update(self, session_id: str, filter_: Mapping[str, Any], update: Mapping[str, Any]) -> int:
         """Send one update that may be repeated, and return how many documents matched."""
-        with within_document(session_id):
+        with explained(session_id):
             return int((await self.collection.update_one(filter_, update)).matched_count)
 
     async def find(self, session_id: str, projection: Mapping[str, Any]) -> Document:

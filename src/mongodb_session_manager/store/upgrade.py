@@ -10,6 +10,7 @@ from ..schema.archives import FEEDBACKS, Archive, SealedList
 from ..schema.messages import now
 from ..schema.migrate import upgrade, upgrade_from_1
 from .head import SessionHead
+from .refusals import Refusals
 from .segments import Segments
 from .store import SessionStore
 from .updates import Document
@@ -25,8 +26,10 @@ async def bring_up_to_date(store: SessionStore, segments: Segments, session_id: 
 
     Raises:
         SessionNotFoundError: No such session.
-        SessionStoreError: A newer version of this library wrote it.
+        SessionStoreError: A newer version of this library wrote it; or it refuses that again and again, and nothing in
+            it says why.
     """
+    refusals = Refusals(session_id)
     while True:
         document = await store.find_one({"_id": session_id})
         if document is None:
@@ -42,6 +45,8 @@ async def bring_up_to_date(store: SessionStore, segments: Segments, session_id: 
             logger.info(
                 "session_id=<%r>, version=<%d> | brought an older document up to date", session_id, head.version
             )
+        else:
+            refusals.note(guard)
 
 
 async def _counted(document: Document, segments: Segments) -> tuple[list[Document], dict[str, list[Document]]]:

@@ -10,12 +10,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from pymongo.errors import OperationFailure, PyMongoError, WriteError
+from pymongo.errors import OperationFailure, PyMongoError
 from starlette.exceptions import HTTPException
 
 from ..advice import told
 from ..client import is_transient
-from ..errors import SessionNotFoundError, SessionStoreError
+from ..errors import CorruptSessionError, SessionNotFoundError, SessionStoreError
 from .plain import storable_text
 
 logger = logging.getLogger(__name__)
@@ -145,8 +145,9 @@ async def _no_session(request: Request, error: Exception) -> JSONResponse:
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
     # Its text names the session and the place, never content.
-    logger.warning("error=<%s> | stored session cannot be read: %s", type(error).__name__, error)
-    return error_response(ApiError(409, "unreadable", str(error)))
+    logger.warning("error=<%s> | %s", type(error).__name__, error)
+    code = "not_changeable" if isinstance(error, CorruptSessionError) else "unreadable"
+    return error_response(ApiError(409, code, str(error)))
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
@@ -158,12 +159,6 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if code in _UNKNOWN_TO_THE_SERVER:
         message = "this database does not know an operator that this needs; see the page on MongoDB versions"
         return error_response(ApiError(501, "not_supported", message))
-    if isinstance(error, WriteError) and code in _OF_ANOTHER_KIND:
-        message = (
-            "the stored session holds something else where this is written, as another program may have left it; "
-            "it can be read, exported and deleted"
-        )
-        return error_response(ApiError(409, "not_changeable", message))
     if isinstance(error, OperationFailure) and not (error.timeout or is_transient(error) or code in _ENDED_EARLY):
         return error_response(ApiError(500, "database_refused", "the database refused this; the log has its code"))
     message = "the database does not answer; try again in a moment"
@@ -172,9 +167,6 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 _MAX_TIME_EXPIRED = 50
 _UNKNOWN_TO_THE_SERVER = frozenset({115, 168, 303, 31325, 40324})
-_OF_ANOTHER_KIND = frozenset({2, 14, 28})
-"""Codes of updates that need a list, a number or an object where there is something else."""
-
 _ENDED_EARLY = frozenset({43, 175, 237, 11601})
 """Codes of cursors and queries that the server gave up, as it does when it steps down or ends."""
 
