@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from strands import Agent, tool
-from strands.types.content import Message
+from strands import Agent, ToolContext, tool
+from strands.types.content import Message, Messages
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.session import FlushOn
@@ -113,3 +115,48 @@ async def test_a_note_that_strands_never_adds_is_stored_and_resumes(sessions: Se
     resumed = await resume(sessions)
     assert texts(resumed.messages) == said
     check_accepted(resumed.messages)
+
+
+def as_it_was(history: Messages) -> Messages:
+    return history
+
+
+def without_tool_calls(history: Messages) -> Messages:
+    return [message for message in history if "text" in message["content"][0]]
+
+
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+@pytest.mark.parametrize("kept", [as_it_was, without_tool_calls])
+async def test_a_history_that_another_program_kept_without_ids_is_not_stored_again(
+    sessions: Sessions, kept: Callable[[Messages], Messages], flush_on: FlushOn
+) -> None:
+    said = 0
+    for _ in range(3):
+        async with sessions.manager(flush_on=flush_on) as manager:
+            agent = make_agent(manager, calls(("double", {"number": 2})), "Yes.", "Yes.", tools=[double])
+            history = [Message(role=m["role"], content=copy.deepcopy(m["content"])) for m in agent.messages]
+            agent.messages = kept(history)
+            await streamed(agent, "Again?")
+            await streamed(agent, "Again?")
+            said += 6
+            resumed = await resume(sessions, tools=[double])
+            assert [(m["role"], m["content"]) for m in resumed.messages] == [
+                (m["role"], m["content"]) for m in agent.messages
+            ]
+        assert len(sessions.messages()) == said
+
+
+async def test_a_history_without_ids_that_a_tool_puts_there_is_not_stored_again(sessions: Sessions) -> None:
+    @tool(context=True)
+    def rewrite(tool_context: ToolContext) -> str:
+        """Put copies in the place of all messages."""
+        agent = tool_context.agent
+        agent.messages = [Message(role=m["role"], content=copy.deepcopy(m["content"])) for m in agent.messages]
+        return "done"
+
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "Hello.", calls(("rewrite", {})), "Done.", tools=[rewrite])
+        await streamed(agent, "Hi.")
+        await streamed(agent, "Rewrite.")
+
+    assert [message["role"] for message in sessions.messages()] == ["user", "assistant"] * 3

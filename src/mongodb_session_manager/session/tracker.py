@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import weakref
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_
@@ -32,6 +31,7 @@ from ..schema.messages import (
 from ..schema.metrics import UsageMeter, message_metrics
 from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
 from .live_agent import is_held, is_restored, metrics_of, model_id, restored_by_manager, states_of
+from .pairing import Pairs, pair
 from .pending import PendingChanges
 from .pending_agent import PendingAgent
 from .record import Origin, Record, RecordState, inputs_of, objects_of, seen_objects_of
@@ -272,6 +272,9 @@ class AgentTracker:
             found = [message for record, message in self._pair(agent) if record is None]
         else:
             found = self._right_before(agent, before)
+            if found:
+                recorded = {id(message) for record, message in self._pair(agent) if record is not None}
+                found = [message for message in found if id(message) not in recorded]
         if not found:
             return []
         restored = restored_by_manager(agent)
@@ -291,59 +294,24 @@ class AgentTracker:
             for record in reversed(self.pending.records)
         )
 
-    def _pair(self, agent: LocalAgent) -> Sequence[tuple[Record | None, Message]]:
-        """Return the agent's messages, each with its record; None for those that are not stored with the others."""
-        messages = agent.messages
-        latest = self.pending.records[-len(messages) :] if messages else []
-        if len(latest) == len(messages) and all(map(is_, [record.message for record in latest], messages)):
-            return list(zip(latest, messages, strict=True))  # nearly always
-        by_object: dict[int, list[Record]] = defaultdict(list)
-        for record in self.pending.records:
-            by_object[id(record.message)].append(record)
-        by_tracking_id: dict[str, list[Record]] | None = None
-        nameless: list[Record] | None = None
-        pairs: list[tuple[Record | None, Message]] = []
-        # From the end: where one object was added more than once, it is the older ones that windows drop.
-        for message in reversed(agent.messages):
-            candidates = by_object.get(id(message))
-            if not candidates and message.get("tracking_id"):
-                # A loaded snapshot holds copies; ids tell them, in order, since equal prompts may share one.
-                if by_tracking_id is None:
-                    by_tracking_id = self._by_tracking_id(agent)
-                candidates = by_tracking_id.get(message["tracking_id"])
-            elif not candidates:
-                if nameless is None:
-                    nameless = self._nameless(agent)
-                candidates = _take_equal(nameless, message)
-            pairs.append((candidates.pop() if candidates else None, message))
-        pairs.reverse()
-        return pairs
-
-    def _nameless(self, agent: LocalAgent) -> list[Record]:
-        """Return the records without a tracking id, of older tools mostly, whose messages the agent does not hold."""
-        present = {id(message) for message in agent.messages}
-        return [r for r in self.pending.records if not r.tracking_id and id(r.message) not in present]
-
-    def _by_tracking_id(self, agent: LocalAgent) -> dict[str, list[Record]]:
-        present = {id(message) for message in agent.messages}
-        result: dict[str, list[Record]] = defaultdict(list)
-        for record in self.pending.records:
-            if record.tracking_id and id(record.message) not in present:
-                result[record.tracking_id].append(record)
-        return result
+    def _pair(self, agent: LocalAgent) -> Pairs:
+        return pair(self.pending.records, agent.messages)
 
     def identify(self, agent: LocalAgent) -> None:
-        """Give stored messages without a tracking id the one they have once an older document is brought up to date.
+        """Give messages without a tracking id, in older documents or in a history without ids, the one they have.
 
         Strands would give them random ones, which a resumed copy could not have.
         """
-        if all(record.tracking_id for record in self.pending.records):
+        if all(r.tracking_id for r in self.pending.records) and all(m.get("tracking_id") for m in agent.messages):
             return
         for record, message in self._pair(agent):
-            if record is not None and record.state is RecordState.STORED and not record.tracking_id:
+            if record is None:
+                continue
+            if record.state is RecordState.STORED and not record.tracking_id:
                 session_id, agent_id = self._changes.session_id, self.pending.agent_id
-                tracking_id = stable_tracking_id(session_id, agent_id, record.message_id)
-                record.message["tracking_id"] = message["tracking_id"] = record.tracking_id = tracking_id
+                record.tracking_id = stable_tracking_id(session_id, agent_id, record.message_id)
+            if record.tracking_id:
+                record.message["tracking_id"] = message["tracking_id"] = record.tracking_id
 
     # -- guardrails
 
@@ -549,15 +517,6 @@ class AgentTracker:
         if report and self._reported != (record, report):
             self._reported = record, report
             self.pending.change(record, {paths.EVENT_LOOP_METRICS: report})
-
-
-def _take_equal(records: list[Record], message: Message) -> list[Record]:
-    """Take the last record that says what a message says out of a list, and return it in one."""
-    for place in range(len(records) - 1, -1, -1):
-        other = records[place].message
-        if other["role"] == message["role"] and other["content"] == message["content"]:
-            return [records.pop(place)]
-    return []
 
 
 def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:
