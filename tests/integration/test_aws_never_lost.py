@@ -153,3 +153,55 @@ async def test_a_script_that_ends_right_after_an_update_has_delivered_it(
     [(path, body)] = stub_service.requests
     assert path == "/@connections/c-1"
     assert b'"metadata": {"last": "words"}' in body
+
+
+FORKED_AT_ONCE = """
+import os, signal, sys, threading
+from mongodb_session_manager import MongoDBSessionManager, create_metadata_websocket_hook
+
+uri, database, url = sys.argv[1:]
+os.environ.update(AWS_ACCESS_KEY_ID="synthetic", AWS_SECRET_ACCESS_KEY="synthetic")
+hook = create_metadata_websocket_hook("wss://abc123.execute-api.eu-west-1.amazonaws.com/prod", endpoint_url=url)
+
+
+def tell(session_id):
+    manager = MongoDBSessionManager(session_id, uri, database, "sessions", metadata_hook=hook, ensure_indexes=False)
+    manager.update_metadata({"connection_id": session_id, "status": "open"})
+    return manager
+
+
+class Importing(threading.Event):
+    def find_spec(self, name, *others):
+        if name == "aioboto3":
+            self.set()
+
+
+importing = Importing()
+sys.meta_path.insert(0, importing)
+parents = tell("parent")
+importing.wait(60)  # In another thread.
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # What waits for a thread of the parent waits for ever.
+    tell("child").close()
+    os._exit(0 if hook.counters.sent == 1 else 1)
+parents.close()
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+async def test_a_process_that_is_forked_while_a_first_message_is_prepared_tells_its_own(
+    mongo_uri: str, database_name: str, stub_service: StubService
+) -> None:
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", FORKED_AT_ONCE, mongo_uri, database_name, stub_service.url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert sorted(path for path, _ in stub_service.requests) == ["/@connections/child", "/@connections/parent"]

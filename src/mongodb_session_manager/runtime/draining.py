@@ -25,6 +25,10 @@ DRAIN_AT_MOST_S = 120.0
 """How long a drain goes on however much is delivered, in seconds."""
 
 
+FORK_WAIT_S = 30.0
+"""How long a fork waits for what is being prepared, in seconds."""
+
+
 class Drainable(Protocol):
     """What holds messages."""
 
@@ -48,6 +52,7 @@ class _Registry:
         self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.knows_exit = False
         self.preparing = 0  # likewise
+        self.prepared = threading.Condition()
 
     def pending(self, session_id: str | None) -> list[Drainable]:
         with self.lock:
@@ -149,12 +154,18 @@ async def _give_up(drain_: _Drain) -> int:
 
 @contextlib.contextmanager
 def preparing() -> Iterator[None]:
-    """Stop the clock of drains while this process readies itself for sending; only on the library's loop."""
-    _registry.preparing += 1
+    """Stop the clock of drains, and let forks wait, while this process readies itself for sending.
+
+    Only on the library's loop.
+    """
+    with _registry.prepared:
+        _registry.preparing += 1
     try:
         yield
     finally:
-        _registry.preparing -= 1
+        with _registry.prepared:
+            _registry.preparing -= 1
+            _registry.prepared.notify_all()
         for drain_ in _registry.drains:
             drain_.goes_on(anyhow=True)
 
@@ -193,13 +204,24 @@ def _finish() -> None:
             portal.start(finish).result(DRAIN_AT_MOST_S + DRAIN_S)
 
 
+def _before_fork() -> None:
+    # A child that is forked in the middle of an import waits for ever for its end, once it needs the same.
+    _registry.prepared.acquire()
+    if not portal.is_current():
+        _registry.prepared.wait_for(lambda: not _registry.preparing, FORK_WAIT_S)
+
+
+def _after_fork_in_parent() -> None:
+    _registry.prepared.release()
+
+
 def _after_fork_in_child() -> None:
     # What the parent holds the parent sends.
-    _registry.lock = threading.Lock()
+    _registry.lock, _registry.prepared = threading.Lock(), threading.Condition()
     _registry.drains, _registry.preparing = set(), 0
     for outbox in list(_registry.outboxes):
         outbox.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
