@@ -55,6 +55,26 @@ def test_a_signal_in_the_middle_leaves_nothing_half_written(
     assert target.read_text() == "the export of yesterday"
 
 
+INTERRUPTED_AT_ITS_END = """
+import atexit, os, signal, sys
+from mongodb_session_manager.__main__ import main
+
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["program", "--version"]
+main()
+"""
+
+
+@pytest.mark.thorough
+def test_ctrl_c_after_the_command_says_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_ITS_END], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+
+    assert ended.stdout.startswith(b"mongodb-session-manager ")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize("ending", [b"\x03", signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_question_ends_with_the_first_signal(

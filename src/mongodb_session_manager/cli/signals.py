@@ -17,8 +17,7 @@ _ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 def ending_in_order() -> Iterator[None]:
     """Have SIGTERM and SIGHUP end the block as Ctrl+C does, so that it cleans up.
 
-    What the caller ignores, as `nohup` does, stays ignored. After the block Ctrl+C ends the process at once, since all
-    that is left is Python's own end, which would show where it was.
+    What the caller ignores, as `nohup` does, stays ignored.
 
     Raises:
         SystemExit: One of them came; 128 and its number.
@@ -48,8 +47,6 @@ def ending_in_order() -> Iterator[None]:
         for number in taken:
             if signal.getsignal(number) is end:
                 signal.signal(number, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
