@@ -287,6 +287,22 @@ async def test_snapshots_are_removed_by_age_and_the_latest_stays(make_storage: M
     assert texts(an_agent(make_storage()).messages) == ["1", "one", "2", "two", "3", "three"]
 
 
+async def test_snapshots_with_ids_of_other_tools_are_of_a_moment_within_the_calendar(make_storage: MakeStorage) -> None:
+    storage = make_storage()
+    _, _, taken = await take_three(storage)
+    first, last = "00000000-0000-7000-8000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"
+    [key, *_] = [record.key for record in await Snapshots(storage).list()]
+    for snapshot_id in (first, last):
+        await storage.write(key.replace(taken[0], snapshot_id), b"{}")
+
+    records = await Snapshots(storage).list(SESSION)
+    assert [record.snapshot_id for record in records] == [first, *taken, last]
+    assert (records[0].created_at.year, records[-1].created_at.year) == (1970, 9999)
+
+    await Snapshots(storage).delete(timedelta(0))
+    assert [record.snapshot_id for record in await Snapshots(storage).list()] == [last]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

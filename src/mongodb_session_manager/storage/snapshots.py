@@ -20,6 +20,10 @@ _KEY = re.compile(
 )
 _DELETES_AT_ONCE = 10
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# An id has room for later moments than a date.
+_LAST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+
 
 @dataclass(frozen=True)
 class SnapshotRecord:
@@ -116,6 +120,6 @@ class Snapshots:
         match = _KEY.fullmatch(key, len(self._root)) if key.startswith(self._root) else None
         if match is None:
             return None
-        milliseconds = uuid.UUID(match["id"]).int >> 80
-        created_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+        milliseconds = min(uuid.UUID(match["id"]).int >> 80, _LAST_MS)
+        created_at = _EPOCH + timedelta(milliseconds=milliseconds)
         return SnapshotRecord(match["session"], match["agent"], match["id"], created_at, key)
