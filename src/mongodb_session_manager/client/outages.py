@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 
@@ -11,6 +12,10 @@ class Outages:
 
     def __init__(self) -> None:
         """Know of no outage."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of none from now on, in a process that was just forked: a thread of the parent may hold the lock."""
         self._lock = threading.Lock()
         self._waiting: dict[int, int] = {}
 
@@ -49,3 +54,6 @@ class Outages:
 
 outages = Outages()
 """Those of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=outages.forget)

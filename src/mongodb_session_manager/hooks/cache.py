@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, cast
@@ -16,6 +18,9 @@ _STRIPES = 1024
 
 _Key = tuple[Hashable, str]
 """What tells a collection from others, and the session's id."""
+
+
+_caches: weakref.WeakSet[CachedMetadata] = weakref.WeakSet()
 
 
 @any_face
@@ -53,6 +58,7 @@ class CachedMetadata:
         self._ttl_s = ttl_seconds
         self._max_sessions = max_sessions
         self._lock = threading.Lock()
+        _caches.add(self)
         self._kept: OrderedDict[_Key, tuple[float, Any]] = OrderedDict()
         # Writes that ended, by hash of their session. Sessions may share a number, which only costs a cached answer.
         self._writes = [0] * _STRIPES
@@ -123,3 +129,13 @@ def _namespace_of(session_manager: object | None) -> Hashable | None:
         if (namespace := getattr(repository, "_namespace", None)) is not None:
             return cast("Hashable", namespace)
     return None
+
+
+def _after_fork_in_child() -> None:
+    # A thread of the parent may have held it, and is not there to give it back.
+    for cache in list(_caches):
+        cache._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
