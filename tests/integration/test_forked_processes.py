@@ -149,6 +149,6 @@ def test_an_open_manager_is_another_writer_in_each_process_and_stores_nothing_tw
 
 
 def test_a_child_waits_for_no_indexes_that_its_parent_makes(sessions: Sessions) -> None:
-    held_up = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 20_000}
+    held_up = {"failCommands": ["createIndexes"], "blockConnection": True, "blockTimeMS": 8_000}
     with fail_point(sessions.raw.database.client, "alwaysOn", {**held_up, "appName": sessions.database_name}):
         run(_MAKES_INDEXES, sessions)

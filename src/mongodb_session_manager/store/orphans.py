@@ -27,7 +27,13 @@ _SIDE_LISTS = {entry.path: entry for entry in (FEEDBACKS, GUARDRAIL_EVENTS)}
 
 # What is of no such kinds another tool left there, and it stays.
 _OWNED: dict[str, Any] = {paths.SESSION_ID: str, paths.INCARNATION: str}
-_OF_SEGMENT = {**_OWNED, paths.LIST: str, paths.AGENT: str | None, paths.START: int | float, paths.COMMITTED: bool}
+_OF_SEGMENT = {
+    **_OWNED,
+    paths.LIST: str | None,
+    paths.AGENT: str | None,
+    paths.START: int | float,
+    paths.COMMITTED: bool,
+}
 _OF_PAYLOAD = {**_OWNED, paths.SHA256: str}
 
 
