@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from strands.agent.conversation_manager import SlidingWindowConversationManager, SummarizingConversationManager
-from strands.types.session import SessionMessage
+from strands.types.session import SessionAgent, SessionMessage
 
-from mongodb_session_manager import AsyncMongoDBSessionRepository, CorruptMessageError
+from mongodb_session_manager import AgentExistsError, AsyncMongoDBSessionRepository, CorruptMessageError
 from tests.fixtures.sessions import (
     COLLECTION,
     SESSION_ID,
@@ -21,7 +21,7 @@ from tests.fixtures.sessions import (
     Sessions,
 )
 from tests.support.agents import AGENT_ID, make_agent, streamed
-from tests.support.invariants import check_whole
+from tests.support.invariants import check_stored, check_whole
 from tests.support.models import ScriptedModel, texts
 from tests.support.resume import check_resumes_as, check_same_messages, resume
 
@@ -812,3 +812,101 @@ async def test_names_that_another_tool_uses_for_something_else_are_set_aside(ses
     assert sessions.texts() == ["Hi.", "Hello!"]
     assert {name: document["legacy"][name] for name in names} == dict.fromkeys(names, value)
     assert (document["title"], document["idempotency_keys"]) == ("Hi.", ["k"])
+
+
+# -- an older tool that still runs
+
+
+async def with_an_older_agent(sessions: Sessions, *messages: Any, agent_id: str = AGENT_ID) -> None:
+    """Let an older tool add an agent to a session of today's form, as it does: by its name."""
+    async with sessions.manager() as manager:
+        await streamed(make_agent(manager, "first", agent_id="another"), "hello")
+    sessions.raw.update_one(
+        {"_id": SESSION_ID}, {"$set": {f"agents.{agent_id}": an_agent(*messages, agent_id=agent_id)}}
+    )
+
+
+MARKED = {"__bytes_encoded__": True, "data": base64.b64encode(PNG).decode()}
+SAID = (nested(0, "user", "old question"), nested(1, "assistant", "old answer"))
+
+
+async def test_an_agent_that_an_older_tool_adds_meanwhile_resumes_and_goes_on(sessions: Sessions) -> None:
+    image = {"image": {"format": "png", "source": {"bytes": MARKED}}}
+    third = nested(2, "user", "look")
+    third["message"]["content"].append(image)
+    await with_an_older_agent(sessions, *SAID, third, nested(3, "assistant", "seen"))
+
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "new answer")
+        assert texts(agent.messages) == ["old question", "old answer", "look", "seen"]
+        assert agent.state.get("mood") == "good"
+        await streamed(agent, "new question")
+        live = copy.deepcopy(agent.messages)
+
+    resumed = await resume(sessions)
+    check_same_messages(resumed.messages, live)
+    assert resumed.messages[2]["content"][1]["image"]["source"]["bytes"] == PNG
+    document = check_stored(sessions.raw.database)
+    assert document["agents"][AGENT_ID]["next_message_id"] == 6
+    assert document["summary"]["agents"] == 2
+    assert document["summary"]["messages"] == 8
+
+
+async def test_an_agent_that_is_added_while_the_session_is_open_is_gone_on_with(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        await streamed(make_agent(manager, "first", agent_id="another"), "hello")
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {f"agents.{AGENT_ID}": an_agent(*SAID)}})
+        await streamed(make_agent(manager, "new answer"), "new question")
+
+    resumed = await resume(sessions)
+    assert texts(resumed.messages) == ["old question", "old answer", "new question", "new answer"]
+    check_stored(sessions.raw.database)
+
+
+async def test_an_agent_that_an_older_tool_replaces_is_gone_on_with(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "one", "two")
+        await streamed(agent, "1")
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {f"agents.{AGENT_ID}": an_agent(*SAID)}})
+        await streamed(agent, "2")
+
+    resumed = await resume(sessions)
+    assert texts(resumed.messages)[-2:] == ["2", "two"]
+    document = sessions.raw.find_one({"_id": SESSION_ID})
+    assert document is not None
+    assert [message["message_id"] for message in document["agents"][AGENT_ID]["messages"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("flat_or_nested", [flat, nested])
+async def test_the_repository_writes_to_an_agent_that_an_older_tool_added(
+    sessions: Sessions, flat_or_nested: Any
+) -> None:
+    await with_an_older_agent(sessions, flat_or_nested(0, "user", "old"))
+
+    async with AsyncMongoDBSessionRepository(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as repository:
+        answer: Any = {"role": "assistant", "content": [{"text": "new"}]}
+        await repository.create_message(SESSION_ID, AGENT_ID, SessionMessage(answer, 1))
+        listed = await repository.list_messages(SESSION_ID, AGENT_ID)
+        assert texts([message.message for message in listed]) == ["old", "new"]
+        agent = await repository.read_agent(SESSION_ID, AGENT_ID)
+        assert agent is not None
+        await repository.update_agent(SESSION_ID, agent)
+        check_stored(sessions.raw.database)
+        assert await repository.delete_agent(SESSION_ID, AGENT_ID)
+
+    summary = check_stored(sessions.raw.database)["summary"]
+    assert (summary["agents"], summary["messages"]) == (1, 2)
+
+
+async def test_an_agent_that_an_older_tool_added_can_be_deleted_and_created_is_not(sessions: Sessions) -> None:
+    await with_an_older_agent(sessions, *SAID)
+
+    async with AsyncMongoDBSessionRepository(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as repository:
+        with pytest.raises(AgentExistsError):
+            await repository.create_agent(SESSION_ID, SessionAgent(AGENT_ID, {}, {}))
+        assert await repository.delete_agent(SESSION_ID, AGENT_ID)
+        assert not await repository.delete_agent(SESSION_ID, AGENT_ID)

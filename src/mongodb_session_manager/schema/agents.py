@@ -252,7 +252,12 @@ def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, Stor
     while agent_id in found:
         agent_id, copy_number = f"{base} ({copy_number})", copy_number + 1
     key = encode_name(agent_id) if legacy or len(path) > 1 else path[0]
-    found[agent_id] = StoredAgent(agent_id, key, raw, legacy=legacy)
+    found[agent_id] = StoredAgent(agent_id, key, raw, legacy=legacy or is_of_an_older_tool(raw))
+
+
+def is_of_an_older_tool(raw: Mapping[str, Any]) -> bool:
+    """Tell whether an older tool stored an agent, in whatever document."""
+    return paths.NEXT_MESSAGE_ID not in raw and paths.ARCHIVE not in raw
 
 
 def _is_agent(value: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from strands.types.session import SessionType
 
 from ..errors import CorruptMessageError
 from . import paths, values
-from .agents import STATE_FIELDS, StoredAgent, new_archive, split_agents
+from .agents import STATE_FIELDS, StoredAgent, find_agents, new_archive, split_agents
 from .fields import FIELDS
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
@@ -93,6 +93,28 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     gone = {name: "" for name in names if name in document and name not in fields}
     update: dict[str, Any] = {"$set": {**fields, paths.UPDATED_AT: now}}
     return {"_id": document["_id"], **seen}, {**update, "$unset": gone} if gone else update
+
+
+def upgrade_agent(
+    session_id: str, key: str, raw: Mapping[str, Any], now: datetime
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the guard and the update that bring an agent into today's form, in a document that has that form.
+
+    An older tool that still runs may add one. The guard matches only what was read of it.
+    """
+    stored = next(agent for agent in find_agents({key: {**raw}}).values() if agent.key == key)
+    agent = _upgraded_agent(stored, session_id, now)
+    messages = raw.get(paths.MESSAGES)
+    guard = {
+        paths.agent(key, paths.NEXT_MESSAGE_ID): {"$exists": False},
+        paths.agent(key, paths.ARCHIVE): {"$exists": False},
+        paths.agent(key, paths.UPDATED_AT): raw.get(paths.UPDATED_AT, {"$exists": False}),
+        paths.messages(key): {"$size": len(messages)} if isinstance(messages, list) else messages,
+    }
+    usage = {paths.summary_usage(name): n for name, n in agent[paths.USAGE].items() if isinstance(n, int | float)}
+    counts = {paths.SUMMARY_AGENTS: 1, paths.SUMMARY_MESSAGES: len(agent[paths.MESSAGES]), paths.REVISION: 1}
+    size = {paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
+    return guard, {"$set": {paths.agent(key): agent}, "$inc": {**counts, **usage, **size}}
 
 
 def upgrade_from_1(

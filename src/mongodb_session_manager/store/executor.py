@@ -24,7 +24,7 @@ from .sealing import CROWDED_BYTES, Sealer, SealOutcome
 from .segments import Outcome, Segments
 from .store import SessionStore
 from .updates import Document, Update
-from .upgrade import bring_up_to_date
+from .upgrade import bring_agents_up_to_date, bring_up_to_date
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class UpdateExecutor:
             changed = await self._check_lease(head, lease, (own, own_lease()), stored_lease(document))
             if changed or not self._agrees(known, head):
                 continue
-            if not await self._fulfils(head, guard):
+            if not (await self._fulfils(head, guard) or await bring_agents_up_to_date(self.store, head, update.keys)):
                 return _conflict(head, update, document)
             refusals.note()  # What refused it is gone: another holder's turn, for instance.
         return await self._finish(head, update, title, payloads, size)

@@ -49,6 +49,7 @@ from .sealing import SEAL_AT_BYTES
 from .segments import Outcome
 from .store import SessionStore
 from .updates import AppendMessages, ChangeMessage, Document, NewMessage, SetFields, Update
+from .upgrade import bring_agents_up_to_date
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -290,7 +291,8 @@ class AsyncMongoDBSessionRepository:
             SessionStoreError: The document refuses it again and again, and nothing in it says why.
         """
         key = encode_name(check_agent_id(agent_id))
-        await self._head(session_id)  # also brings it into today's form, without which nothing is counted
+        # Nothing is counted of what has not today's form.
+        await bring_agents_up_to_date(self._store, await self._head(session_id), [key])
         refusals = Refusals(session_id)
         while (totals := await self._agents.totals(session_id, agent_id)) is not None:
             head = await self._head(session_id)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 
 from ..errors import SessionNotFoundError
 from ..schema import paths
+from ..schema.agents import is_of_an_older_tool
 from ..schema.archives import FEEDBACKS, Archive, SealedList
 from ..schema.messages import now
-from ..schema.migrate import upgrade, upgrade_from_1
+from ..schema.migrate import upgrade, upgrade_agent, upgrade_from_1
+from ..schema.names import decode_name
+from ..schema.sessions import identity
 from .head import SessionHead
 from .refusals import Refusals
 from .segments import Segments
@@ -47,6 +51,30 @@ async def bring_up_to_date(store: SessionStore, segments: Segments, session_id: 
             )
         else:
             refusals.note(guard)
+
+
+async def bring_agents_up_to_date(store: SessionStore, head: SessionHead, keys: Iterable[str]) -> bool:
+    """Bring agents into today's form that an older tool added to a document of that form.
+
+    Args:
+        store: Where the session is.
+        head: The session.
+        keys: Keys of the agents to look at.
+
+    Returns:
+        Whether there was one.
+    """
+    names = {key: paths.agent(key) for key in keys}
+    session = identity(head.session_id, head.incarnation)
+    document = await store.find_one(session, dict.fromkeys(names.values(), 1)) if names else None
+    found = {key: paths.at(document, name) for key, name in names.items()} if document is not None else {}
+    older = {key: raw for key, raw in found.items() if isinstance(raw, Mapping) and is_of_an_older_tool(raw)}
+    for key, raw in older.items():
+        guard, update = upgrade_agent(head.session_id, key, raw, now())
+        if await store.update(head.session_id, {**session, **guard}, update):
+            agent_id = decode_name(key)
+            logger.info("session_id=<%r>, agent_id=<%r> | brought an older agent up to date", head.session_id, agent_id)
+    return bool(older)
 
 
 async def _counted(document: Document, segments: Segments) -> tuple[list[Document], dict[str, list[Document]]]:
