@@ -350,13 +350,15 @@ def with_tracking_id(message: Message) -> None:
 def has_whole_calls(content: Iterable[Mapping[str, Any]]) -> bool:
     """Tell whether all tool calls and results have what pairs them, and calls a name; Strands relies on that."""
     for block in content:
-        for kind in _TOOL_BLOCKS:
-            if kind in block and not (
-                isinstance(paths.at(block, f"{kind}.toolUseId"), str)
-                and (kind == "toolResult" or isinstance(paths.at(block, "toolUse.name"), str))
-            ):
-                return False
+        if "toolUse" in block and not _has_text(block["toolUse"], "toolUseId", "name"):
+            return False
+        if "toolResult" in block and not _has_text(block["toolResult"], "toolUseId"):
+            return False
     return True
+
+
+def _has_text(part: object, *names: str) -> bool:
+    return isinstance(part, Mapping) and all(isinstance(part.get(name), str) for name in names)
 
 
 def has_tool_result(message: Mapping[str, Any]) -> bool:

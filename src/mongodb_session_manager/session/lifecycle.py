@@ -91,7 +91,8 @@ class LifecycleEvents:
         registry.add_callback(BeforeInvocationEvent, self._on_invocation_begun, order=_LAST)
         registry.add_callback(MessageAddedEvent, self._on_message_added)
         registry.add_callback(MessageUpdatedEvent, self._on_message_updated)
-        registry.add_callback(BeforeModelCallEvent, self._on_before_model_call, order=_LAST)
+        if self._each_message:
+            registry.add_callback(BeforeModelCallEvent, self._on_before_model_call, order=_LAST)
         registry.add_callback(AfterModelCallEvent, self._on_after_model_call)
         registry.add_callback(AfterInvocationEvent, self._on_invocation_over, order=_FIRST)
         # Last, so that what users' own hooks change at the end is stored, too.
@@ -186,7 +187,7 @@ class LifecycleEvents:
 
     async def _on_before_model_call(self, event: BeforeModelCallEvent) -> None:
         # Interventions and hooks put advice for the model behind what was said, without an event.
-        if self._each_message and self._conversations.append_unheard(event.agent):
+        if self._conversations.append_unheard(event.agent):
             self._conversations.capture(event.agent, final=False)
             await self._flush_now()
 

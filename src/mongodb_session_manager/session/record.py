@@ -274,5 +274,6 @@ def inputs_of(message: Message) -> list[object]:
 
 
 def _custom(message: Message) -> object:
-    custom = paths.at(message, "metadata.custom")
-    return dict(custom) if isinstance(custom, Mapping) and custom else custom or None
+    metadata: Any = message.get("metadata")  # Looked at for each message at each write, so by hand.
+    custom = metadata.get("custom") if isinstance(metadata, dict) else None
+    return {**custom} if isinstance(custom, dict) and custom else custom or None

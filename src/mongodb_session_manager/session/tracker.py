@@ -302,8 +302,9 @@ class AgentTracker:
 
         Strands would give them random ones, which a resumed copy could not have.
         """
-        if all(r.tracking_id for r in self.pending.records) and all(m.get("tracking_id") for m in agent.messages):
-            return
+        records, messages = self.pending.records, agent.messages
+        if all(r.tracking_id for r in records) and all(m.get("tracking_id") for m in messages):
+            return  # nearly always
         for record, message in self._pair(agent):
             if record is None:
                 continue
