@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from strands.types.exceptions import StorageError
 
 from mongodb_session_manager import MongoDBStorage, SessionNotFoundError, StorageConflictError
 from mongodb_session_manager.embedded import EmbeddedMongo
+from mongodb_session_manager.runtime import Outbox, Outcome
 from mongodb_session_manager.storage import chunks as chunks_module
 from mongodb_session_manager.storage import values as values_module
 from mongodb_session_manager.storage.values import CHUNKS_SUFFIX
@@ -642,6 +644,48 @@ async def test_nothing_is_left_of_what_is_written_while_its_session_is_deleted(
     database = sessions.raw.database
     for name in (f"{COLLECTION}_storage", f"{COLLECTION}_storage{CHUNKS_SUFFIX}"):
         assert database[name].count_documents({"session_id": {"$ne": "counted"}}) == 0
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("data", [SMALL, NEW], ids=["small", "large"])
+async def test_a_value_that_is_written_while_a_close_ends_in_the_background_stays(
+    sessions: Sessions, small_chunks: None, data: bytes
+) -> None:
+    held, told = Held(), threading.Event()
+    async with sessions.manager("counted") as manager:
+        await manager.storage.write("key", OLD)
+        with sessions.recorder.counting() as commands:
+            await manager.storage.write("key", data)
+    number_of_commands = len(commands.names)
+    assert number_of_commands >= 2
+
+    async def send(messages: Sequence[str]) -> list[Outcome]:
+        await asyncio.to_thread(told.wait, WAIT_S)
+        return [None] * len(messages)
+
+    outbox: Outbox[str] = Outbox("slow", send)
+    for number in range(1, number_of_commands):
+        session_id = f"s-{number}"
+        sent = iter(range(number_of_commands))
+        manager = sessions.manager(session_id, event_listeners=[held])
+        await manager.open()
+        await manager.storage.write("key", OLD)
+        told.clear()
+        outbox.put(session_id, "what the close waits for")
+        with held.holding(lambda name, command, number=number, sent=sent: next(sent) == number):  # type: ignore[misc]
+            writing = asyncio.create_task(manager.storage.write("key", data))
+            await happened(held.reached)
+            closing = asyncio.create_task(manager.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait([closing])
+            held.let_go()
+            try:
+                await writing
+            finally:
+                told.set()
+        async with sessions.manager(session_id) as other:
+            assert await other.storage.read("key") == data
 
 
 async def test_what_a_deleted_session_leaves_behind_is_swept(sessions: Sessions, small_chunks: None) -> None:

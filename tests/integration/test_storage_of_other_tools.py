@@ -183,3 +183,58 @@ async def test_a_sweep_of_sessions_leaves_what_another_tool_left_and_removes_the
 
         assert sessions.raw.database[f"{COLLECTION}{suffix}"].count_documents({}) == left
         assert await kept.storage.read("key") == LARGE
+
+
+SEGMENT: Document = {
+    "list": "messages",
+    "agent": "assistant",
+    "archive": "archive",
+    "start": 0,
+    "token": "t",
+    "committed": False,
+    "created_at": LONG_AGO,
+}
+
+
+@pytest.mark.parametrize("session_id", ["gone", "kept"])
+@pytest.mark.parametrize(
+    ("missing", "is_segment"),
+    [({"agent"}, False), ({"list"}, True), ({"agent", "list"}, False), ({"archive"}, True), ({"token"}, True)],
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else None,
+)
+async def test_a_sweep_goes_on_over_a_segment_without_one_of_its_fields(
+    sessions: Sessions, session_id: str, missing: set[str], is_segment: bool
+) -> None:
+    async with sessions.manager("gone") as gone, sessions.manager("kept") as kept:
+        for manager in (gone, kept):
+            await manager.storage.write("key", b"value")
+        session = sessions.raw.find_one({"_id": session_id})
+        assert session is not None
+        owner = {"session_id": session_id, "incarnation": session["incarnation"]}
+        sessions.raw.delete_one({"_id": "gone"})
+        left = {name: value for name, value in SEGMENT.items() if name not in missing}
+        for document in (left, SEGMENT):
+            leave(sessions, {**owner, **document}, f"{COLLECTION}_segments")
+
+        for dry_run in (True, False):
+            swept: Any = await kept.repository.sweep_orphans(older_than=AT_ONCE, dry_run=dry_run)
+            assert swept["segments"] == 1 + is_segment
+
+        assert sessions.raw.database[f"{COLLECTION}_segments"].count_documents({}) == 1 - is_segment
+
+
+@pytest.mark.parametrize("left", ["data alone", "nulls"])
+async def test_what_is_written_over_a_value_of_another_tool_is_deleted_with_its_session(
+    sessions: Sessions, left: str
+) -> None:
+    async with sessions.manager("gone") as manager:
+        await manager.storage.write("other", b"value")
+        session = sessions.raw.find_one({"_id": "gone"})
+        assert session is not None
+        owner = {"_id": f"{session['incarnation']}/key", "session_id": "gone"}
+        leave(sessions, {**owner, **LEFT[left]}, f"{COLLECTION}_storage")
+
+        await manager.storage.write("key", b"value")
+        await manager.delete_session()
+
+    assert sessions.raw.database[f"{COLLECTION}_storage"].count_documents({}) == 0

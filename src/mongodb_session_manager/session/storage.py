@@ -65,15 +65,15 @@ class SessionOwner:
                 raise SessionNotFoundError(session_id)
         return Expiry(expires_at, expires_at)
 
-    async def confirm(self) -> None:
-        """Return when the session is still there, after a write.
+    async def confirm(self, scope: Scope) -> None:
+        """Return when the session is still there, after a write; also when it was closed meanwhile.
 
         Raises:
             PyMongoError: The server did not answer.
             SessionNotFoundError: The session was deleted, perhaps before what was written was there.
         """
-        session_id, incarnation = self._lifetime.session_id, await self._incarnation()
-        if await self._lifetime.store.find_one({"_id": session_id, paths.INCARNATION: incarnation}, {"_id": 1}) is None:
+        session_id = self._lifetime.session_id
+        if await self._lifetime.store.find_one({"_id": session_id, **scope.marks}, {"_id": 1}) is None:
             raise SessionNotFoundError(session_id)
 
 

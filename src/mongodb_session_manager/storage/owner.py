@@ -58,12 +58,12 @@ class Owner(Protocol):
         """
         ...
 
-    async def confirm(self) -> None:
-        """Return when the owner is still there, after a write.
+    async def confirm(self, scope: Scope) -> None:
+        """Return when the owner is still there, after a write to this scope.
 
         Raises:
             PyMongoError: The server did not answer.
-            SessionStoreError: The owner is gone, perhaps before what was written was there.
+            SessionNotFoundError: The owner is gone, perhaps before what was written was there.
         """
         ...
 
@@ -87,5 +87,5 @@ class Unowned:
         began = now()
         return Expiry(began + timedelta(seconds=self._ttl_s), began + timedelta(seconds=2 * self._ttl_s))
 
-    async def confirm(self) -> None:
+    async def confirm(self, scope: Scope) -> None:
         """Return: there is nothing that could be gone."""

@@ -18,7 +18,7 @@ from bson.binary import Binary
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from ..client import ClientHandle
-from ..errors import SessionStoreError, StorageConflictError
+from ..errors import SessionNotFoundError, StorageConflictError
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.numbers import INT64_MAX
@@ -121,8 +121,8 @@ class Values:
         if replaced is not None and replaced != token:
             await self._generation(scope, key, replaced).delete()
         try:
-            await self._owner.confirm()
-        except SessionStoreError:
+            await self._owner.confirm(scope)
+        except SessionNotFoundError:
             # What was removed along with the owner may not have been all of it yet.
             await self._delete(scope, key)
             raise
@@ -148,15 +148,20 @@ class Values:
         if if_version is not None:
             query[paths.VERSION] = min(if_version, INT64_MAX)  # No value gets so far, and MongoDB holds no more.
         update: Document = {
-            "$set": head,
+            "$set": {**scope.marks, **head},
             "$unset": {name: "" for name in _OPTIONAL if name not in head},
             "$inc": {paths.VERSION: 1},
             "$push": {paths.WRITES: {"$each": [token], "$slice": -_TOKEN_RING}},
-            "$setOnInsert": {**scope.marks, paths.CREATED_AT: head[paths.UPDATED_AT]},
+            "$setOnInsert": {paths.CREATED_AT: head[paths.UPDATED_AT]},
         }
         # Over what another tool left there, whose fields can neither be raised nor appended to.
         anew: Document = {
-            "$set": {**head, paths.VERSION: 1, paths.WRITES: [token], paths.CREATED_AT: head[paths.UPDATED_AT]},
+            "$set": {
+                **update["$set"],
+                paths.VERSION: 1,
+                paths.WRITES: [token],
+                paths.CREATED_AT: head[paths.UPDATED_AT],
+            },
             "$unset": update["$unset"],
         }
         upsert = if_version is None

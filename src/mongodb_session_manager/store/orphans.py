@@ -178,11 +178,11 @@ def _has(one: Document, kinds: Document) -> bool:
 
 
 def _has_a_list(segment: Document) -> bool:
-    return segment[paths.AGENT] is not None or segment[paths.LIST] in _SIDE_LISTS
+    return segment.get(paths.AGENT) is not None or segment.get(paths.LIST) in _SIDE_LISTS
 
 
 def _list_of(segment: Document) -> SealedList:
-    key = segment[paths.AGENT]
+    key = segment.get(paths.AGENT)
     return _SIDE_LISTS[segment[paths.LIST]] if key is None else SealedList.of_agent(key)
 
 
@@ -190,5 +190,5 @@ def _is_orphan(segment: Document, document: Document | None) -> bool:
     if document is None:
         return True
     archive = Archive.read(paths.at(document, _list_of(segment).archive))
-    counts = segment[paths.COMMITTED] or segment[paths.TOKEN] == archive.token
+    counts = segment[paths.COMMITTED] or segment.get(paths.TOKEN) == archive.token
     return not counts or segment[paths.START] >= archive.count or segment.get(paths.ARCHIVE) != archive.id
