@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import KeysView
+from functools import lru_cache
 from typing import Any
 
 from pymongo.errors import InvalidName
@@ -103,6 +104,7 @@ def check_place(database_name: object, collection_name: object) -> None:
             raise InvalidPlaceNameError(kind, name, broken)
 
 
+@lru_cache
 def database_rule(name: str) -> str | None:
     """Return the rule that a database's name breaks, None for a name that MongoDB takes."""
     if not name or not _is_utf8(name):
@@ -114,6 +116,7 @@ def database_rule(name: str) -> str | None:
     return None
 
 
+@lru_cache
 def collection_rule(name: str) -> str | None:
     """Return the rule that a collection's name breaks, None for a name that MongoDB takes."""
     if not name or not _is_utf8(name):
