@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Hashable, Mapping
-from functools import cache
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -283,13 +282,8 @@ def _borrow(client: object) -> Any:
     )
 
 
-def _is_mock(client: Any) -> bool:
-    return _is_a_mocks(type(client))
-
-
-@cache
-def _is_a_mocks(kind: type[Any]) -> bool:
-    return any(base.__module__.partition(".")[0] == "mongomock_motor" for base in kind.__mro__)
+def _is_mock(client: object) -> bool:
+    return any(base.__module__.partition(".")[0] == "mongomock_motor" for base in type(client).__mro__)
 
 
 def _type_name(value: object) -> str:
