@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,30 @@ def test_json_is_json_in_every_encoding(sessions: Sessions, fill: Fill, tmp_path
     for arguments in (["show", "s-1", "--json"], ["export", "s-1"]):
         found = read("sessions", *arguments)
         assert [message["content"][0]["text"] for message in found["messages"]] == [said, said]
+
+
+GOES_ON = """
+import sys
+from mongodb_session_manager.cli import app
+
+former = sys.stdout.errors, sys.stderr.errors
+try:
+    app.run(sys.argv[1:])
+except SystemExit as ended:
+    assert ended.code == 0, ended.code
+assert (sys.stdout.errors, sys.stderr.errors) == former
+print("on")
+"""
+
+
+@pytest.mark.matrix
+def test_a_program_that_goes_on_has_its_streams_back(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", GOES_ON, "--version"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.splitlines()[-1:] == [b"on"]
 
 
 def test_an_id_is_no_markup(fill: Fill, run: Run, tmp_path: Path) -> None:

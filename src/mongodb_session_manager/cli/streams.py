@@ -16,6 +16,8 @@ _ESCAPES = "mongodb_session_manager_escapes"
 def standard_streams() -> Iterator[None]:
     """Have the streams take every text, and tell of what cannot be written before Python complains at its end.
 
+    After the block they treat what their encodings do not know as before.
+
     Raises:
         SystemExit: Always, with the block's exit code; 1 when the block has not failed and its output could not be
             written. A reader who left is no failure.
@@ -24,9 +26,10 @@ def standard_streams() -> Iterator[None]:
         if getattr(sys, name) is None:  # The caller has closed it, as some schedulers do.
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     codecs.register_error(_ESCAPES, _escaped)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=_ESCAPES)
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, TextIOWrapper)]
+    former = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors=_ESCAPES)
     code: object = 0
     try:
         try:
@@ -36,10 +39,15 @@ def standard_streams() -> Iterator[None]:
         sys.stdout.flush()
     except OSError as error:
         with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
         if code in (0, None) and not isinstance(error, BrokenPipeError):
             sys.stderr.write(f"error: {error}\n")
             code = 1
+    finally:
+        for stream, errors in zip(streams, former, strict=True):
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
     raise SystemExit(code)
 
 
