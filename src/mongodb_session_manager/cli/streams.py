@@ -38,9 +38,8 @@ def standard_streams() -> Iterator[None]:
             code = ended.code
         sys.stdout.flush()
     except OSError as error:
-        with suppress(OSError, ValueError):
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         if code in (0, None) and not isinstance(error, BrokenPipeError):
             sys.stderr.write(f"error: {error}\n")
             code = 1
