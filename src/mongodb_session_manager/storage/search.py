@@ -18,7 +18,7 @@ MAX_RESULTS = 1000
 """Most results of a search, the best ones."""
 
 AT_ONCE = 4
-"""Values that a search without an index has in memory at a time, at least; more only while they are small."""
+"""Values that a search without an index reads, and has in memory, at a time."""
 
 MAX_TEXT_BYTES = 1024 * 1024
 """Longest text that is put into the text index; of a longer one its beginning is."""

@@ -43,7 +43,8 @@ def archive_of(segment: Mapping[str, Any], session: Mapping[str, Any]) -> Mappin
     if segment.get(paths.INCARNATION) != session.get(paths.INCARNATION):
         return None
     for archive in session["moved"]:
-        if (archive[paths.AGENT], archive.get(paths.ID)) == (segment[paths.AGENT], segment.get(paths.ARCHIVE)):
-            committed = segment.get(paths.COMMITTED) or segment[paths.TOKEN] == archive.get(paths.TOKEN)
+        if (archive[paths.AGENT], archive.get(paths.ID)) == (segment.get(paths.AGENT), segment.get(paths.ARCHIVE)):
+            is_named = paths.TOKEN in segment and segment[paths.TOKEN] == archive.get(paths.TOKEN)
+            committed = segment.get(paths.COMMITTED) or is_named
             return archive if committed else None
     return None

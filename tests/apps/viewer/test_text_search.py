@@ -120,8 +120,13 @@ async def test_sealed_messages_are_looked_through_those_that_count(viewer: Viewe
             **fields,
         }
 
+    # As another tool may have left them.
+    of_no_agent, without_token = segment(6, "of no agent"), segment(7, "without a token", committed=False)
+    del of_no_agent["agent"], without_token["token"]
     sessions.raw.database[f"{COLLECTION}_segments"].insert_many(
         [
+            of_no_agent,
+            without_token,
             segment(0, "committed"),
             segment(2, "named by the document", committed=False),
             segment(3, "abandoned", committed=False),
@@ -133,7 +138,7 @@ async def test_sealed_messages_are_looked_through_those_that_count(viewer: Viewe
     (entry,) = (await viewer.search(text="committed"))["sessions"]
     assert entry["hit"] == {"agent_id": "a", "message_id": 0, "excerpt": "committed"}
     assert await viewer.found(text="named by") == ["long"]
-    for text in ("abandoned", "of another agent", "of another incarnation"):
+    for text in ("abandoned", "of another agent", "of another incarnation", "of no agent", "without a token"):
         assert await viewer.found(text=text) == []
 
 
