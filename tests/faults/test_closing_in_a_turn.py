@@ -10,7 +10,13 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.testclient import TestClient
 
-from mongodb_session_manager import MongoDBSessionManager, SessionClosedError, SessionNotFoundError
+from mongodb_session_manager import (
+    AsyncMongoDBSessionManagerFactory,
+    MongoDBSessionManager,
+    SessionClosedError,
+    SessionNotFoundError,
+    SessionStoreError,
+)
 from mongodb_session_manager.fastapi import SessionTurn
 from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions
 from tests.fixtures.waiting import WAIT_S
@@ -46,6 +52,28 @@ async def test_it_gives_the_turn_back_and_the_end_of_the_block_says_why(sessions
         with pytest.raises(SessionClosedError):
             await anext(reply)
         assert "lease" not in sessions.document()
+
+
+async def test_it_gives_the_turn_back_also_when_what_is_pending_cannot_be_written(sessions: Sessions) -> None:
+    async with AsyncMongoDBSessionManagerFactory(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as factory:
+        manager = await factory.create_session_manager(SESSION_ID)
+
+        async def talk() -> AsyncIterator[None]:
+            async with manager.turn(lease_s=HOUR_S):
+                make_agent(manager).messages.append({"role": "user", "content": [{"text": "Hello"}]})
+                yield
+
+        reply = talk()
+        await anext(reply)
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"agents": "of another tool"}})
+        with pytest.raises(SessionStoreError):
+            await manager.close()
+
+        assert "lease" not in (sessions.raw.find_one({"_id": SESSION_ID}) or {"lease": "?"})
+        with pytest.raises(SessionClosedError):
+            await anext(reply)
 
 
 async def test_a_task_that_waits_for_the_turn_is_told(sessions: Sessions) -> None:

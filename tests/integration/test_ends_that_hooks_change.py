@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from mongodb_session_manager.session.lifecycle import ANSWER_WAIT_S
 from tests.fixtures.sessions import Sessions
 from tests.fixtures.waiting import eventually
 from tests.support.agents import AGENT_ID, make_agent, streamed
-from tests.support.models import calls
+from tests.support.models import ScriptedModel, calls
 from tests.support.resume import check_resumes_as, held, resume
 
 FLUSH_ON = ["message", "invocation"]
@@ -109,8 +110,58 @@ async def test_closing_leaves_nothing_to_be_done_later(sessions: Sessions, is_le
     assert problems == []
     assert sessions.texts() == ["Hi.", "Hello."]
     if is_left:
-        with pytest.raises(SessionClosedError):
-            await stream.aclose()
+        await stream.aclose()
+
+
+async def test_a_cancellation_stays_one_when_the_session_is_closed_before(sessions: Sessions) -> None:
+    begun = asyncio.Event()
+
+    class Silent(ScriptedModel):
+        async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+            begun.set()
+            await asyncio.Event().wait()
+            yield {}
+
+    manager = await sessions.manager()
+    answering = asyncio.create_task(make_agent(manager, model=Silent()).invoke_async("Hi."))
+    await begun.wait()
+    await manager.close()
+    answering.cancel()
+    await asyncio.wait([answering])
+
+    assert answering.cancelled()
+    assert sessions.texts() == ["Hi."]
+
+
+@pytest.mark.parametrize("flush_on", FLUSH_ON)
+async def test_closing_stores_what_a_turn_took_whose_end_a_hook_breaks_off(
+    sessions: Sessions, flush_on: FlushOn
+) -> None:
+    async with sessions.manager(flush_on=flush_on) as manager:
+        agent = make_agent(manager, "Hello.")
+        agent.add_hook(broken, AfterInvocationEvent)
+        with pytest.raises(ValueError, match="of the user's"):
+            await streamed(agent, "Hi.")
+
+    stored = sessions.document()["agents"][AGENT_ID]
+    assert stored["usage"]["totalTokens"] == agent.event_loop_metrics.accumulated_usage["totalTokens"]
+    assert stored["usage"]["modelCalls"] == 1
+    assert "event_loop_metrics" in stored["messages"][-1]
+
+
+async def test_closing_stores_the_rest_where_code_left_something_that_cannot_be_stored(sessions: Sessions) -> None:
+    odd: Any = {"role": "user", "content": [{"text": object()}]}
+    manager = await sessions.manager()
+    first, second = (make_agent(manager, "Hello.", agent_id=name) for name in ("first", "second"))
+    first.messages.append(odd)
+    second.state.set("mood", "good")
+    with pytest.raises(TypeError, match="cannot store"):
+        await manager.close()
+
+    assert "closed" in repr(manager)
+    agents = sessions.document()["agents"]
+    assert len(agents["first"]["messages"]) == 1
+    assert (await resume(sessions, agent_id="second")).state.get("mood") == "good"
 
 
 async def test_other_hooks_hear_of_the_end_also_when_the_session_is_closed(sessions: Sessions) -> None:

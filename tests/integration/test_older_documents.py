@@ -910,3 +910,39 @@ async def test_an_agent_that_an_older_tool_added_can_be_deleted_and_created_is_n
             await repository.create_agent(SESSION_ID, SessionAgent(AGENT_ID, {}, {}))
         assert await repository.delete_agent(SESSION_ID, AGENT_ID)
         assert not await repository.delete_agent(SESSION_ID, AGENT_ID)
+
+
+@pytest.mark.parametrize("ids", [["sales.eu"], ["sales.eu.north"], ["sales", "sales.eu"], ["sales.eu", "sales.us"]])
+async def test_agents_with_dots_in_their_ids_that_an_older_tool_adds_are_gone_on_with(
+    sessions: Sessions, ids: list[str]
+) -> None:
+    for agent_id in ids:
+        await with_an_older_agent(sessions, nested(0, "user", f"old of {agent_id}"), agent_id=agent_id)
+
+    for agent_id in ids:
+        async with sessions.manager() as manager:
+            await streamed(make_agent(manager, "new answer", agent_id=agent_id), "new question")
+
+    async with sessions.manager() as manager:
+        for agent_id in ids:
+            said = texts(make_agent(manager, agent_id=agent_id).messages)
+            assert said == [f"old of {agent_id}", "new question", "new answer"]
+    async with AsyncMongoDBSessionRepository(
+        sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options()
+    ) as repository:
+        assert {agent["agent_id"] for agent in await repository.list_agents(SESSION_ID)} == {"another", *ids}
+        for agent_id in ids:
+            assert await repository.delete_agent(SESSION_ID, agent_id)
+        assert [agent["agent_id"] for agent in await repository.list_agents(SESSION_ID)] == ["another"]
+
+
+async def test_an_agent_is_made_where_an_older_tool_put_another_one_below_its_name(sessions: Sessions) -> None:
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "answer", agent_id="sales")
+        older = an_agent(*SAID, agent_id="sales.eu")
+        sessions.raw.update_one({"_id": SESSION_ID}, {"$set": {"agents.sales.eu": older}})
+        await streamed(agent, "question")
+
+    async with sessions.manager() as manager:
+        assert texts(make_agent(manager, agent_id="sales").messages) == ["question", "answer"]
+        assert texts(make_agent(manager, agent_id="sales.eu").messages) == ["old question", "old answer"]

@@ -151,7 +151,10 @@ def encode_storable(
         total += size_of({"content": content[position : position + 1]}) - sizes[position]
     if total > MESSAGE_LIMIT_BYTES:
         others = {key: value for key, value in others.items() if key == "tracking_id"}
-    return encode_sized_message({"role": role, "content": content, **others}, agent_id=agent_id)
+    try:
+        return encode_sized_message({"role": role, "content": content, **others}, agent_id=agent_id)
+    except MessageTooLargeError:  # also of what stands for the blocks
+        return encode_sized_message({"role": "user", "content": [note]}, agent_id=agent_id)
 
 
 def _emptied(block: Mapping[str, Any], note: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from strands.types.session import SessionType
 
 from ..errors import CorruptMessageError
 from . import paths, values
-from .agents import STATE_FIELDS, StoredAgent, find_agents, new_archive, split_agents
+from .agents import STATE_FIELDS, StoredAgent, is_of_an_older_tool, new_archive, split_agents
 from .fields import FIELDS
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
@@ -100,10 +100,10 @@ def upgrade_agent(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the guard and the update that bring an agent into today's form, in a document that has that form.
 
-    An older tool that still runs may add one. The guard matches only what was read of it.
+    An older tool that still runs may add one. The guard matches only what was read of it. Agents in it, whose ids have
+    dots, stay where they are.
     """
-    stored = next(agent for agent in find_agents({key: {**raw}}).values() if agent.key == key)
-    agent = _upgraded_agent(stored, session_id, now)
+    agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**raw}, legacy=True), session_id, now)
     messages = raw.get(paths.MESSAGES)
     guard = {
         paths.agent(key, paths.NEXT_MESSAGE_ID): {"$exists": False},
@@ -111,10 +111,41 @@ def upgrade_agent(
         paths.agent(key, paths.UPDATED_AT): raw.get(paths.UPDATED_AT, {"$exists": False}),
         paths.messages(key): {"$size": len(messages)} if isinstance(messages, list) else messages,
     }
+    return guard, {"$set": {paths.agent(key): agent}, "$inc": _counts_of(agent)}
+
+
+def move_agent(
+    session_id: str, key: str, top: tuple[str, Mapping[str, Any]], now: datetime
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what `upgrade_agent` does, of an agent whose id has dots: an older tool made nested fields of its parts.
+
+    Args:
+        session_id: The session.
+        key: The key that the agent is to have.
+        top: The name of the field that the parts begin with, and what stands there.
+        now: The present time.
+
+    Returns:
+        None where there is no such agent.
+    """
+    name, raw = top
+    below = decode_name(key).removeprefix(f"{name}.").split(".")
+    nested = paths.at(raw, ".".join(below))
+    if not isinstance(nested, Mapping) or not is_of_an_older_tool(nested):
+        return None
+    agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**nested}, legacy=True), session_id, now)
+    # What only led to it goes with it, or it would be an agent by itself.
+    while below and len(paths.at(raw, ".".join(below[:-1])) if below[1:] else raw) == 1:
+        below.pop()
+    gone = ".".join([paths.AGENTS, name, *below])
+    guard = {paths.agent(key): {"$exists": False}, f"{paths.AGENTS}.{name}": {"$eq": raw}}
+    return guard, {"$set": {paths.agent(key): agent}, "$unset": {gone: ""}, "$inc": _counts_of(agent)}
+
+
+def _counts_of(agent: Mapping[str, Any]) -> dict[str, Any]:
     usage = {paths.summary_usage(name): n for name, n in agent[paths.USAGE].items() if isinstance(n, int | float)}
     counts = {paths.SUMMARY_AGENTS: 1, paths.SUMMARY_MESSAGES: len(agent[paths.MESSAGES]), paths.REVISION: 1}
-    size = {paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
-    return guard, {"$set": {paths.agent(key): agent}, "$inc": {**counts, **usage, **size}}
+    return {**counts, **usage, paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
 
 
 def upgrade_from_1(

@@ -106,7 +106,7 @@ class Conversations:
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
         """Note that an agent's invocation is over, and what ended it when that was an error."""
         with self._lifetime.changes.lock:
-            self.tracker(agent).in_invocation = False
+            self.tracker(agent).end_invocation()
             if isinstance(error, Exception):
                 trace_id = None if tracing.active is None else tracing.active.trace_id(agent)
                 self._lifetime.changes.add_error(agent.agent_id, error, now(), trace_id)
@@ -136,11 +136,21 @@ class Conversations:
                 self._token_counts = None
 
     def capture_all(self) -> None:
-        """Note what changed of every live agent, also outside of invocations: the session is about to be closed."""
+        """Note what code changed of every live agent outside of its invocations.
+
+        Raises:
+            TypeError, ValueError: Something of an agent cannot be stored; all the rest is noted.
+        """
+        problem: Exception | None = None
         with self._lifetime.changes.lock:
             for tracker in list(self._trackers.values()):
                 if (agent := tracker.agent) is not None and not tracker.in_invocation:
-                    tracker.capture_outside(agent)
+                    try:
+                        tracker.capture_outside(agent)
+                    except Exception as error:
+                        problem = problem or error
+        if problem is not None:
+            raise problem
 
     def set_token_counts(self, input_tokens: int, output_tokens: int) -> None:
         """Give the usage of a model that reports none, for the next final capture.

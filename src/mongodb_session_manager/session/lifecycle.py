@@ -159,6 +159,7 @@ class LifecycleEvents:
         """Write what changed in the background if the end is not told soon."""
 
         def flush() -> None:
+            self._timer = None
             with suppress(SessionClosedError):  # which wrote all there was
                 capture()
                 self._flush_soon()
@@ -206,8 +207,7 @@ class LifecycleEvents:
             self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
-        self._conversations.capture(event.agent, final=True)
-        await self._flush_at_end(event.agent)
+        await self._flush_at_end(event.agent, lambda: self._conversations.capture(event.agent, final=True))
 
     def _begin(self, source: object) -> None:
         self._handled_before[id(source)] = sys.exception()
@@ -221,15 +221,20 @@ class LifecycleEvents:
         error = sys.exception()
         return None if error is self._handled_before.get(id(source)) else error
 
-    async def _flush_at_end(self, source: object) -> None:
+    async def _flush_at_end(self, source: object, capture: Callable[[], None]) -> None:
         ended_by = self._ended_by(source)
         self._handled_before.pop(id(source), None)
+        is_cancelled = ended_by is not None and not isinstance(ended_by, Exception)
         with cleaning_up(ended_by, self._manager.session_id, KEPT):
-            await self._flush_now()
+            try:
+                capture()
+                await self._flush_now()
+            except SessionClosedError:
+                if not is_cancelled:  # The one who cancelled it has closed the session, which wrote what was said.
+                    raise
 
     async def _on_bidi_pause(self, event: BidiAgentStopEvent | BidiBeforeConnectionRestartEvent) -> None:
-        self._conversations.capture(event.agent, final=True)
-        await self._flush_at_end(event.agent)
+        await self._flush_at_end(event.agent, lambda: self._conversations.capture(event.agent, final=True))
 
     def _on_multi_agent_initialized(self, event: MultiAgentInitializedEvent) -> None:
         self._manager.initialize_multi_agent(event.source)
@@ -247,8 +252,7 @@ class LifecycleEvents:
         self._flush_later(lambda: self._conversations.sync_multi_agent(event.source))
 
     async def _on_after_multi_agent_invocation(self, event: AfterMultiAgentInvocationEvent) -> None:
-        self._conversations.sync_multi_agent(event.source)
-        await self._flush_at_end(event.source)
+        await self._flush_at_end(event.source, lambda: self._conversations.sync_multi_agent(event.source))
 
 
 def _is_answer(message: Mapping[str, Any]) -> bool:

@@ -232,7 +232,14 @@ class SessionLifetime:
 
         A generator or a task may hold the turn that is closed after its session; its renewal would never end.
         """
-        await writer.flush()
+        try:
+            await writer.flush()
+        except Exception:
+            await self._end_turn(writer)
+            raise
+        await self._end_turn(writer)
+
+    async def _end_turn(self, writer: SessionWriter) -> None:
         if (lease := writer.lease) is not None:
             lease.abandon()
             if lease.is_taken:

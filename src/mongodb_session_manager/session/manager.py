@@ -251,12 +251,15 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Raises:
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
+            TypeError: Code left something in an agent that cannot be stored; the rest is stored all the same.
             ValueError: `drain_s` is no length of time.
         """
         check_seconds("drain_s", drain_s, endless=True)
-        if self._lifetime.phase == "open":
-            self._conversations.capture_all()
-        await self._lifetime.close(drain_s)
+        try:
+            if self._lifetime.phase == "open":
+                self._conversations.capture_all()
+        finally:  # Also when code left something in an agent that cannot be stored.
+            await self._lifetime.close(drain_s)
 
     # -- what Strands calls
 

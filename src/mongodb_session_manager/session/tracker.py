@@ -73,6 +73,7 @@ class AgentTracker:
         self._captured_states = self._seen_states if stored is not None and is_restored(agent, stored) else None
         self.pending = pending
         self.in_invocation = False
+        self._has_ended = False  # An invocation, of which not all is captured.
         data = {} if stored is None else stored.data
         captured = data.get("captured") or {name: digest(data[name]) for name in CONFIG_FIELDS if name in data}
         self._config = dict(captured)
@@ -400,11 +401,21 @@ class AgentTracker:
         self._capture_window(agent)
         counted = self._capture_usage(agent, token_counts)
         if final:
+            self._has_ended = False
             self._capture_metrics(agent, token_counts if counted else None)
         return counted
 
+    def end_invocation(self) -> None:
+        """Note that an invocation is over; a hook may break off what captures it."""
+        self.in_invocation, self._has_ended = False, True
+
     def capture_outside(self, agent: LocalAgent) -> None:
-        """Note what code changed of the agent outside of its invocations: state and messages."""
+        """Note what code changed of the agent outside of its invocations, state and messages, or how one ended."""
+        if self._has_ended:
+            self._has_ended = False
+            self.append_found(agent)
+            self.capture(agent, final=True)
+            return
         if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
             self.append_found(agent)
             self._capture_window(agent)

@@ -164,7 +164,8 @@ class UpdateExecutor:
             changed = await self._check_lease(head, lease, (own, own_lease()), stored_lease(document))
             if changed or not self._agrees(known, head):
                 continue
-            if not (await self._fulfils(head, guard) or await bring_agents_up_to_date(self.store, head, update.keys)):
+            older = [key for key in update.keys if paths.at(document, paths.agent(key, paths.ARCHIVE_ID)) is None]
+            if not (await self._fulfils(head, guard) or await bring_agents_up_to_date(self.store, head, older)):
                 return _conflict(head, update, document)
             refusals.note()  # What refused it is gone: another holder's turn, for instance.
         return await self._finish(head, update, title, payloads, size)

@@ -10,7 +10,7 @@ from ..schema import paths
 from ..schema.agents import is_of_an_older_tool
 from ..schema.archives import FEEDBACKS, Archive, SealedList
 from ..schema.messages import now
-from ..schema.migrate import upgrade, upgrade_agent, upgrade_from_1
+from ..schema.migrate import move_agent, upgrade, upgrade_agent, upgrade_from_1
 from ..schema.names import decode_name
 from ..schema.sessions import identity
 from .head import SessionHead
@@ -64,17 +64,34 @@ async def bring_agents_up_to_date(store: SessionStore, head: SessionHead, keys: 
     Returns:
         Whether there was one.
     """
-    names = {key: paths.agent(key) for key in keys}
+    tops = {key: _first_part(key) for key in keys}
+    names = {paths.agent(name) for pair in tops.items() for name in pair if name}
     session = identity(head.session_id, head.incarnation)
-    document = await store.find_one(session, dict.fromkeys(names.values(), 1)) if names else None
-    found = {key: paths.at(document, name) for key, name in names.items()} if document is not None else {}
-    older = {key: raw for key, raw in found.items() if isinstance(raw, Mapping) and is_of_an_older_tool(raw)}
-    for key, raw in older.items():
-        guard, update = upgrade_agent(head.session_id, key, raw, now())
+    document = await store.find_one(session, dict.fromkeys(names, 1)) if names else None
+    agents = (document or {}).get(paths.AGENTS)
+    if not isinstance(agents, Mapping):
+        return False
+    was_older = False
+    for key, top in tops.items():
+        raw, found = agents.get(key), None
+        if isinstance(raw, Mapping) and is_of_an_older_tool(raw):
+            found = upgrade_agent(head.session_id, key, raw, now())
+        elif raw is None and isinstance(agents.get(top), Mapping):
+            found = move_agent(head.session_id, key, (top, agents[top]), now())
+        if found is None:
+            continue
+        was_older = True
+        guard, update = found
         if await store.update(head.session_id, {**session, **guard}, update):
             agent_id = decode_name(key)
             logger.info("session_id=<%r>, agent_id=<%r> | brought an older agent up to date", head.session_id, agent_id)
-    return bool(older)
+    return was_older
+
+
+def _first_part(key: str) -> str:
+    """Return the field that an older tool stores an agent in whose id has dots, "" where there can be none."""
+    parts = decode_name(key).split(".")
+    return parts[0] if len(parts) > 1 and all(part and not part.startswith("$") for part in parts) else ""
 
 
 async def _counted(document: Document, segments: Segments) -> tuple[list[Document], dict[str, list[Document]]]:
