@@ -240,6 +240,25 @@ async def test_what_is_too_long_together_is_sent_one_by_one(
     assert not [record for record in caplog.records if record.levelname != "DEBUG"]
 
 
+async def test_what_is_sent_of_several_counts_as_sent_whatever_becomes_of_the_others(
+    driver: Driver, stub_service: StubService, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub_service.answer(None)
+    stub_service.refused = 2
+    hook = hooks(stub_service.url)["metadata-sqs"]
+
+    async with driver.manager(metadata_hook=hook) as manager:
+        for number in range(6):
+            await manager.update_metadata({f"note {number}": SECRET})
+        stub_service.answer(200)
+        stub_service.let_go()
+
+    assert hook.counters == Counters(sent=4, failed=2)
+    [line] = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+    assert "count=<2>" in line
+    assert SECRET not in caplog.text
+
+
 async def test_without_a_manager_hooks_still_tell(stub_service: StubService) -> None:
     sqs = create_metadata_sqs_hook(QUEUE, session=aws_session(), endpoint_url=stub_service.url)
 

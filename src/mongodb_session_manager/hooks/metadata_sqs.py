@@ -103,11 +103,12 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
                 entries = [{"Id": str(number), **messages[number]} for number in waiting]
                 try:
                     answer = await client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
-                except client.exceptions.ClientError as error:
-                    if not error.response["Error"]["Code"].endswith(_BATCH_TOO_LONG):
-                        raise
-                    # A service with a lower limit than `MAX_BYTES`, which each of them may be within.
-                    outcomes |= {number: await self._alone(client, messages[number]) for number in waiting}
+                except Exception as error:
+                    # Those that an earlier call has sent are sent.
+                    outcomes |= dict.fromkeys(waiting, error)
+                    if _is_too_long(error):
+                        # A service with a lower limit than `MAX_BYTES`, which each of them may be within.
+                        outcomes |= {number: await self._alone(client, messages[number]) for number in waiting}
                     break
                 refused = {int(entry["Id"]): entry for entry in answer.get("Failed", [])}
                 outcomes |= {number: _RefusedError(entry["Code"]) for number, entry in refused.items()}
@@ -123,6 +124,12 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
         except Exception as error:
             return error
         return None
+
+
+def _is_too_long(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return isinstance(code, str) and code.endswith(_BATCH_TOO_LONG)
 
 
 class _RefusedError(Exception):
