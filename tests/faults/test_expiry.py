@@ -300,7 +300,8 @@ async def test_turns_pay_for_postponing_once_in_a_while_and_never_by_segment(
         first = await commands_of(expiring, agent, manager)
         later = [await commands_of(expiring, agent, manager) for _ in range(3)]
 
-    assert sorted(first) == sorted(TURN + POSTPONEMENT)
+    # A write that overlaps it does not know of it yet, and has it done once more.
+    assert sorted(first) in [sorted(TURN + times * POSTPONEMENT) for times in (1, 2)]
     assert later == [TURN] * 3
     document = expiring.document()
     assert document is not None

@@ -182,7 +182,7 @@ parents = tell("parent")
 importing.wait(60)  # In another thread.
 child = os.fork()
 if child == 0:
-    signal.alarm(20)  # What waits for a thread of the parent waits for ever.
+    signal.alarm(90)  # What waits for a thread of the parent waits for ever.
     tell("child").close()
     os._exit(0 if hook.counters.sent == 1 else 1)
 parents.close()

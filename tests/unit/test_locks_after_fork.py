@@ -30,7 +30,7 @@ threading.Thread(target=hold).start()
 held.wait()
 child = os.fork()
 if child == 0:
-    signal.alarm(10)
+    signal.alarm(40)
     use()
     os._exit(0)
 forked.set()
