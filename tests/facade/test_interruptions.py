@@ -154,3 +154,24 @@ manager.close()
     assert (ended.returncode, ended.stderr) == (0, "")
     assert sessions.texts()[::2] == ["Hello", "Hello again"]
     assert "lease" not in sessions.document()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_holds_its_parents_turn_at_exit_ends(sessions: Sessions) -> None:
+    program = """
+held = manager.turn(lease_s=3600)
+held.__enter__()
+agent = talk(manager)
+child = os.fork()
+if child == 0:
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+agent("Hello again")
+held.__exit__(None, None, None)
+manager.close()
+"""
+    ended = run(sessions, program)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert sessions.texts()[::2] == ["Hello", "Hello again"]
+    assert "lease" not in sessions.document()

@@ -13,6 +13,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -32,6 +33,10 @@ EXIT_GRACE_S = 2.0
 
 class LoopStoppedError(RuntimeError):
     """The library's loop has stopped, since the interpreter is shutting down."""
+
+
+def _stopped() -> LoopStoppedError:
+    return LoopStoppedError("the session manager's event loop has stopped: the interpreter is shutting down")
 
 
 class LoopThread:
@@ -94,7 +99,7 @@ class LoopThread:
     def _schedule(self, callback: Callable[[], object]) -> None:
         with self._lock:
             if self._stopping:
-                raise LoopStoppedError("the session manager's event loop has stopped: the interpreter is shutting down")
+                raise _stopped()
             self._loop.call_soon_threadsafe(callback)
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
@@ -132,6 +137,8 @@ def _loop_thread() -> LoopThread:
     current = _process.loop_thread
     if current is not None:
         return current
+    if sys.is_finalizing():
+        raise _stopped()  # A thread that is started now never runs, and its start would wait for it.
     with _process.lock:
         if _process.loop_thread is None:
             check_threads()

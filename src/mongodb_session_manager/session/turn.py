@@ -71,7 +71,10 @@ class Turns:
                 raise
         finally:
             self._state, self._key, writer.defers = TurnState.ENDED, None, False
-            await self._lifetime.home.undisturbed("lease", partial(_give_back, lease, writer))
+            if lease.is_given_back:  # when the session was closed
+                _forget(lease, writer)
+            else:
+                await self._lifetime.home.undisturbed("lease", partial(_give_back, lease, writer))
             if lease.is_lost and writer.is_dirty:
                 # Written later, it would come after what the other holder wrote.
                 await self._give_up("the lease was lost")

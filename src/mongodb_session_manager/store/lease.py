@@ -107,6 +107,7 @@ class Lease:
     Attributes:
         is_taken: It is known to be stored.
         is_over: It is being given back, or was.
+        is_given_back: It was, or another process is to do that.
         is_lost: Another holder took over.
     """
 
@@ -127,7 +128,7 @@ class Lease:
         self._home = home
         self._renewing: Job | None = None
         self._abandoned = False
-        self._is_given_back = False
+        self.is_given_back = False
         self.is_taken = False
         self.is_over = False
         self.is_lost = False
@@ -138,7 +139,7 @@ class Lease:
 
     def disown(self) -> None:
         """Leave the lease to the process that took it, in one that was forked from that: it is not to be given back."""
-        self._renewing, self._is_given_back, self.is_over = None, True, True
+        self._renewing, self.is_given_back, self.is_over = None, True, True
 
     async def acquire(self, wait_s: float | None) -> None:
         """Take the lease, and renew it from then on.
@@ -216,7 +217,7 @@ class Lease:
 
     async def release(self) -> None:
         """Stop renewing and give the lease back, once. That it was lost, or cannot be given back, is no error here."""
-        if self._is_given_back:
+        if self.is_given_back:
             return
         self.is_over = True
         if self._renewing is not None:
@@ -224,7 +225,7 @@ class Lease:
         mine = {**self._identity, paths.LEASE_TOKEN: self.token}
         try:
             if await self._store.update(self._identity["_id"], mine, {"$unset": {paths.LEASE: ""}}):
-                self._is_given_back = True
+                self.is_given_back = True
             else:
                 # That alone proves nothing: the reply of an earlier attempt may have been lost.
                 document = await self._store.find_one(self._identity, {paths.LAST_LEASE: 1})

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 
 from ..runtime import portal
+from ..runtime.portal import LoopStoppedError
 from ..store.lease import Turn
 
 
@@ -31,6 +32,8 @@ class BlockingTurn:
         """End the turn and tell whether that took care of the error; errors are those of the manager's `turn()`."""
         try:
             return portal.call(self._leave, error)
+        except LoopStoppedError:
+            return False  # A generator that is let go of at exit; the session is closed, and the turn given back.
         except BaseException as interruption:
             self._undo(interruption)
             raise
