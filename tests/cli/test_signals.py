@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Fill
 from tests.cli.test_commands import program
 from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.fixtures.waiting import WAIT_S
 
 CUT_SHORT = """
 import os, sys
@@ -47,7 +48,7 @@ def test_a_signal_in_the_middle_leaves_nothing_half_written(
     command = [sys.executable, "-c", CUT_SHORT, str(int(number)), "sessions", "export", "s-1", "-o", str(target)]
 
     ended = subprocess.run(
-        command, env=os.environ | variables, cwd=tmp_path, capture_output=True, timeout=60, check=False
+        command, env=os.environ | variables, cwd=tmp_path, capture_output=True, timeout=WAIT_S, check=False
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, b"", b"")
@@ -68,7 +69,7 @@ main()
 @pytest.mark.thorough
 def test_ctrl_c_after_the_command_says_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_AT_ITS_END], cwd=tmp_path, capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", INTERRUPTED_AT_ITS_END], cwd=tmp_path, capture_output=True, timeout=WAIT_S, check=False
     )
 
     assert ended.stdout.startswith(b"mongodb-session-manager ")
@@ -95,7 +96,7 @@ def test_a_question_ends_with_the_first_signal(
             os.write(ours, ending)
         else:
             process.send_signal(ending)
-        code = process.wait(60)
+        code = process.wait(WAIT_S)
     finally:
         process.kill()
         process.wait()

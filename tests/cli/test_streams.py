@@ -13,6 +13,7 @@ import pytest
 from tests.cli.conftest import Fill, Run
 from tests.cli.test_commands import program
 from tests.fixtures.sessions import Sessions
+from tests.fixtures.waiting import WAIT_S
 
 BUFFERED = {"PYTHONUNBUFFERED": ""}
 LITTLE = [["sessions", "list"], ["sessions", "list", "--json"], ["--version"]]
@@ -20,7 +21,7 @@ LITTLE = [["sessions", "list"], ["sessions", "list", "--json"], ["--version"]]
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     try:
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=WAIT_S)
     finally:
         process.kill()
         process.wait()
@@ -98,7 +99,7 @@ print("on")
 @pytest.mark.matrix
 def test_a_program_that_goes_on_has_its_streams_back(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", GOES_ON, "--version"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", GOES_ON, "--version"], cwd=tmp_path, capture_output=True, timeout=WAIT_S, check=False
     )
 
     assert (ended.returncode, ended.stderr) == (0, b"")
