@@ -190,6 +190,16 @@ def test_of_a_message_that_is_too_large_the_largest_block_goes(position: int) ->
     assert stored == [result(str(n), note) if n == position else block for n, block in enumerate(blocks)]
 
 
+def test_a_note_stands_for_a_message_whose_call_has_an_id_that_is_too_large() -> None:
+    use: Any = {"toolUseId": "x" * (16 * 1024 * 1024), "name": "call", "input": {}}
+    record, problem = Record.of({"role": "assistant", "content": [{"toolUse": use}]}, AGENT)
+
+    assert isinstance(problem, MessageTooLargeError)
+    assert record.document is not None
+    assert record.document["role"] == "assistant"
+    assert "not stored" in record.document["content"][0]["text"]
+
+
 def test_what_is_nested_too_deeply_leaves_the_rest() -> None:
     blocks: Any = [{"text": "a", "x": deep(250)}, {"text": "b"}]
     record, problem = Record.of({"role": "user", "content": blocks}, AGENT)

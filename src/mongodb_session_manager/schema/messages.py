@@ -154,7 +154,8 @@ def encode_storable(
     try:
         return encode_sized_message({"role": role, "content": content, **others}, agent_id=agent_id)
     except MessageTooLargeError:  # also of what stands for the blocks
-        return encode_sized_message({"role": "user", "content": [note]}, agent_id=agent_id)
+        role = role if role in ("user", "assistant") else "user"
+        return encode_sized_message({"role": role, "content": [note]}, agent_id=agent_id)
 
 
 def _emptied(block: Mapping[str, Any], note: dict[str, Any]) -> dict[str, Any]:

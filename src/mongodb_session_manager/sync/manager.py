@@ -182,6 +182,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         Raises:
             PyMongoError: Something could not be written; the client is closed all the same.
             SessionNotFoundError: The session was deleted, so what is pending has no place.
+            TypeError: Code left something in an agent that cannot be stored; the rest is stored all the same.
         """
         portal.finish(self._async.close, drain_s)
 
