@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -15,7 +16,7 @@ import pytest
 from tests.cli.conftest import Fill
 from tests.cli.test_commands import program
 from tests.fixtures.sessions import COLLECTION, Sessions
-from tests.fixtures.waiting import WAIT_S
+from tests.fixtures.waiting import WAIT_S, eventually
 
 CUT_SHORT = """
 import os, sys
@@ -92,6 +93,7 @@ def test_a_question_ends_with_the_first_signal(
     try:
         while b"[y/N]" not in said:
             said += os.read(ours, 65536)
+        asyncio.run(eventually(lambda: is_reading(process.pid), "that the program reads the answer"))
         if isinstance(ending, bytes):
             os.write(ours, ending)
         else:
@@ -105,6 +107,12 @@ def test_a_question_ends_with_the_first_signal(
     assert code == (130 if isinstance(ending, bytes) else 143)
     assert b"Traceback" not in said
     assert sessions.document("s-1")
+
+
+def is_reading(pid: int) -> bool:
+    """Tell whether a program waits for a key: what Python hears between its question and that is seen only then."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S" and "futex" not in Path(f"/proc/{pid}/wchan").read_text()
 
 
 # The keys of a terminal are signals only for those whose terminal it is.
