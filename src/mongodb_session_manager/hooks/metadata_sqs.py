@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..runtime import Outcome
+from ..runtime import Outcome, error_code
 from . import aws_clients
 from .metadata_changes import ACTIONS, EVENT, change_message, checked_fields, region_of
 from .notifying import NotifyingHook, check_size
@@ -106,7 +106,7 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
                 except Exception as error:
                     # Those that an earlier call has sent are sent.
                     outcomes |= dict.fromkeys(waiting, error)
-                    if _is_too_long(error):
+                    if (error_code(error) or "").endswith(_BATCH_TOO_LONG):
                         # A service with a lower limit than `MAX_BYTES`, which each of them may be within.
                         outcomes |= {number: await self._alone(client, messages[number]) for number in waiting}
                     break
@@ -124,12 +124,6 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
         except Exception as error:
             return error
         return None
-
-
-def _is_too_long(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-    return isinstance(code, str) and code.endswith(_BATCH_TOO_LONG)
 
 
 class _RefusedError(Exception):

@@ -5,7 +5,7 @@ the caller's loop. What waits here is in memory: a process that is killed loses 
 """
 
 from .draining import DRAIN_S, close_at_exit, drain, preparing
-from .errors import UnsendableError
+from .errors import UnsendableError, error_code
 from .outbox import MAX_IN_FLIGHT, Counters, Outbox, Outcome, SkippedError
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "UnsendableError",
     "close_at_exit",
     "drain",
+    "error_code",
     "preparing",
 ]

@@ -16,8 +16,13 @@ def describe(error: BaseException) -> str:
     """Return what may be logged of an error: its type and code, not its message, which may quote what was sent."""
     if isinstance(error, UnsendableError):
         return f"{type(error).__name__}: {error}"
+    code = error_code(error)
+    return type(error).__name__ if code is None else f"{type(error).__name__}: {code}"
+
+
+def error_code(error: BaseException) -> str | None:
+    """Return the code that a service gave an error, None where it gave none, or what can be none."""
     response = getattr(error, "response", None)
     told = response.get("Error") if isinstance(response, dict) else None
     code = told.get("Code") if isinstance(told, dict) else None
-    is_code = isinstance(code, str) and _CODE.fullmatch(code)
-    return f"{type(error).__name__}: {code}" if is_code else type(error).__name__
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None

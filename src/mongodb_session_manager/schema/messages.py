@@ -365,6 +365,11 @@ def _has_text(part: object, *names: str) -> bool:
     return isinstance(part, Mapping) and all(isinstance(part.get(name), str) for name in names)
 
 
+def say_the_same(message: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two messages have the same role and content."""
+    return bool(message["role"] == other["role"] and message["content"] == other["content"])
+
+
 def has_tool_result(message: Mapping[str, Any]) -> bool:
     """Tell whether a message carries results of tools, as opposed to what a person said."""
     blocks = _as_list(message.get("content"))

@@ -8,6 +8,7 @@ from operator import is_
 
 from strands.types.content import Message
 
+from ..schema.messages import say_the_same
 from .record import Origin, Record
 
 Pairs = Sequence[tuple[Record | None, Message]]
@@ -64,5 +65,4 @@ class _Copied:
 def _says_the_same(record: Record, message: Message) -> bool:
     if record.origin is Origin.BY_HAND:
         return False  # which the agent never held
-    own = record.message
-    return own["role"] == message["role"] and own["content"] == message["content"]
+    return say_the_same(record.message, message)

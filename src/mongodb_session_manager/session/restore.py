@@ -22,7 +22,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from ..errors import CorruptMessageError, CorruptSessionError, SessionStoreError
 from ..schema import paths, values
 from ..schema.agents import STATE_FIELDS, StoredAgent
-from ..schema.messages import has_whole_calls, session_message, with_tracking_id
+from ..schema.messages import has_whole_calls, say_the_same, session_message, with_tracking_id
 from ..schema.payloads import names_by_field, restored_graph, restored_message
 from ..schema.windows import Ranges, arranged
 from ..store.loaded import StoredSession
@@ -334,12 +334,8 @@ def _in_live_order(messages: list[Message], records: Sequence[Record], head: int
     own = [message for message in messages if id(message) not in stored]
     rest = [message for message in messages if id(message) in stored]
     # A conversation manager that keeps no trace of its message in its state has it stored with the others.
-    own = [message for message in own if not any(_say_the_same(message, other) for other in rest)]
+    own = [message for message in own if not any(say_the_same(message, other) for other in rest)]
     return [*rest[:head], *own, *rest[head:]]
-
-
-def _say_the_same(message: Message, other: Message) -> bool:
-    return message["role"] == other["role"] and message["content"] == other["content"]
 
 
 def _with_room_for_results(messages: list[Message]) -> list[Message]:

@@ -24,6 +24,7 @@ from ..schema.messages import (
     has_tool_result,
     normalized,
     now,
+    say_the_same,
     stable_tracking_id,
     text_of,
     with_tracking_id,
@@ -243,8 +244,7 @@ class AgentTracker:
         latest = self.pending.records[-1] if self.pending.records else None
         if latest is None or latest.origin is not Origin.BY_HAND:
             return None
-        same = latest.message["role"] == message["role"] and latest.message["content"] == message["content"]
-        return latest if same else None
+        return latest if say_the_same(latest.message, message) else None
 
     def _repeats_answer(self, message: Message, agent: LocalAgent) -> bool:
         """Tell whether a hand-appended message is the assistant's text since the last thing a person said."""
