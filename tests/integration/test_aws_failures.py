@@ -229,6 +229,7 @@ async def test_what_is_too_long_together_is_sent_one_by_one(
     async with driver.manager(metadata_hook=hook) as manager:
         for number in range(5):
             await manager.update_metadata({f"note {number}": f"{SECRET} {number} " + "x" * 100_000})
+            await happened(stub_service.asked)  # The first is on its way alone, and the others wait together.
         stub_service.answer(200)
         stub_service.let_go()
 
@@ -250,6 +251,7 @@ async def test_what_is_sent_of_several_counts_as_sent_whatever_becomes_of_the_ot
     async with driver.manager(metadata_hook=hook) as manager:
         for number in range(6):
             await manager.update_metadata({f"note {number}": SECRET})
+            await happened(stub_service.asked)  # The first is on its way alone, and the others wait together.
         stub_service.answer(200)
         stub_service.let_go()
 
