@@ -7,7 +7,9 @@ from itertools import pairwise
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from mongodb_session_manager import AsyncMongoDBSessionManager
+import pytest
+
+from mongodb_session_manager import AsyncMongoDBSessionManager, SessionClosedError
 from tests.fixtures.sessions import COLLECTION, Document, Sessions, texts_of
 from tests.support.agents import make_agent, streamed
 from tests.support.models import ScriptedModel
@@ -41,6 +43,19 @@ async def test_one_manager_is_opened_by_twenty_tasks(sessions: Sessions) -> None
 
     assert sessions.raw.count_documents({}) == 1
     assert sessions.texts() == ["Hi.", "Hello!"]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 10])
+async def test_a_manager_that_is_closed_while_it_is_opened_says_so(sessions: Sessions, steps: int) -> None:
+    manager = sessions.manager()
+    opening = asyncio.create_task(manager.open())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+
+    await manager.close()
+
+    with pytest.raises(SessionClosedError):
+        await opening
 
 
 async def test_every_opener_may_add_an_agent(sessions: Sessions) -> None:

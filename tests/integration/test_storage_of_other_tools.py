@@ -238,3 +238,17 @@ async def test_what_is_written_over_a_value_of_another_tool_is_deleted_with_its_
         await manager.delete_session()
 
     assert sessions.raw.database[f"{COLLECTION}_storage"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize("count", [float("nan"), float("inf"), -1, True, 10**18], ids=str)
+@pytest.mark.parametrize("name", ["size", "version"])
+async def test_a_count_that_another_tool_left_and_that_is_none_is_an_error_of_the_storage(
+    sessions: Sessions, storage: MongoDBStorage, name: str, count: float
+) -> None:
+    leave(sessions, {"_id": "key", "data": b"seen", "size": 4, "version": 1, name: count})
+
+    with pytest.raises(StorageError, match="UnreadableValueError"):
+        await storage.stat("key")
+    with pytest.raises(StorageConflictError):
+        await storage.write("key", b"new", if_version=2)
+    assert await storage.read("key") == b"seen"

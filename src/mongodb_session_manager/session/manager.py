@@ -205,6 +205,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
                 await check_expiry(*address, make=self._ensure_indexes)
             opened_here = await self._lifetime.open(names)
         except PyMongoError as error:
+            self._check_not_closed()  # By another task meanwhile, and with it the client.
             raise with_advice(error, hosts_of_client(self._store.handle.client)) from error.__cause__
         if not opened_here:
             return self  # Opened by another task meanwhile; that one's view is in use.

@@ -21,7 +21,7 @@ from ..client import ClientHandle
 from ..errors import SessionNotFoundError, StorageConflictError
 from ..schema import paths
 from ..schema.messages import now
-from ..schema.numbers import INT64_MAX
+from ..schema.numbers import INT64_MAX, is_measure, stored_count
 from ..schema.sessions import new_token
 from .chunks import CHUNK_BYTES, SWEEP_AFTER, Document, Generation
 from .keys import key_range
@@ -361,17 +361,14 @@ _DATES = (paths.CREATED_AT, paths.UPDATED_AT, paths.EXPIRES_AT)
 
 def _field(head: Document, name: str, kind: Any, key: str) -> Any:
     value = head.get(name)
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, int | float) and not is_measure(value)):
         raise UnreadableValueError(f"{key!r} is not what this library writes; write it again, or delete it")
     return value
 
 
 def _version(head: Document | None) -> int | None:
     """Return the version of a value, None without one; 0, which no value has, of what another tool wrote."""
-    if head is None:
-        return None
-    version = head.get(paths.VERSION)
-    return int(version) if isinstance(version, int | float) else 0
+    return None if head is None else stored_count(head.get(paths.VERSION))
 
 
 def _range(scope: Scope, prefix: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import logging
 import os
+import threading
 import weakref
 
 from ..runtime import DRAIN_S, portal
@@ -26,6 +27,7 @@ class _Process:
     """The managers that this process opened; those of its parent are its parent's to close."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()  # Daemon threads open managers while the interpreter exits.
         self.managers: weakref.WeakSet[AsyncMongoDBSessionManager] = weakref.WeakSet()
         self.knows_exit = False
 
@@ -35,14 +37,16 @@ _process = _Process()
 
 def close_at_exit(manager: AsyncMongoDBSessionManager) -> None:
     """Have a manager closed when the interpreter exits, if it still exists then and is open."""
-    if not _process.knows_exit:
-        _process.knows_exit = True
-        portal.before_stop(_close_all)
-    _process.managers.add(manager)
+    with _process.lock:
+        if not _process.knows_exit:
+            _process.knows_exit = True
+            portal.before_stop(_close_all)
+        _process.managers.add(manager)
 
 
 def _close_all() -> None:
-    managers = list(_process.managers)
+    with _process.lock:
+        managers = list(_process.managers)
     if not managers:
         return
 
@@ -59,7 +63,7 @@ def _close_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _process.managers = weakref.WeakSet()
+    _process.lock, _process.managers = threading.Lock(), weakref.WeakSet()
 
 
 if hasattr(os, "register_at_fork"):
