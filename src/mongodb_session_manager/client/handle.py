@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Hashable, Mapping
+from functools import cache
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -283,7 +284,12 @@ def _borrow(client: object) -> Any:
 
 
 def _is_mock(client: object) -> bool:
-    return any(base.__module__.partition(".")[0] == "mongomock_motor" for base in type(client).__mro__)
+    return _is_kind_of_mock(type(client))
+
+
+@cache  # Every session asks for it.
+def _is_kind_of_mock(kind: type) -> bool:
+    return any(base.__module__.partition(".")[0] == "mongomock_motor" for base in kind.__mro__)
 
 
 def _type_name(value: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Never, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, cast
 
 from strands.agent import Agent
 from strands.session import RepositorySessionManager
@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-_Prepared = tuple[list[Record], list[SessionMessage]]
+class _Prepared(NamedTuple):
+    """What an agent is restored from, once."""
+
+    pending: PendingAgent
+    agent: SessionAgent
+    messages: list[SessionMessage]
 
 
 def prepare(session: StoredSession) -> None:
@@ -50,10 +55,19 @@ def prepare(session: StoredSession) -> None:
         return
     for agent_id, stored in session.agents.items():
         window = stored.window
-        if window is not None and len(window) == 1:
+        if window is not None and len(window) == 1 and stored.odd_field is None and _has_states(stored):
             with suppress(CorruptMessageError):
                 documents = [_readable(document) for document in stored.messages(window)]
-                session.prepared[agent_id] = _read(agent_id, documents, None, _raise)
+                records, messages = _read(agent_id, documents, None, _raise)
+                pending = PendingAgent(agent_id, stored)
+                pending.restored(records, None)
+                session.prepared[agent_id] = _Prepared(pending, stored.session_agent(), messages)
+
+
+def _has_states(stored: StoredAgent) -> bool:
+    """Tell whether an agent's states are stored, so that none has to be taken from the live one."""
+    kept = stored.data.get(paths.MANAGER_STATE)
+    return paths.STATE in stored.data and bool(kept) and isinstance(kept, Mapping)
 
 
 def _readable(item: Document | CorruptMessageError) -> Document:
@@ -69,7 +83,7 @@ def _read(
     documents: list[Document],
     raw: Mapping[int, Document] | None,
     refuse: Callable[[CorruptMessageError], None],
-) -> _Prepared:
+) -> tuple[list[Record], list[SessionMessage]]:
     """Return the messages of a window as Strands has them, fresh copies, and the records of them.
 
     Args:
@@ -103,6 +117,7 @@ class _LoadedRepository(SessionRepository):
         self.problem: Exception | None = None
         self._changes = changes
         self._skip_corrupt_messages = skip_corrupt_messages
+        self._prepared: _Prepared | None = None
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         return session
@@ -127,6 +142,11 @@ class _LoadedRepository(SessionRepository):
         stored = self.session.agents.get(agent_id)
         if stored is None:
             return None
+        prepared: _Prepared | None = self.session.prepared.pop(agent_id, None)
+        self._prepared = prepared
+        if prepared is not None:
+            self._changes.agents[agent_id] = prepared.pending
+            return prepared.agent
         if (odd := stored.odd_field) is not None:
             raise CorruptSessionError(session_id, odd)
         self._changes.agents[agent_id] = PendingAgent(agent_id, stored)
@@ -158,16 +178,18 @@ class _LoadedRepository(SessionRepository):
 
         The stored window decides; `offset`, Strands' count of removed messages, only where none is stored.
         """
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            return prepared.messages
         stored = self.session.agents[agent_id]
-        prepared: _Prepared | None = self.session.prepared.pop(agent_id, None)
-        records, found = prepared or self._read(stored, offset)
+        records, found = self._read(stored, offset)
         window: Ranges | None = None
         if stored.window is None:
             window = [[records[0].message_id if records else stored.next_message_id, None]]
         self._changes.agents[agent_id].restored(records, window)
         return found
 
-    def _read(self, stored: StoredAgent, offset: int) -> _Prepared:
+    def _read(self, stored: StoredAgent, offset: int) -> tuple[list[Record], list[SessionMessage]]:
         documents = list(self.documents(stored, offset))
         if stored.window is not None and len(stored.window) > 1:
             documents = arranged(documents, stored.window)
@@ -254,12 +276,13 @@ class Restorer(RepositorySessionManager):
         if agent_id in self._changes.agents:
             raise SessionException("The `agent_id` of an agent must be unique in a session.")
         stored = self._loaded.session.agents.get(agent_id)
-        kept = None if stored is None else stored.data.get(paths.MANAGER_STATE)
-        if stored is not None and isinstance(agent, Agent) and not (kept and isinstance(kept, Mapping)):
-            stored.data[paths.MANAGER_STATE] = agent.conversation_manager.get_state()
-        if stored is not None and isinstance(agent, Agent) and paths.STATE not in stored.data:
-            # A fork leaves out a state that belongs to messages which stayed behind; the caller's stands.
-            stored.data[paths.STATE] = values.encode(agent.state.get(), where=paths.STATE)
+        if stored is not None and isinstance(agent, Agent) and not _has_states(stored):
+            kept = stored.data.get(paths.MANAGER_STATE)
+            if not (kept and isinstance(kept, Mapping)):
+                stored.data[paths.MANAGER_STATE] = agent.conversation_manager.get_state()
+            if paths.STATE not in stored.data:
+                # A fork leaves out a state that belongs to messages which stayed behind; the caller's stands.
+                stored.data[paths.STATE] = values.encode(agent.state.get(), where=paths.STATE)
         self._restoring = agent_id
         try:
             self.initialize(cast("LocalAgent", _without_storage(agent)), **kwargs)
