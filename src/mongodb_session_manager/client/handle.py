@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
@@ -284,7 +284,7 @@ def _borrow(client: object) -> Any:
 
 
 def _is_mock(client: object) -> bool:
-    return _is_kind_of_mock(type(client))
+    return _is_kind_of_mock(cast("Hashable", type(client)))
 
 
 @cache  # Every session asks for it.
