@@ -19,14 +19,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from strands.types.exceptions import SessionException, StorageError
 
 _SHOWN_CHARACTERS = 200
 """A name is part of an error; one of a megabyte tells no more than its beginning."""
 
 
+def _reduce(error: BaseException) -> tuple[Any, ...]:
+    """Say how `pickle` and `copy` make an error again: not by its constructor, which takes no text.
+
+    Process pools and task queues carry errors that way, and one that cannot be made again breaks the pool.
+    """
+    return _made_again, (type(error), error.args), error.__dict__
+
+
+def _made_again(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
 class SessionStoreError(SessionException):
     """The stored session and what was asked of it do not fit together."""
+
+    __reduce__ = _reduce
 
 
 class SessionNotFoundError(SessionStoreError, ValueError):
@@ -206,6 +222,8 @@ class CorruptMessageError(SessionStoreError):
 class InvalidNameError(ValueError):
     """A session id, agent id, metadata key or idempotency key breaks the rule for its kind."""
 
+    __reduce__ = _reduce
+
     def __init__(self, kind: str, name: object, rule: str) -> None:
         """Name the value and the rule it breaks."""
         super().__init__(f"invalid {kind}: {rule}, got {_shown(name)}")
@@ -221,6 +239,8 @@ def _shown(name: object) -> str:
 
 class StorageConflictError(StorageError):
     """Another writer has written the value meanwhile; nothing was overwritten."""
+
+    __reduce__ = _reduce
 
     def __init__(self, key: str, expected: int, found: int | None) -> None:
         """Name the key and both versions; `found` is None when there is no value."""
