@@ -162,6 +162,8 @@ async def test_every_form_of_message_resumes_and_is_read(
     before = await resume(older.sessions)
     read = await repository.read_message(SESSION_ID, AGENT_ID, 0)
     listed = await repository.list_messages(SESSION_ID, AGENT_ID)
+    untouched = (await repository.list_sessions())["sessions"][0]["title"]
+    assert untouched == ("".join(block.get("text", "") for block in content) or None)
     assert before.messages == [
         {"role": "user", "content": content},
         {"role": "assistant", "content": [{"text": "Hello!"}]},
@@ -179,6 +181,7 @@ async def test_every_form_of_message_resumes_and_is_read(
     stored = document["agents"][AGENT_ID]["messages"]
     assert "message" not in stored[0]
     assert isinstance(stored[0]["created_at"], datetime)
+    assert document.get("title") == (untouched or "I am back.")
     assert [m["message_id"] for m in stored] == [0, 1, 2, 3]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import paths
 from .messages import has_tool_result, text_of
 
 TITLE_CHARACTERS = 120
@@ -17,12 +18,15 @@ def title_of(message: Mapping[str, Any]) -> str | None:
     """Return the title that a message gives a session, None for one that no person said or that has no text.
 
     Args:
-        message: Role and content; a redaction may lack the role.
+        message: Role and content; a redaction may lack the role. With a redaction beside them, as older tools store
+            it, that gives the title.
     """
     if not is_said_by_person(message):
         return None
+    redacted = message.get(paths.REDACT_MESSAGE)
+    shown = redacted if isinstance(redacted, Mapping) else message
     # Blank space of any kind becomes one space each; what is far behind the limit is not looked at.
-    return cut_title(text_of(message)[:_READ_CHARACTERS])
+    return cut_title(text_of(shown)[:_READ_CHARACTERS])
 
 
 def is_said_by_person(message: Mapping[str, Any]) -> bool:

@@ -212,11 +212,12 @@ def _opening(content: str) -> dict[str, Any]:
 
 
 _IS_NESTED = {"$eq": [{"$type": "$$message.message"}, "object"]}
-_IS_REDACTED = {"$eq": [{"$type": f"$$message.{paths.REDACT_MESSAGE}"}, "object"]}
+_REDACTION = f"$$message.{paths.REDACT_MESSAGE}"
 _CONTENT = {
     "$switch": {
         "branches": [
-            {"case": _IS_REDACTED, "then": _opening(f"$$message.{paths.REDACT_MESSAGE}.content")},
+            {"case": {"$eq": [{"$type": _REDACTION}, "string"]}, "then": _beginning(_REDACTION)},
+            {"case": {"$gt": [_REDACTION, None]}, "then": _opening(f"{_REDACTION}.content")},
             {"case": _IS_NESTED, "then": _opening("$$message.message.content")},
         ],
         "default": _opening("$$message.content"),

@@ -16,8 +16,15 @@ from .unicode_forms import any_form
 
 Document = dict[str, Any]
 
+_REDACTION = f"$$message.{paths.REDACT_MESSAGE}"
 SAID: Document = {
-    "$ifNull": [f"$$message.{paths.REDACT_MESSAGE}.content", "$$message.content", "$$message.message.content"],
+    "$switch": {
+        "branches": [
+            {"case": {"$eq": [{"$type": _REDACTION}, "string"]}, "then": _REDACTION},
+            {"case": {"$gt": [_REDACTION, None]}, "then": f"{_REDACTION}.content"},
+        ],
+        "default": {"$ifNull": ["$$message.content", "$$message.message.content"]},
+    }
 }
 """The content of `$$message`."""
 

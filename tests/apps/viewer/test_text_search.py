@@ -94,12 +94,27 @@ async def test_every_form_that_older_tools_left_is_looked_through(viewer: Viewer
     assert sorted(await viewer.found(text="needle")) == ["nested", "plain"]
 
 
-async def test_what_was_redacted_is_not_found_but_its_replacement(viewer: Viewer, sessions: Sessions) -> None:
-    replaced = {"role": "user", "content": [{"text": "[removed]"}]}
+@pytest.mark.parametrize(
+    "replaced",
+    [{"role": "user", "content": [{"text": "[removed]"}]}, {"content": "[removed]"}, "[removed]"],
+    ids=["blocks", "text", "nothing but text"],
+)
+async def test_what_was_redacted_is_not_found_but_its_replacement(
+    viewer: Viewer, sessions: Sessions, replaced: Any
+) -> None:
     sessions.raw.insert_one(session("s", agents={"a": [message("user", "my card is 4111", redact_message=replaced)]}))
 
     assert await viewer.found(text="4111") == []
     assert await viewer.found(text="[removed]") == ["s"]
+
+
+@pytest.mark.parametrize("replaced", [{"role": "user"}, {}, 7])
+async def test_a_redaction_without_a_replacement_hides_the_original_too(
+    viewer: Viewer, sessions: Sessions, replaced: Any
+) -> None:
+    sessions.raw.insert_one(session("s", agents={"a": [message("user", "my card is 4111", redact_message=replaced)]}))
+
+    assert await viewer.found(text="4111") == []
 
 
 async def test_sealed_messages_are_looked_through_those_that_count(viewer: Viewer, sessions: Sessions) -> None:
