@@ -160,3 +160,28 @@ async def test_a_history_without_ids_that_a_tool_puts_there_is_not_stored_again(
         await streamed(agent, "Rewrite.")
 
     assert [message["role"] for message in sessions.messages()] == ["user", "assistant"] * 3
+
+
+@pytest.mark.parametrize(
+    ("message", "rule"),
+    [
+        (None, "invalid message: it must be a dict with role and content, not NoneType"),
+        ("Hi.", "invalid message: it must be a dict with role and content, not str"),
+        ({}, "invalid message: it must have a role"),
+        ({"role": "user"}, "invalid message: it must have content"),
+        ({"content": [{"text": "Hi."}]}, "invalid message: it must have a role"),
+    ],
+)
+@pytest.mark.parametrize("call", ["append_message", "redact_latest_message"])
+async def test_what_is_no_message_is_refused_and_the_conversation_goes_on(
+    sessions: Sessions, call: str, message: Any, rule: str
+) -> None:
+    async with sessions.manager() as manager:
+        agent = make_agent(manager, "Hello!", "Bye!")
+        await streamed(agent, "Hi.")
+        with pytest.raises(TypeError, match=f"^{rule}$"):
+            getattr(manager, call)(message, agent)
+        await streamed(agent, "Bye.")
+        await check_resumes_as(sessions, agent)
+
+    assert [m["content"][0]["text"] for m in sessions.messages()] == ["Hi.", "Hello!", "Bye.", "Bye!"]

@@ -52,10 +52,9 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
         ValueError: The message is nested too deeply.
         MessageTooLargeError: It is larger than a document may be, without large bytes.
     """
-    if not isinstance(message.get("role"), str):
-        raise TypeError(f"invalid role: it must be a string, not {type(message.get('role')).__name__}")
-    if "content" not in message:
-        raise TypeError("invalid message: it must have content")
+    check_message(message)
+    if not isinstance(message["role"], str):
+        raise TypeError(f"invalid role: it must be a string, not {type(message['role']).__name__}")
     document: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in message.items():
@@ -74,6 +73,19 @@ def encode_sized_message(message: Mapping[str, Any], *, agent_id: str) -> tuple[
     if found := taken.named():
         document[paths.PAYLOADS] = sorted(found)
     return document, size_bytes + _STORED_WITH_BYTES, found
+
+
+def check_message(message: object) -> None:
+    """Refuse what is no message at all, of which nothing could be stored.
+
+    Raises:
+        TypeError: It is no dict, or has no role or no content.
+    """
+    if not isinstance(message, Mapping):
+        raise TypeError(f"invalid message: it must be a dict with role and content, not {type(message).__name__}")
+    for name in ("role", "content"):
+        if name not in message:
+            raise TypeError(f"invalid message: it must have {'a role' if name == 'role' else 'content'}")
 
 
 def encode_content(content: Any) -> list[Any]:

@@ -196,9 +196,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             raise ValueError(
                 "invalid client: its write concern is w=0, so the outcome of a write is unknown; use w=1 or majority"
             )
-        if isinstance(agents, str):  # each of its letters would be an id
-            raise TypeError(f"invalid agents: it must be a list of agent ids, such as [{agents!r}], not a string")
-        names = None if agents is None else [check_agent_id(agent_id) for agent_id in agents]
+        ids = None if agents is None else check_names("agents", agents, "agent ids")
+        names = None if ids is None else [check_agent_id(agent_id) for agent_id in ids]
         try:
             if self._wants_expiry:
                 address = self._store.handle, self._store.database_name, self._store.collection_name
@@ -361,7 +360,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         Raises:
             MessageTooLargeError: It is larger than a document may be; a note is stored for its largest blocks.
             SessionStoreError: The agent was not built with this manager.
-            TypeError: It holds something that cannot be stored; likewise.
+            TypeError: It holds something that cannot be stored; likewise. Or it is no dict with role and content, and
+                nothing is stored.
             ValueError: It is nested too deeply; likewise.
         """
         try:
@@ -386,6 +386,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
         Raises:
             SessionException: There is no message to redact.
+            TypeError: What takes the place is no dict with role and content, or cannot be stored; nothing changes.
         """
         self._conversations.redact(redact_message, agent, kwargs)
         self._flush_soon()

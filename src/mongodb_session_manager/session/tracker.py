@@ -19,6 +19,7 @@ from .. import tracing
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, StoredAgent, digest
 from ..schema.messages import (
+    check_message,
     encode_content,
     encode_message,
     has_tool_result,
@@ -192,7 +193,12 @@ class AgentTracker:
         return self.pending.next_id > before
 
     def append_once(self, message: Message, agent: LocalAgent) -> Record | None:
-        """Note a message that may have been noted before: one that is recorded at each of its places is dropped."""
+        """Note a message that may have been noted before: one that is recorded at each of its places is dropped.
+
+        Raises:
+            TypeError: It is no message at all, and nothing is noted. Else as `append`.
+        """
+        check_message(message)
         places = sum(own is message for own in agent.messages)
         if 0 < places <= sum(record.message is message for record in self.pending.records):
             self._log_dropped("is stored already")

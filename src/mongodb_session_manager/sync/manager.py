@@ -223,7 +223,8 @@ class MongoDBSessionManager(RepositorySessionManager):
             MessageTooLargeError: It is larger than a document may be; a note is stored for its largest blocks.
             PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
             SessionStoreError: The agent was not built with this manager.
-            TypeError: It holds something that cannot be stored; likewise.
+            TypeError: It holds something that cannot be stored; likewise. Or it is no dict with role and content, and
+                nothing is stored.
             ValueError: It is nested too deeply; likewise.
         """
         self._async.append_message(message, agent, **kwargs)
@@ -241,6 +242,7 @@ class MongoDBSessionManager(RepositorySessionManager):
         Raises:
             PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
             SessionException: There is no message to redact.
+            TypeError: What takes the place is no dict with role and content, or cannot be stored; nothing changes.
         """
         self._async.redact_latest_message(redact_message, agent, **kwargs)
         self.flush()
