@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .schema import paths
-from .schema.names import metadata_path
+from .schema.names import check_names, metadata_path
 
 MISSING = object()
 """What stands for a field that is not there, or not for the model."""
@@ -79,9 +79,9 @@ class MetadataAccess:
 
 
 def _names(parameter: str, names: Iterable[str]) -> list[str]:
-    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
-        raise TypeError(f"invalid {parameter}: it must be a list of field names, not {type(names).__name__}")
-    return [metadata_path(name).removeprefix(paths.metadata("")) for name in names]
+    return [
+        metadata_path(name).removeprefix(paths.metadata("")) for name in check_names(parameter, names, "field names")
+    ]
 
 
 def _path(name: str) -> Path:

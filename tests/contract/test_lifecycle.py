@@ -151,11 +151,22 @@ async def test_a_manager_that_is_not_open_says_so(async_driver: Driver) -> None:
 async def test_a_plain_string_is_no_list_of_agents(async_driver: Driver) -> None:
     manager = async_driver.manager()
 
-    with pytest.raises(TypeError, match=r"agents: it must be a list of agent ids, such as \['two'\], not a string"):
+    with pytest.raises(
+        TypeError, match=r"agents: it must be a list of agent ids, such as \['two'\], not a plain string"
+    ):
         await manager.open(agents="two")
 
     await manager.close()
     assert await async_driver.stored() is None
+
+
+async def test_what_holds_no_agents_is_refused(async_driver: Driver) -> None:
+    manager = async_driver.manager()
+
+    with pytest.raises(TypeError, match=r"invalid agents: it must be a list of agent ids, not int"):
+        await manager.open(agents=3)
+
+    await manager.close()
 
 
 async def test_loading_may_be_narrowed_to_some_agents(async_driver: Driver) -> None:

@@ -48,6 +48,7 @@ EXCEPTIONS = {
     ("session/record.py", "metadata"): "Strands' key of a message",
     ("session/tracker.py", "metadata"): "Strands' key of a message",
     ("session/tracker.py", "stop_reason"): "argument of `redact_latest_message`",
+    ("session/manager.py", "agents"): "argument of `open`, named in errors",
     ("session/operations.py", "system_prompt"): "argument of `update_agent_config`",
     ("session/operations.py", "prompt_metadata"): "argument of `update_agent_config`",
     ("store/repository.py", "system_prompt"): "argument of `update_agent_config`",

@@ -65,8 +65,16 @@ def test_no_other_index_removes_anything() -> None:
 
 
 def test_plain_string_is_refused_instead_of_taken_letter_by_letter() -> None:
-    with pytest.raises(TypeError, match="list of fields"):
+    with pytest.raises(TypeError, match=r"it must be a list of fields, such as \['priority'\], not a plain string"):
         index_specs("priority")
+
+
+@pytest.mark.parametrize("fields", [3, b"priority", True])
+def test_what_holds_no_fields_is_refused(fields: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"invalid metadata_fields: it must be a list of fields, not {type(fields).__name__}"
+    ):
+        index_specs(fields)
 
 
 @pytest.mark.parametrize("field", ["", "a..b", "$where", "a.$b"])

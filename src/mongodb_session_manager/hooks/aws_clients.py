@@ -32,7 +32,10 @@ ATTEMPTS = 3
 
 def is_available() -> bool:
     """Tell whether aioboto3 is installed, without importing it."""
-    return importlib.util.find_spec("aioboto3") is not None
+    try:
+        return importlib.util.find_spec("aioboto3") is not None
+    except ImportError:  # as an import hook that keeps it out says it
+        return False
 
 
 def require(what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..schema.names import check_names
 from .payloads import changed_fields, timestamp, to_json
 
 EVENT = "metadata_update"
@@ -26,11 +27,7 @@ def checked_fields(metadata_fields: Iterable[str] | None) -> tuple[str, ...] | N
     """
     if metadata_fields is None:
         return None
-    if isinstance(metadata_fields, str):
-        raise TypeError(
-            f"invalid metadata_fields: it must be a list of field names, got the string {metadata_fields!r}"
-        )
-    fields = tuple(metadata_fields)
+    fields = tuple(check_names("metadata_fields", metadata_fields, "field names"))
     for field in fields:
         if not isinstance(field, str):
             raise TypeError(f"invalid metadata_fields: it must be a list of field names, got {field!r} in it")

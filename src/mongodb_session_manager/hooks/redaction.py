@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..schema.names import check_names
 from .chain import chain_hooks, flatten
 from .invocation import Hook, fits_any_face, is_async, takes_session_manager
 from .watching import any_face
@@ -36,9 +37,7 @@ def redact_fields(hook: Hook | Sequence[Hook], fields: Iterable[str], *, mask: A
         TypeError: A hook is none, or `fields` is a plain string.
         ValueError: There are no fields, or one of them is empty.
     """
-    if isinstance(fields, str):
-        raise TypeError(f"invalid fields: it must be a list of names, such as [{fields!r}], not a plain string")
-    masked = _Mask(list(fields), mask)
+    masked = _Mask(check_names("fields", fields), mask)
     return chain_hooks(*(_redacting(single, masked) for single in flatten(hook)))
 
 

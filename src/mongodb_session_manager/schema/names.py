@@ -7,7 +7,7 @@ Agent ids, multi-agent ids and tool names may hold any character; `encode_name` 
 from __future__ import annotations
 
 import re
-from collections.abc import KeysView
+from collections.abc import Iterable, KeysView
 from functools import lru_cache
 from typing import Any
 
@@ -83,6 +83,25 @@ def check_agent_id(agent_id: object) -> str:
     if not isinstance(agent_id, str):
         raise InvalidNameError("agent id", agent_id, "it must be a string")
     return str.__str__(agent_id)
+
+
+def check_names(parameter: str, names: Iterable[str], what: str = "names") -> list[str]:
+    """Return several names, each of which is still to be checked.
+
+    Args:
+        parameter: What they were given as, for errors.
+        names: What was given.
+        what: What they name, for errors.
+
+    Raises:
+        TypeError: A plain string, each letter of which would be a name, or nothing that holds several.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"invalid {parameter}: it must be a list of {what}, such as [{names!r}], not a plain string")
+    given: object = names
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"invalid {parameter}: it must be a list of {what}, not {type(names).__name__}")
+    return list(names)
 
 
 class InvalidPlaceNameError(InvalidNameError, InvalidName):

@@ -25,7 +25,7 @@ from ..client import ClientHandle, MongoDBClient
 from ..errors import SessionNotOpenError
 from ..placeholders import note_placeholders
 from ..runtime.cancellation import NOT_WRITTEN, cleaning_up
-from ..schema.names import check_agent_id, check_application_name, check_place, check_session_id
+from ..schema.names import check_agent_id, check_application_name, check_names, check_place, check_session_id
 from ..schema.numbers import check_seconds
 from ..storage import MongoDBStorage
 from ..storage.ages import seconds
@@ -186,7 +186,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             PyMongoError: The server cannot be reached.
             SessionClosedError: The manager was closed.
             SessionStoreError: An index of the collection keeps sessions from expiring as `ttl` asks for.
-            TypeError: `agents` is a plain string.
+            TypeError: `agents` is no list of ids.
             ValueError: The client's writes are not acknowledged (`w=0`).
         """
         self._check_not_closed()

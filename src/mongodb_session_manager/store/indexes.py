@@ -13,7 +13,7 @@ from ..client import ClientHandle, Collection, index_building
 from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZED, IndexWork, build_once
 from ..errors import SessionStoreError
 from ..schema import paths
-from ..schema.names import metadata_path
+from ..schema.names import check_names, metadata_path
 from .related import INDEXED, related_index_specs
 
 __all__ = [
@@ -76,11 +76,8 @@ def _counted(path: str) -> IndexModel:
 
 
 def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:
-    if isinstance(metadata_fields, str):
-        raise TypeError(
-            f"invalid metadata_fields: it must be a list of fields, such as [{metadata_fields!r}], not a plain string"
-        )
-    return list(dict.fromkeys(metadata_path(field) for field in metadata_fields or ()))
+    fields = () if metadata_fields is None else check_names("metadata_fields", metadata_fields, "fields")
+    return list(dict.fromkeys(metadata_path(field) for field in fields))
 
 
 def ensure_indexes(
