@@ -112,18 +112,23 @@ class _Source:
 
     def end_with(self, response: object) -> None:
         """Cancel the task when the response is collected, on whatever thread that happens."""
-        assert self._task is not None
-        loop, task = asyncio.get_running_loop(), self._task
+        loop = asyncio.get_running_loop()
 
         def end() -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(task.cancel)
+                loop.call_soon_threadsafe(self._cancel)
 
         weakref.finalize(response, end).atexit = False
 
+    def _cancel(self) -> None:
+        # Once: what the generator still stores on its way out is not to be cut off.
+        assert self._task is not None
+        if not self._task.cancelling():
+            self._task.cancel()
+
     async def close(self) -> None:
         assert self._task is not None
-        self._task.cancel()
+        self._cancel()
         # A client that left cancels every await of its request, this one included.
         with anyio.move_on_after(_CLOSE_S, shield=True):
             await asyncio.wait({self._task})

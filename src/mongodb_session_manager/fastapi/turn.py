@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from strands.types.content import Message
 
@@ -94,9 +94,11 @@ class SessionTurn:
             if self.replayed:
                 yield _answer_to(prompt, agent)
                 return
-            async for event in agent.stream_async(prompt, **options):
-                if "data" in event:
-                    yield event["data"]
+            # Ended inside of the turn also where the reader leaves: what was said until then belongs to it.
+            async with aclosing(cast("AsyncGenerator[Any]", agent.stream_async(prompt, **options))) as events:
+                async for event in events:
+                    if "data" in event:
+                        yield event["data"]
 
 
 def _answer_to(prompt: Any, agent: Agent) -> str:

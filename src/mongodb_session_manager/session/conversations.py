@@ -129,14 +129,19 @@ class Conversations:
     def capture(self, agent: LocalAgent, *, final: bool) -> None:
         """Note what changed of an agent: state, window, configuration; metrics, too, when its invocation is over."""
         with self._lifetime.changes.lock:
-            tracker = self.tracker(agent)
-            if final:
-                tracker.append_found(agent)
-            if tracker.capture(agent, final=final, token_counts=self._token_counts if final else None):
-                self._token_counts = None
+            self._capture(self.tracker(agent), agent, final=final)
+
+    def _capture(self, tracker: AgentTracker, agent: LocalAgent | Agent, *, final: bool) -> None:
+        if final:
+            tracker.append_found(agent)
+        if tracker.capture(agent, final=final, token_counts=self._token_counts if final else None):
+            self._token_counts = None
 
     def capture_all(self) -> None:
-        """Note what code changed of every live agent outside of its invocations.
+        """Note what changed of every live agent: by code outside of its invocations, or in one that has no end so far.
+
+        The end of an invocation may come too late: where a reader leaves a stream, Python may close the generator after
+        the session.
 
         Raises:
             TypeError, ValueError: Something of an agent cannot be stored; all the rest is noted.
@@ -144,9 +149,12 @@ class Conversations:
         problem: Exception | None = None
         with self._lifetime.changes.lock:
             for tracker in list(self._trackers.values()):
-                if (agent := tracker.agent) is not None and not tracker.in_invocation:
+                if (agent := tracker.agent) is not None:
                     try:
-                        tracker.capture_outside(agent)
+                        if tracker.is_unfinished:
+                            self._capture(tracker, agent, final=True)
+                        else:
+                            tracker.capture_outside(agent)
                     except Exception as error:
                         problem = problem or error
         if problem is not None:

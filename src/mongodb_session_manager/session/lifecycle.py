@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pymongo.errors import PyMongoError
 from strands.agent import Agent
 from strands.bidi.agent import BidiAgent
 from strands.bidi.hooks import BidiAgentStopEvent, BidiBeforeConnectionRestartEvent
@@ -35,11 +34,11 @@ from strands.hooks import (
 from strands.session import RepositorySessionManager
 from strands.tools._tool_helpers import generate_missing_tool_result_content
 from strands.types.content import Message
-from strands.types.exceptions import EventLoopException
 
 from ..errors import SessionClosedError, SessionStoreError
 from ..runtime.cancellation import KEPT, cleaning_up
 from .conversations import Conversations
+from .failures import is_of_the_store, original
 
 ANSWER_WAIT_S = 0.1
 """How long an answer waits for the end of its invocation, in seconds, before it is written without. A reader that stops
@@ -197,13 +196,9 @@ class LifecycleEvents:
             self._conversations.learn_stop_reason(event.agent, event.stop_response.stop_reason)
 
     def _on_invocation_over(self, event: AfterInvocationEvent) -> None:
-        error = self._ended_by(event.agent)
-        while isinstance(error, EventLoopException):
-            error = error.original_exception
-        # That the store failed says nothing of the turn.
-        is_own = isinstance(error, PyMongoError | SessionStoreError)
+        error = original(self._ended_by(event.agent))
         with suppress(SessionStoreError):  # The last hook says so, after those of others.
-            self._conversations.end_invocation(event.agent, None if is_own else error)
+            self._conversations.end_invocation(event.agent, None if is_of_the_store(error) else error)
             self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
 
     async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:

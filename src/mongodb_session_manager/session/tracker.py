@@ -415,13 +415,13 @@ class AgentTracker:
         """Note that an invocation is over; a hook may break off what captures it."""
         self.in_invocation, self._has_ended = False, True
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether not all of an invocation is captured: one that its reader left, or whose end a hook broke off."""
+        return self.in_invocation or self._has_ended
+
     def capture_outside(self, agent: LocalAgent) -> None:
-        """Note what code changed of the agent outside of its invocations, state and messages, or how one ended."""
-        if self._has_ended:
-            self._has_ended = False
-            self.append_found(agent)
-            self.capture(agent, final=True)
-            return
+        """Note what code changed of the agent outside of its invocations: state and messages."""
         if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
             self.append_found(agent)
             self._capture_window(agent)

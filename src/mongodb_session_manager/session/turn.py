@@ -11,6 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
 
+import anyio
 import bson
 from pymongo.errors import PyMongoError
 
@@ -21,6 +22,7 @@ from ..schema.numbers import check_seconds
 from ..store.lease import Lease, Turn, in_force
 from ..store.updates import Update
 from .conversations import Conversations
+from .failures import is_of_the_store
 from .lifetime import SessionLifetime
 from .restore import prepare
 from .writer import SessionWriter
@@ -158,6 +160,24 @@ class Turns:
                 raise lost from error  # Strands wraps what its hooks raise.
         elif self._key is not None:
             await self._give_up("the turn failed")
+        elif not is_of_the_store(error):
+            await self._write_rest()
+
+    async def _write_rest(self) -> None:
+        """Write what a turn that was left or failed has said: later it might come after what the next holder writes."""
+        if self._lifetime.phase == "closed":
+            return  # That wrote it.
+        # A web server whose client left cancels every await.
+        with anyio.CancelScope(shield=True):
+            try:
+                self._conversations.capture_all()
+                await self._lifetime.writer.flush()
+            except Exception as problem:  # The caller should hear of what ended the turn. A later flush tries it again.
+                logger.warning(
+                    "session_id=<%r>, error=<%s> | not written yet when the turn failed; kept for the next flush",
+                    self._session_id,
+                    type(problem).__name__,
+                )
 
     async def _give_up(self, reason: str, error: Exception | None = None) -> None:
         """Discard what is pending, and let the agents hold what is stored."""
