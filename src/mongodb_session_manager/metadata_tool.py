@@ -205,7 +205,7 @@ def _parse_metadata(metadata: object) -> dict[str, Any]:
 def _parse_keys(keys: object) -> list[str]:
     if isinstance(keys, str):
         # A bare name is one key; only what begins like JSON is read as such.
-        keys = _loads("keys", keys) if keys.lstrip().startswith(("[", '"')) else keys
+        keys = _loads("keys", keys) if keys.lstrip().startswith(("[", '"', "{")) else keys
         keys = [keys] if isinstance(keys, str) else keys
     if not isinstance(keys, Sequence | set | frozenset) or isinstance(keys, bytes | bytearray):
         raise _MalformedRequestError(f"invalid keys: they must be an array of field names, got {type(keys).__name__}")

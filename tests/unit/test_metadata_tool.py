@@ -142,6 +142,8 @@ def test_an_unknown_action_is_named_as_it_came(ask: Ask) -> None:
         {"action": "delete"},
         {"action": "delete", "keys": []},
         {"action": "delete", "keys": "[not json"},
+        {"action": "delete", "keys": "{not json"},
+        {"action": "delete", "keys": '{"a": 1}'},
         {"action": "delete", "keys": [1]},
         {"action": "delete", "keys": {"a": 1}},
         {"action": "delete", "keys": b"a"},
