@@ -162,6 +162,8 @@ class AsyncMongoDBSessionManagerFactory:
         /,
         **kwargs: Any,
     ) -> Manager:
+        if places := [name for name in ("connection_string", "client") if kwargs.pop(name, None) is not None]:
+            raise ValueError(f"invalid client options: {places} belong to the factory, not to its managers")
         return kind(
             session_id,
             database_name=self._database_name if database_name is None else database_name,

@@ -118,8 +118,9 @@ def test_what_fails_to_open_gives_its_client_back(mongo_uri: str) -> None:
             factory.create_session_manager("s-1")
         with pytest.raises(InvalidNameError):
             factory.create_session_manager("")
-        with pytest.raises(ValueError, match="belong to the factory"):
-            factory.create_session_manager("s-1", maxPoolSize=3)
+        for option in ({"maxPoolSize": 3}, {"connection_string": "mongodb://127.0.0.1:1"}, {"client": object()}):
+            with pytest.raises(ValueError, match="belong to the factory"):
+                factory.create_session_manager("s-1", **option)
     assert (clients.made, clients.closed_again) == (2, 2)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -136,8 +137,9 @@ async def test_managers_that_could_not_be_made_or_opened_keep_no_client(mongo_ur
             factory.create_session_manager("")
         with pytest.raises(ValueError, match="ttl"):
             factory.create_session_manager("s-2", ttl=0)
-        with pytest.raises(ValueError, match="belong to the factory"):
-            factory.create_session_manager("s-2", maxPoolSize=3)
+        for option in ({"maxPoolSize": 3}, {"connection_string": "mongodb://127.0.0.1:1"}, {"client": object()}):
+            with pytest.raises(ValueError, match=f"^invalid client options: {re.escape(str([*option]))} belong to the"):
+                factory.create_session_manager("s-2", **option)
         with pytest.raises(PyMongoError):
             async with factory.create_session_manager("s-2", database_name="not/a/name"):
                 pass
