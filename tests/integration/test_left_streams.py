@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
 
 import pytest
-from strands import Agent
-from strands.hooks import AfterInvocationEvent, AfterModelCallEvent
+from strands import Agent, ToolContext, tool
+from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.hooks import (
+    AfterInvocationEvent,
+    AfterModelCallEvent,
+    AfterToolCallEvent,
+    BeforeModelCallEvent,
+    MessageAddedEvent,
+)
 
 from mongodb_session_manager import AsyncMongoDBSessionManager
 from mongodb_session_manager.fastapi import SessionTurn, streamed
 from mongodb_session_manager.session import FlushOn
 from tests.fixtures.sessions import Document, Sessions
 from tests.support.agents import AGENT_ID, make_agent
+from tests.support.models import Scripted, calls
 
 Leave = Literal["break", "break, held", "return", "raise", "aclose", "read to its end"]
 LEAVES: tuple[Leave, ...] = ("break", "break, held", "return", "raise", "aclose", "read to its end")
@@ -143,3 +152,53 @@ async def test_the_agent_of_an_answer_that_is_not_read_to_its_end_ends_inside_of
                 await answer._source.close()  # type: ignore[attr-defined]
     assert leases == [True]
     assert "lease" not in sessions.document()
+
+
+@pytest.mark.parametrize("flush_on", ["message", "invocation"])
+async def test_a_stream_that_is_left_at_any_event_resumes_as_it_was_left(sessions: Sessions, flush_on: FlushOn) -> None:
+    @tool(context=True)
+    def look(word: str, tool_context: ToolContext) -> str:
+        """Look for a word."""
+        tool_context.agent.state.set("looked for", word)
+        return f"found {word}"
+
+    def counting_agent(manager: AsyncMongoDBSessionManager, *script: Scripted) -> Agent:
+        agent = make_agent(
+            manager, *script, tools=[look], conversation_manager=SlidingWindowConversationManager(window_size=4)
+        )
+
+        def count(event: Any) -> None:
+            event.agent.state.set("events", (event.agent.state.get("events") or 0) + 1)
+
+        for kind in (BeforeModelCallEvent, AfterModelCallEvent, AfterToolCallEvent, MessageAddedEvent):
+            agent.hooks.add_callback(kind, count)
+        return agent
+
+    was_left, position, differing = True, 0, []
+    while was_left:
+        was_left = False
+        session_id = f"s-{position}"
+        async with sessions.manager(session_id, flush_on=flush_on) as manager:
+            agent = counting_agent(manager, calls(("look", {"word": "a"})), calls(("look", {"word": "b"})), "Done.")
+            seen = 0
+            stream = agent.stream_async("Hi.")
+            async for _ in stream:
+                if was_left := seen == position:
+                    break
+                seen += 1
+            left_with = contents_of(agent), agent.state.get()
+        async with sessions.manager(session_id) as manager:
+            resumed = counting_agent(manager)
+            # A call without its result gets one that says so.
+            resumes_with = contents_of(resumed)[: len(left_with[0])], resumed.state.get()
+        if resumes_with != left_with:
+            differing.append((position, left_with, resumes_with))
+        await stream.aclose()  # type: ignore[attr-defined]
+        position += 1
+
+    assert not differing
+    assert position > 30
+
+
+def contents_of(agent: Agent) -> list[tuple[str, object]]:
+    return [(message["role"], message["content"]) for message in copy.deepcopy(agent.messages)]
