@@ -49,6 +49,33 @@ async def test_an_agent_is_read_back_as_it_was_created(driver: Driver) -> None:
     assert await repository.read_agent("s-1", "b") is None
 
 
+@pytest.mark.parametrize("field", ["state", "conversation_manager_state", "_internal_state"])
+@pytest.mark.parametrize("value", ["text", 3, [1], b"x", 2**70])
+async def test_a_state_that_could_not_be_restored_is_refused(driver: Driver, field: str, value: Any) -> None:
+    repository = await a_repository(driver)
+    await repository.create_agent("s-1", an_agent(visits=1))
+    before = await driver.stored()
+    rule = f"^invalid {field}: it must be a dict, not {type(value).__name__}$"
+
+    for write, agent in ((repository.create_agent, an_agent("b")), (repository.update_agent, an_agent())):
+        setattr(agent, field, value)
+        with pytest.raises(TypeError, match=rule):
+            await write("s-1", agent)
+
+    assert await driver.stored() == before
+
+
+async def test_a_state_that_is_none_is_an_empty_one(driver: Driver) -> None:
+    repository = await a_repository(driver)
+
+    none: Any = None
+    await repository.create_agent("s-1", SessionAgent("a", state=none, conversation_manager_state=none))
+
+    read = await repository.read_agent("s-1", "a")
+    assert (read.state, read.conversation_manager_state, read._internal_state) == ({}, {}, {})
+    assert (await driver.stored())["agents"]["a"]["agent_data"]["state"] == {}
+
+
 async def test_an_agent_that_exists_is_never_overwritten(driver: Driver) -> None:
     repository = await a_repository(driver)
     await repository.create_agent("s-1", an_agent(visits=1))

@@ -197,6 +197,10 @@ async def test_states_of_agents(async_driver: Driver) -> None:
             view.create_agent(SESSION_ID, SessionAgent(AGENT_ID, {}, {}))
         with pytest.raises(AgentNotFoundError):
             view.update_agent(SESSION_ID, SessionAgent("unknown", {}, {}))
+        no_state: Any = "text"
+        for write, agent_id in ((view.create_agent, "another"), (view.update_agent, "new")):
+            with pytest.raises(TypeError, match=r"^invalid state: it must be a dict, not str$"):
+                write(SESSION_ID, SessionAgent(agent_id, no_state, {}))
 
     async with async_driver.manager() as manager:
         new = make_agent(manager, agent_id="new")

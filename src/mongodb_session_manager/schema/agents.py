@@ -276,6 +276,19 @@ def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
     return any(isinstance(item, Mapping) and _holds_agent((*path, key), item) for key, item in value.items())
 
 
+def checked_states(session_agent: SessionAgent) -> dict[str, dict[str, Any]]:
+    """Return the values of `STATE_FIELDS` by their names; None counts as an empty one.
+
+    Raises:
+        TypeError: One is no dict, which could not be restored.
+    """
+    states = {name: getattr(session_agent, name) for name in STATE_FIELDS}
+    for name, state in states.items():
+        if state is not None and not isinstance(state, Mapping):
+            raise TypeError(f"invalid {name}: it must be a dict, not {type(state).__name__}")
+    return {name: state or {} for name, state in states.items()}
+
+
 def new_agent(agent_id: str, now: datetime) -> dict[str, Any]:
     """Return the fields of an agent that is not stored yet, without state and messages."""
     return {

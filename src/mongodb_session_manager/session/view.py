@@ -12,7 +12,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 from ..errors import AgentExistsError, AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionStoreError
 from ..schema import paths
-from ..schema.agents import STATE_FIELDS
+from ..schema.agents import STATE_FIELDS, checked_states
 from ..schema.messages import iso_date, now, session_message, with_tracking_id
 from ..schema.names import check_agent_id, check_session_id
 from ..schema.numbers import check_whole_number
@@ -93,16 +93,18 @@ class SessionView(SessionRepository):
 
         Raises:
             AgentExistsError: It exists; nothing was overwritten.
+            TypeError: A state is no dict.
         """
         self._check(session_id, "create_agent")
         agent_id = check_agent_id(session_agent.agent_id)
+        states = checked_states(session_agent)
         changes = self._lifetime.changes
         with changes.lock:
             if self._is_known(agent_id, "create_agent"):
                 raise AgentExistsError(session_id, agent_id)
             pending = PendingAgent(agent_id)
-            for name in STATE_FIELDS:
-                pending.capture_state(name, getattr(session_agent, name))
+            for name, state in states.items():
+                pending.capture_state(name, state)
             changes.agents[agent_id] = pending
             self._agents[agent_id] = copy.deepcopy(session_agent), None
         self._flush_soon()
@@ -129,13 +131,15 @@ class SessionView(SessionRepository):
 
         Raises:
             AgentNotFoundError: The session has no such agent.
+            TypeError: A state is no dict.
         """
         self._check(session_id, "update_agent")
         agent_id = session_agent.agent_id
+        states = checked_states(session_agent)
         with self._lifetime.changes.lock:
             pending = self._pending(agent_id, "update_agent")
-            for name in STATE_FIELDS:
-                pending.capture_state(name, getattr(session_agent, name))
+            for name, state in states.items():
+                pending.capture_state(name, state)
             self._agents[agent_id] = copy.deepcopy(session_agent), self._live(agent_id)
         self._flush_soon()
 

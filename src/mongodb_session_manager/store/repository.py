@@ -24,7 +24,7 @@ from ..errors import (
     SessionStoreError,
 )
 from ..schema import paths, values
-from ..schema.agents import STATE_FIELDS
+from ..schema.agents import checked_states
 from ..schema.archives import FEEDBACKS, Archive, SealedList, messages_pipeline
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
@@ -251,6 +251,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             AgentExistsError: It exists; nothing was overwritten.
             SessionNotFoundError: No such session.
+            TypeError: A state is no dict, or holds something that cannot be stored.
         """
         agent_id = check_agent_id(session_agent.agent_id)
         changes = AppendMessages(agent_id, encode_name(agent_id), create=True)
@@ -271,6 +272,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             AgentNotFoundError: The session has no such agent.
             SessionNotFoundError: No such session.
+            TypeError: A state is no dict, or holds something that cannot be stored.
         """
         agent_id = check_agent_id(session_agent.agent_id)
         changes = AppendMessages(agent_id, encode_name(agent_id), create=False)
@@ -910,9 +912,9 @@ def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
     """Return the fields of an agent's states, and the large bytes that they refer to."""
     fields: Document = {}
     payloads: dict[str, bytes] = {}
-    for name in STATE_FIELDS:
+    for name, state in checked_states(session_agent).items():
         where = f"agent {session_agent.agent_id!r} {name}"
-        encoded = values.encode(getattr(session_agent, name), where=where, foreign=True)
+        encoded = values.encode(state, where=where, foreign=True)
         fields[paths.agent_data(name)], found = offload_state(encoded)
         payloads |= found
     return fields, payloads
