@@ -238,6 +238,32 @@ async def test_an_agent_that_was_not_built_with_the_manager_is_refused_when_its_
             manager.sync_agent(stranger)
 
 
+@pytest.mark.parametrize("built_with_it", [True, False])
+async def test_another_agent_object_of_an_id_in_use_changes_nothing(driver: Driver, built_with_it: bool) -> None:
+    async with driver.manager() as manager:
+        live = make_agent(driver.for_agents(manager) if built_with_it else None, "hello", "hello again")
+        if built_with_it:
+            await live.invoke_async("hi")
+        else:
+            live.messages.append({"role": "user", "content": [{"text": "hi"}]})
+            manager.sync_agent(live)
+        await manager.flush()
+        before = await driver.stored()
+        stranger = make_agent(None, messages=[{"role": "user", "content": [{"text": "of another conversation"}]}])
+        stranger.state.set("mood", "of another conversation")
+
+        for call in (
+            lambda: manager.append_message(MESSAGE, stranger),
+            lambda: manager.sync_agent(stranger),
+            lambda: manager.redact_latest_message(MESSAGE, stranger),
+        ):
+            with pytest.raises(SessionStoreError, match=r"'assistant' was not built with this manager .* initialize"):
+                call()
+        await manager.flush()
+
+        assert await driver.stored() == before
+
+
 async def test_restoring_changes_neither_model_nor_tools_nor_system_prompt(driver: Driver) -> None:
     async with driver.manager() as manager:
         first = make_agent(

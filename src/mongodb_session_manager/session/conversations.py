@@ -78,7 +78,7 @@ class Conversations:
         """
         session = self._lifetime.session
         tracker = self._trackers.get(agent.agent_id)
-        if tracker is not None and (tracker.is_same(agent) or tracker.agent is not None):
+        if tracker is not None and tracker.is_same(agent):
             return tracker
         narrowed = session.agent_ids is not None and agent.agent_id not in session.agent_ids
         if tracker is not None or agent.agent_id in session.agents or narrowed:
