@@ -9,14 +9,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 from strands.multiagent import GraphBuilder
@@ -648,6 +649,55 @@ async def test_a_lease_that_cannot_be_given_back_fails_nobody(
             assert sessions.texts() == ["one", "Fine."]
 
     assert "lease not given back" in caplog.text
+
+
+async def closing(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    await manager.close()
+
+
+async def flushing(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    manager.sync_agent(agent)
+    await manager.flush()
+
+
+async def changing_metadata(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    await manager.update_metadata({"topic": "turns"})
+
+
+async def talking(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    await streamed(agent, "two")
+
+
+async def taking_a_turn(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    async with manager.turn(wait_s=WAIT_S):
+        await streamed(agent, "two")
+
+
+@pytest.mark.parametrize("next_write", [closing, flushing, changing_metadata, talking, taking_a_turn])
+async def test_a_turn_that_ended_with_the_server_away_refuses_nothing_of_its_own_manager(
+    sessions: Sessions,
+    mongo_client: MongoClient[Document],
+    next_write: Callable[[AsyncMongoDBSessionManager, Agent], Awaitable[None]],
+) -> None:
+    down = {"failCommands": ["update"], "errorCode": 89, "appName": "away"}
+    async with sessions.manager(write_deadline_s=0.3, retryWrites=False, appname="away") as manager:
+        agent = talker(manager)
+
+        async def turn_into_an_outage(outage: ExitStack) -> None:
+            async with manager.turn(lease_s=HOUR_S):
+                await streamed(agent, "one")
+                agent.state.set("mood", "fine")
+                outage.enter_context(fail_point(mongo_client, "alwaysOn", down))
+
+        with ExitStack() as outage, pytest.raises(PyMongoError):
+            await turn_into_an_outage(outage)
+        assert "lease" in sessions.document()
+
+        await next_write(manager, agent)
+
+    stored = sessions.document()
+    assert stored["agents"][AGENT_ID]["agent_data"]["state"] == {"mood": "fine"}
+    assert "lease" not in stored
 
 
 # -- writers without the lease

@@ -84,6 +84,8 @@ class Turns:
     async def _begin(self, writer: SessionWriter, lease_s: float, wait_s: float | None) -> Lease:
         if self._state is not TurnState.ENDED:
             raise SessionStoreError(f"this manager has the turn of session {self._session_id!r} already")
+        if writer.lease is not None and writer.lease.is_over:  # It could not be given back, with the server away.
+            await self._lifetime.home.undisturbed("lease", partial(_give_back, writer.lease, writer))
         head = await writer.bring_up_to_date()
         assert head.incarnation is not None
         home = self._lifetime.home
@@ -226,7 +228,8 @@ async def _give_back(lease: Lease, writer: SessionWriter) -> None:
     try:
         await lease.release()
     finally:
-        _forget(lease, writer)
+        if lease.is_given_back or lease.is_lost:
+            _forget(lease, writer)
 
 
 def _forget(lease: Lease, writer: SessionWriter) -> None:

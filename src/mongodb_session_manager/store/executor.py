@@ -250,7 +250,10 @@ class UpdateExecutor:
         for lease in own:
             if lease is not None and standing is not None and standing[paths.TOKEN] == lease.token:
                 lease.is_taken = True
-                return named is not lease
+                if not lease.is_over:
+                    return named is not lease
+                await lease.release()  # It is being given back, or could not be, since the server was away.
+                return True
         if named is not None:
             if in_force(own[1]) is named:
                 raise named.lost()

@@ -216,7 +216,7 @@ class Lease:
                 return
 
     async def release(self) -> None:
-        """Stop renewing and give the lease back, once. That it was lost, or cannot be given back, is no error here."""
+        """Stop renewing and give the lease back, once. That it was lost, or cannot be given back now, is no error here."""
         if self.is_given_back:
             return
         self.is_over = True
@@ -231,8 +231,9 @@ class Lease:
                 document = await self._store.find_one(self._identity, {paths.LAST_LEASE: 1})
                 last = self.token if document is None else document.get(paths.LAST_LEASE)
                 self.is_lost = self.is_lost or last != self.token
+                self.is_given_back = not self.is_lost
         except PyMongoError as error:
-            # What the turn had to say is stored; others take over when the lease has expired.
+            # What is written next gives it back first; without that, others take over when the lease has expired.
             logger.warning(
                 "session_id=<%r>, error=<%s>, lease_s=<%s> | lease not given back, it will expire",
                 self._identity["_id"],
