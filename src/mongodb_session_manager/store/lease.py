@@ -216,7 +216,7 @@ class Lease:
                 return
 
     async def release(self) -> None:
-        """Stop renewing and give the lease back, once. That it was lost, or cannot be given back now, is no error here."""
+        """Stop renewing and give the lease back, once. That it was lost, or cannot be given back now, is no error."""
         if self.is_given_back:
             return
         self.is_over = True
