@@ -252,13 +252,13 @@ async def test_another_agent_object_of_an_id_in_use_changes_nothing(driver: Driv
         stranger = make_agent(None, messages=[{"role": "user", "content": [{"text": "of another conversation"}]}])
         stranger.state.set("mood", "of another conversation")
 
-        for call in (
-            lambda: manager.append_message(MESSAGE, stranger),
-            lambda: manager.sync_agent(stranger),
-            lambda: manager.redact_latest_message(MESSAGE, stranger),
+        for call, arguments in (
+            (manager.append_message, (MESSAGE, stranger)),
+            (manager.sync_agent, (stranger,)),
+            (manager.redact_latest_message, (MESSAGE, stranger)),
         ):
             with pytest.raises(SessionStoreError, match=r"'assistant' was not built with this manager .* initialize"):
-                call()
+                call(*arguments)
         await manager.flush()
 
         assert await driver.stored() == before
