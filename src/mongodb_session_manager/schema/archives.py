@@ -19,8 +19,9 @@ from typing import Any
 
 from . import paths
 from .agents import StoredAgent
+from .messages import now
 from .numbers import stored_count
-from .sessions import belonging_to
+from .sessions import belonging_to, new_token
 
 Document = dict[str, Any]
 
@@ -114,6 +115,38 @@ def segments_of(session_id: str, incarnation: str, entry: SealedList, archive: A
         paths.LIST: entry.name,
         paths.ARCHIVE: archive.id,
     }
+
+
+def segment_id(session_id: str, incarnation: str, entry: SealedList, start: int, token: str) -> str:
+    """Return the id of the segment that begins at a position of a list."""
+    return f"{session_id}/{incarnation}/{entry.path}/{start}/{token}"
+
+
+def new_segment(session_id: str, incarnation: str, entry: SealedList, archive: Archive) -> Document:
+    """Return the segment that follows what is sealed of a list: still without items, and not committed."""
+    token = new_token()
+    return {
+        "_id": segment_id(session_id, incarnation, entry, archive.count, token),
+        **segments_of(session_id, incarnation, entry, archive),
+        paths.START: archive.count,
+        paths.TOKEN: token,
+        paths.COMMITTED: False,
+        paths.REDACTIONS: archive.redactions,
+        paths.CREATED_AT: now(),
+    }
+
+
+def place_of(segment: Document) -> Document:
+    """Return the query for one segment."""
+    return {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
+
+
+def filled(entry: SealedList, start: int, items: Sequence[Document]) -> Document:
+    """Return the fields of a segment that tell what is in it and where that stands in its list."""
+    fields: Document = {paths.START: start, paths.END: start + len(items), paths.ITEMS: list(items)}
+    if entry.agent is not None:
+        fields |= {paths.FIRST_ID: items[0][paths.MESSAGE_ID], paths.LAST_ID: items[-1][paths.MESSAGE_ID]}
+    return fields
 
 
 def committed(archive: Archive) -> Document:

@@ -8,7 +8,7 @@ from ..storage import MongoDBStorage
 from ..storage.owner import Expiry, Scope
 from ..storage.values import SESSION_SUFFIX
 from ..store.executor import UpdateExecutor
-from ..store.updates import Document
+from ..store.related import announcement, related_expiry
 from .lifetime import SessionLifetime
 
 
@@ -55,11 +55,9 @@ class SessionOwner:
         head = await self._executor.head(session_id)
         if head.incarnation != incarnation:
             raise SessionNotFoundError(session_id)
-        expires_at = self._executor.related.expiry(head.ttl_s)
+        expires_at = related_expiry(head.ttl_s)
         if not head.has_storage or (expires_at is not None and head.related_expire_at is None):
-            update: Document = {"$set": {paths.HAS_RELATED: True, paths.HAS_STORAGE: True}}
-            if expires_at is not None:
-                update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
+            update = announcement(expires_at, paths.HAS_STORAGE)
             identity = {"_id": session_id, paths.INCARNATION: incarnation}
             if not await self._lifetime.store.update(session_id, identity, update):
                 raise SessionNotFoundError(session_id)

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, segments_of
-from ..schema.messages import now
+from ..schema.archives import Archive, SealedList, filled, new_segment
 from ..schema.migrate import count_ratings, first_title
-from ..schema.sessions import belonging_to, new_summary, new_token
+from ..schema.sessions import belonging_to, new_summary
 from ..schema.titles import title_of
 from ..schema.values import encoded_size
 from . import sealing
 from .head import SessionHead
 from .payloads import PayloadStore
-from .related import PAYLOADS, SEGMENTS, RelatedDocuments
+from .related import PAYLOADS, SEGMENTS
 from .segments import Segments
 from .store import SessionStore
 from .updates import Document
@@ -52,9 +51,8 @@ class SessionImport:
         """
         self.incarnation = secrets.token_hex(8)
         self._store = store
-        self._segments = segments.segments
+        self._segments = segments
         self._payloads = payloads
-        self._related = RelatedDocuments(store)
         self._id = session_id
         self._share = sealing.TAIL_BYTES // max(agents, 1)
         self._has = {SEGMENTS: False, PAYLOADS: False}
@@ -113,24 +111,10 @@ class SessionImport:
             taken += 1
         taken = taken or 1
         items, self._items, self._sizes = self._items[:taken], self._items[taken:], self._sizes[taken:]
-        self._token = new_token()
-        segment: Document = {
-            **segments_of(self._id, self.incarnation, self._entry, Archive(id=self._archive_id)),
-            paths.START: self._archived,
-            paths.END: self._archived + taken,
-            paths.TOKEN: self._token,
-            paths.COMMITTED: True,
-            paths.REDACTIONS: 0,
-            paths.CREATED_AT: now(),
-            paths.ITEMS: items,
-            paths.FIRST_ID: items[0][paths.MESSAGE_ID],
-            paths.LAST_ID: items[-1][paths.MESSAGE_ID],
-        }
-        session_id = segment.pop(paths.SESSION_ID)
-        place = f"{session_id}/{self.incarnation}/{self._entry.path}/{self._archived}/{self._token}"
-        identity = {"_id": place, paths.SESSION_ID: session_id}
-        await self._segments.update_one(identity, {"$setOnInsert": segment}, upsert=True)
-        self._archived += taken
+        segment = new_segment(self._id, self.incarnation, self._entry, Archive(self._archived, id=self._archive_id))
+        segment |= {paths.COMMITTED: True, **filled(self._entry, self._archived, items)}
+        await self._segments.insert(segment)
+        self._archived, self._token = segment[paths.END], segment[paths.TOKEN]
         self._has[SEGMENTS] = True
 
     async def insert(self, document: Mapping[str, Any]) -> bool:
@@ -153,4 +137,4 @@ class SessionImport:
         query = belonging_to(self._id, self.incarnation)
         for suffix, there in self._has.items():
             if there:
-                await self._related.collection(suffix).delete_many(query)
+                await self._store.sibling(suffix).delete_many(query)

@@ -32,7 +32,7 @@ from ..schema.sessions import belonging_to, identity, new_token
 from ..schema.windows import contains
 from .head import SessionHead
 from .loaded import StoredSession
-from .related import PAYLOADS, RelatedDocuments
+from .related import PAYLOADS, announcement, related_expiry
 from .segments import Segments
 from .store import SessionStore
 from .updates import Document, Update
@@ -52,12 +52,11 @@ class PayloadStore:
         """Address `<collection>_payloads`; no I/O."""
         self._store = store
         self._segments = segments
-        self._related = RelatedDocuments(store)
 
     @property
     def chunks(self) -> Collection:
         """The collection of chunks."""
-        return self._related.collection(PAYLOADS)
+        return self._store.sibling(PAYLOADS)
 
     # -- around an update
 
@@ -94,11 +93,9 @@ class PayloadStore:
 
     async def _announce(self, head: SessionHead) -> SessionHead:
         """Note in the session that there are payloads, for readers and for writers that postpone their expiry."""
-        expires_at = self._related.expiry(head.ttl_s)
-        update: Document = {"$set": {paths.HAS_PAYLOADS: True, paths.HAS_RELATED: True}}
-        if expires_at is not None:
-            update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
-        await self._store.update(head.session_id, identity(head.session_id, head.incarnation), update)
+        expires_at = related_expiry(head.ttl_s)
+        session, update = identity(head.session_id, head.incarnation), announcement(expires_at, paths.HAS_PAYLOADS)
+        await self._store.update(head.session_id, session, update)
         dates = [date for date in (expires_at, head.related_expire_at) if date is not None]
         return head.but(has_payloads=True, has_related=True, related_expire_at=min(dates, default=None))
 
@@ -108,7 +105,7 @@ class PayloadStore:
         """Store payloads by name, those that are not there yet; may be repeated."""
         session_id, incarnation = head.session_id, head.incarnation
         assert incarnation is not None
-        expires_at = self._related.expiry(head.ttl_s)
+        expires_at = related_expiry(head.ttl_s)
         present: Document = {paths.USED_AT: now(), **({} if expires_at is None else {paths.EXPIRES_AT: expires_at})}
         counts = {name: max(-(-len(data) // CHUNK_BYTES), 1) for name, data in payloads.items()}
         query = _named(session_id, incarnation, payloads)

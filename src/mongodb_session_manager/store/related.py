@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from pymongo import ASCENDING, IndexModel
 
-from ..client import Collection
 from ..schema import paths
 from ..schema.messages import now
 from ..schema.sessions import belonging_to, identity
@@ -39,23 +38,30 @@ def related_index_specs() -> dict[str, list[IndexModel]]:
     return dict(zip(INDEXED, ([position, expiry], [content, expiry]), strict=True))
 
 
+def related_expiry(ttl_s: float | None) -> datetime | None:
+    """Return when a related document that is written now expires, None for never."""
+    return None if ttl_s is None else now() + timedelta(seconds=LIFETIMES * ttl_s)
+
+
+def announcement(expires_at: datetime | None, *kinds: str) -> Document:
+    """Return the update that notes in a session that related documents belong to it: readers and writers ask for that.
+
+    Args:
+        expires_at: When they may expire, None for never.
+        kinds: The fields that tell of the kind of documents: of payloads, of values of its storage.
+    """
+    update: Document = {"$set": dict.fromkeys((paths.HAS_RELATED, *kinds), True)}
+    if expires_at is not None:
+        update["$min"] = {paths.RELATED_EXPIRE_AT: expires_at}
+    return update
+
+
 class RelatedDocuments:
     """The segments, payloads and storage values of a collection's sessions, whatever they hold."""
 
     def __init__(self, store: SessionStore) -> None:
-        """Address the collections beside the store's; no I/O."""
+        """Take the sessions, beside which the collections stand; no I/O."""
         self._store = store
-        self._collections: dict[str, Collection] = {}
-
-    def collection(self, suffix: str) -> Collection:
-        """Return one of the collections."""
-        if suffix not in self._collections:
-            self._collections[suffix] = self._store.sibling(suffix)
-        return self._collections[suffix]
-
-    def expiry(self, ttl_s: float | None) -> datetime | None:
-        """Return when a related document that is written now expires, None for never."""
-        return None if ttl_s is None else now() + timedelta(seconds=LIFETIMES * ttl_s)
 
     def expire_too_early(self, head: SessionHead, lifetimes: float = 1) -> bool:
         """Tell whether related documents may expire within so many times to live of a session that is written now."""
@@ -70,9 +76,8 @@ class RelatedDocuments:
 
     async def postpone(self, head: SessionHead) -> SessionHead:
         """Let all related documents of a session expire two times to live from now."""
-        session_id, incarnation, ttl_s = head.session_id, head.incarnation, head.ttl_s
-        assert ttl_s is not None
-        moment = now() + timedelta(seconds=LIFETIMES * ttl_s)
+        session_id, incarnation, moment = head.session_id, head.incarnation, related_expiry(head.ttl_s)
+        assert moment is not None
         related = belonging_to(session_id, incarnation)
         suffixes = _ALL if head.has_storage else _ALL_BUT_STORAGE
         await self._set_expiry(suffixes, related, moment)
@@ -89,9 +94,7 @@ class RelatedDocuments:
 
     async def _set_expiry(self, suffixes: Iterable[str], query: Document, moment: datetime) -> None:
         for suffix in suffixes:
-            target = self.collection(suffix)
-            update = {"$set": {paths.EXPIRES_AT: moment}}
-            await target.update_many(query, update)
+            await self._store.sibling(suffix).update_many(query, {"$set": {paths.EXPIRES_AT: moment}})
 
     async def delete(self, session_id: str) -> dict[str, int]:
         """Delete the related documents of a session that is gone, and none of one created anew under the same id.
@@ -101,7 +104,7 @@ class RelatedDocuments:
         """
         deleted: dict[str, int] = {}
         for suffix in _ALL:
-            target = self.collection(suffix)
+            target = self._store.sibling(suffix)
             pipeline = [{"$match": {paths.SESSION_ID: session_id}}, {"$group": {"_id": f"${paths.INCARNATION}"}}]
             found = await target.aggregate(pipeline)
             # Read after the incarnations: one that appears later belongs to a session that appeared later, too.

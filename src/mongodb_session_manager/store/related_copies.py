@@ -13,12 +13,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from ..errors import SessionStoreError
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, committed, segments_of
+from ..schema.archives import Archive, SealedList, committed, filled, place_of, segment_id, segments_of
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
 from ..schema.sessions import belonging_to, new_token
 from .payloads import PayloadStore
-from .related import PAYLOADS, SEGMENTS, RelatedDocuments
+from .related import PAYLOADS, SEGMENTS, related_expiry
 from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
 from .updates import Document
@@ -84,14 +84,13 @@ class RelatedCopies:
     ) -> None:
         """Prepare to copy; no I/O. `source` and `target` are session id and incarnation each."""
         self._store = store
-        self._related = RelatedDocuments(store)
         self._segments = history.segments
         self._chunks = payloads.chunks
         self._source, self._target = belonging_to(*source), belonging_to(*target)
         self._ttl_s = ttl_s
         self._counts = {SEGMENTS: 0, PAYLOADS: 0}
         self._begun = time.monotonic()
-        self.expires_at = self._related.expiry(ttl_s)
+        self.expires_at = related_expiry(ttl_s)
         self.outdated: set[str] = set()
 
     @property
@@ -158,10 +157,11 @@ class RelatedCopies:
         """Copy the first items of the segment in which an agent's messages end; may be repeated."""
         copied = self._copy_of(segment, entry, items, copying.count, token=copying.cut_token)
         await self.copy_payloads(_payloads_of(items))
-        identity = {"_id": copied.pop("_id"), paths.SESSION_ID: copied.pop(paths.SESSION_ID)}
-        before = await self._segments.find_one(identity, {paths.ITEM_PAYLOADS: 1})
+        place = place_of(copied)
+        before = await self._segments.find_one(place, {paths.ITEM_PAYLOADS: 1})
         self.outdated |= _payloads_of((before or {}).get(paths.ITEMS) or ())
-        await self._segments.update_one(identity, {"$set": copied}, upsert=True)
+        fields = {name: value for name, value in copied.items() if name not in place}
+        await self._segments.update_one(place, {"$set": fields}, upsert=True)
         self._counts[SEGMENTS] += not copying.is_cut
         copying.is_cut = True
 
@@ -169,21 +169,16 @@ class RelatedCopies:
         self, segment: Document, entry: SealedList, items: Sequence[Document], start: int, *, token: str | None = None
     ) -> Document:
         token = token or segment[paths.TOKEN]
-        copied = {
+        return {
             **{name: value for name, value in segment.items() if name != paths.EXPIRES_AT},
             **self._target,
-            "_id": f"{self._target[paths.SESSION_ID]}/{self._target[paths.INCARNATION]}/{entry.path}/{start}/{token}",
+            "_id": segment_id(self._target[paths.SESSION_ID], self._target[paths.INCARNATION], entry, start, token),
             paths.TOKEN: token,
-            paths.START: start,
-            paths.END: start + len(items),
-            paths.ITEMS: list(items),
+            **filled(entry, start, items),
             # Whether it counts is decided by the document, which is not there yet.
             paths.COMMITTED: True,
             **self._dates(paths.CREATED_AT),
         }
-        if entry.agent is not None:
-            copied[paths.LAST_ID] = items[-1][paths.MESSAGE_ID]
-        return copied
 
     def _dates(self, name: str) -> Document:
         return {name: now(), **({} if self.expires_at is None else {paths.EXPIRES_AT: self.expires_at})}
@@ -312,7 +307,7 @@ class RelatedCopies:
         patience_s = _RENEW_AFTER_S if self._ttl_s is None else min(_RENEW_AFTER_S, self._ttl_s / 4)
         if time.monotonic() - self._begun < patience_s:
             return
-        self.expires_at = self._related.expiry(self._ttl_s)
+        self.expires_at = related_expiry(self._ttl_s)
         self._begun = time.monotonic()
         for collection, name in ((self._segments, paths.CREATED_AT), (self._chunks, paths.USED_AT)):
             update = {"$set": self._dates(name)}

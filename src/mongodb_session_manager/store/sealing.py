@@ -21,11 +21,10 @@ from dataclasses import dataclass
 import bson
 
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, lists_of, segments_of
-from ..schema.messages import now
+from ..schema.archives import Archive, SealedList, filled, lists_of, new_segment, place_of, segments_of
 from ..schema.numbers import stored_count
-from ..schema.sessions import identity, new_token
-from .related import RelatedDocuments
+from ..schema.sessions import identity
+from .related import announcement, related_expiry
 from .segments import Segments
 from .store import SessionStore
 from .updates import Document
@@ -81,7 +80,6 @@ class Sealer:
         """Take the sessions, and where the segments are; no I/O."""
         self._store = store
         self._segments = segments
-        self._related = RelatedDocuments(store)
 
     async def seal(self, session_id: str, incarnation: str, *, ttl_s: float | None = None) -> SealOutcome | None:
         """Move the oldest items of a session's lists into segments, until only the tails are left.
@@ -146,15 +144,17 @@ class Sealer:
     ) -> str | None:
         """Seal the first items of a list and correct the count of bytes; None when the list changed meanwhile."""
         session_id, archive = document["_id"], Archive.read(paths.at(document, entry.archive))
-        segment = self._new_segment(document, entry, archive, ttl_s)
+        segment = new_segment(session_id, document[paths.INCARNATION], entry, archive)
+        if (expires_at := related_expiry(ttl_s)) is not None:
+            segment[paths.EXPIRES_AT] = expires_at
         await self._mark(document, entry, archive)
         await self._announce(document, segment)
-        await self._insert(segment)
+        await self._segments.insert(segment)
         # Only now what is sealed goes in: a redaction from here on finds the segment, and what was redacted before
         # shows in the document.
         done = (
             await self._is_unchanged(document, entry, archive)
-            and await self._fill(segment, items)
+            and await self._fill(segment, entry, items)
             and await self._commit(document, entry, archive, segment, correction)
         )
         if not done:
@@ -166,63 +166,28 @@ class Sealer:
         await self._segments.remove_uncommittable(document, entry, sealed)
         return sealed.token
 
-    def _new_segment(self, document: Document, entry: SealedList, archive: Archive, ttl_s: float | None) -> Document:
-        token, incarnation = new_token(), document[paths.INCARNATION]
-        segment: Document = {
-            "_id": f"{document['_id']}/{incarnation}/{entry.path}/{archive.count}/{token}",
-            **_segments_of(document, entry, archive),
-            paths.START: archive.count,
-            paths.TOKEN: token,
-            paths.COMMITTED: False,
-            paths.REDACTIONS: archive.redactions,
-            paths.CREATED_AT: now(),
-        }
-        if (expires_at := self._related.expiry(ttl_s)) is not None:
-            segment[paths.EXPIRES_AT] = expires_at
-        return segment
-
     async def _announce(self, document: Document, segment: Document) -> None:
         """Note in the session that there are segments: redactions and expiry ask for that."""
-        if document.get(paths.HAS_RELATED):
-            return
-        update: Document = {"$set": {paths.HAS_RELATED: True}}
-        if paths.EXPIRES_AT in segment:
-            update["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
-        await self._store.update(document["_id"], _identity(document), update)
-
-    async def _insert(self, segment: Document) -> None:
-        # An upsert that changes nothing where it exists: the same insert may be sent twice.
-        fields = {key: value for key, value in segment.items() if key not in ("_id", paths.SESSION_ID)}
-        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
-        await self._segments.segments.update_one(identity, {"$setOnInsert": fields}, upsert=True)
+        if not document.get(paths.HAS_RELATED):
+            update = announcement(segment.get(paths.EXPIRES_AT))
+            await self._store.update(document["_id"], _identity(document), update)
 
     async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
         return await self._segments.archive_of(_identity(document), entry) == archive
 
-    async def _fill(self, segment: Document, items: list[Document]) -> bool:
+    async def _fill(self, segment: Document, entry: SealedList, items: list[Document]) -> bool:
         """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
-        segment |= {paths.ITEMS: items, paths.END: segment[paths.START] + len(items)}
-        if segment[paths.AGENT] is not None:
-            segment |= {paths.FIRST_ID: items[0][paths.MESSAGE_ID], paths.LAST_ID: items[-1][paths.MESSAGE_ID]}
-        names = {paths.ITEMS, paths.END, paths.FIRST_ID, paths.LAST_ID} & segment.keys()
-        identity = {"_id": segment["_id"], paths.SESSION_ID: segment[paths.SESSION_ID]}
-        update = {"$set": {name: segment[name] for name in names}}
-        filled = await self._segments.segments.update_one(identity, update)
-        return bool(filled.matched_count)
+        fields = filled(entry, segment[paths.START], items)
+        segment |= fields
+        return bool((await self._segments.segments.update_one(place_of(segment), {"$set": fields})).matched_count)
 
     async def _commit(
         self, document: Document, entry: SealedList, archive: Archive, segment: Document, correction: int
     ) -> bool:
         count, token = segment[paths.END], segment[paths.TOKEN]
         guard: Document = {**_identity(document), **entry.unsealed_since(archive)}
-        sets = {
-            entry.noted(paths.ARCHIVED_COUNT): count,
-            entry.noted(paths.ARCHIVE_TOKEN): token,
-            paths.HAS_RELATED: True,
-        }
-        changes: Document = {"$set": sets, "$inc": {paths.LIVE_BYTES: correction}}
-        if paths.EXPIRES_AT in segment:
-            changes["$min"] = {paths.RELATED_EXPIRE_AT: segment[paths.EXPIRES_AT]}
+        changes: Document = {**announcement(segment.get(paths.EXPIRES_AT)), "$inc": {paths.LIVE_BYTES: correction}}
+        changes["$set"] |= {entry.noted(paths.ARCHIVED_COUNT): count, entry.noted(paths.ARCHIVE_TOKEN): token}
         redactions = entry.noted(paths.REDACTIONS)
         # Every change of a stored message raises this counter, so none can be undone by an older copy of it. Raising it
         # shuts out any commit that is still to come.

@@ -19,13 +19,14 @@ from ..schema.archives import (
     gaps,
     holding,
     is_contiguous,
+    place_of,
     refused,
     segments_of,
 )
 from ..schema.messages import now
 from ..schema.sessions import TOKEN_RING, belonging_to, identity, new_token
 from .loaded import StoredSession
-from .related import SEGMENTS, RelatedDocuments
+from .related import SEGMENTS
 from .store import SessionStore
 from .updates import ChangeMessage, Document
 
@@ -49,12 +50,11 @@ class Segments:
     def __init__(self, store: SessionStore) -> None:
         """Address `<collection>_segments`; no I/O."""
         self._store = store
-        self._related = RelatedDocuments(store)
 
     @property
     def segments(self) -> Collection:
         """The collection of segments."""
-        return self._related.collection(SEGMENTS)
+        return self._store.sibling(SEGMENTS)
 
     # -- reading
 
@@ -178,6 +178,15 @@ class Segments:
 
     async def _find(self, query: Document, projection: Document, **options: Any) -> list[Document]:
         return await self.segments.find(query, projection, **options, bounded=False)
+
+    # -- adding
+
+    async def insert(self, segment: Document) -> None:
+        """Insert a segment; may be repeated."""
+        place = place_of(segment)
+        fields = {name: value for name, value in segment.items() if name not in place}
+        # An upsert that changes nothing where it exists: the same insert may be sent twice.
+        await self.segments.update_one(place, {"$setOnInsert": fields}, upsert=True)
 
     # -- removing
 

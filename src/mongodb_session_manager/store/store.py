@@ -36,19 +36,20 @@ class SessionStore:
         self.database_name = database_name
         self.collection_name = collection_name
         self.write_deadline_s = check_seconds("write_deadline_s", write_deadline_s, endless=True)
-        self._collection: Collection | None = None
+        self._collections: dict[str, Collection] = {}
 
     @property
     def collection(self) -> Collection:
         """The engine's view of the sessions: primary reads, UTC dates, commands sent again within the deadline."""
-        if self._collection is None:
-            self._collection = self.sibling("")
-        return self._collection
+        return self.sibling("")
 
     def sibling(self, suffix: str) -> Collection:
         """Return the collection beside this one that holds what belongs to its sessions."""
-        name = f"{self.collection_name}{suffix}"
-        return self.handle.collection(self.database_name, name, deadline_s=self.write_deadline_s)
+        if suffix not in self._collections:
+            name = f"{self.collection_name}{suffix}"
+            made = self.handle.collection(self.database_name, name, deadline_s=self.write_deadline_s)
+            self._collections[suffix] = made
+        return self._collections[suffix]
 
     async def find_one(
         self, filter_: Mapping[str, Any], projection: Mapping[str, Any] | None = None
