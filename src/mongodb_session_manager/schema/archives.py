@@ -21,7 +21,7 @@ from . import paths
 from .agents import StoredAgent
 from .messages import now
 from .numbers import stored_count
-from .sessions import belonging_to, new_token
+from .sessions import belonging_to, identity, new_token
 
 Document = dict[str, Any]
 
@@ -53,11 +53,6 @@ class SealedList:
     def noted(self, field: str) -> str:
         """Return the path of what is noted of the list: `archived_count`, `redactions`, or something of `archive`."""
         return f"{self.archive}.{field}"
-
-    def unsealed_since(self, archive: Archive) -> Document:
-        """Return the condition that nothing was sealed since an archive was read."""
-        count = archive.count or {"$in": [None, 0]}
-        return {self.noted(paths.ARCHIVED_COUNT): count, self.noted(paths.ARCHIVE_ID): archive.id}
 
     def archive_fields(self) -> Document:
         """Return the projection of an aggregation that `Archive.read` reads, without `redactions`."""
@@ -96,6 +91,90 @@ class Archive:
         token, own_id = (_text(archive.get(name)) for name in (paths.TOKEN, paths.ID))
         return cls(count, token, own_id, redactions)
 
+    def committed(self) -> Document:
+        """Return the condition for segments that count: marked, or named by the session document."""
+        return {paths.ARCHIVE: self.id, "$or": [{paths.COMMITTED: True}, {paths.TOKEN: self.token}]}
+
+    def refused(self) -> Document:
+        """Return the condition for segments that no writer can commit any more.
+
+        Commits match only what their sealer saw, and both counters only ever rise.
+        """
+        return {
+            paths.COMMITTED: False,
+            paths.TOKEN: {"$ne": self.token},
+            "$or": [{paths.START: {"$lt": self.count}}, {paths.REDACTIONS: {"$lt": self.redactions}}],
+        }
+
+
+@dataclass(frozen=True)
+class SealedPart:
+    """What is sealed of a list of one session, and where its segments are.
+
+    Attributes:
+        session_id: The session.
+        incarnation: Which session of that id.
+        entry: The list.
+        archive: What is sealed of it.
+    """
+
+    session_id: str
+    incarnation: str
+    entry: SealedList
+    archive: Archive
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], entry: SealedList) -> SealedPart:
+        """Read it from a session document, or from what was read of one."""
+        archive = Archive.read(paths.at(document, entry.archive))
+        return cls(document["_id"], document.get(paths.INCARNATION, ""), entry, archive)
+
+    @property
+    def session(self) -> Document:
+        """The query for the session."""
+        return identity(self.session_id, self.incarnation)
+
+    def unchanged(self) -> Document:
+        """Return the condition of the session document that nothing was sealed since."""
+        count = self.archive.count or {"$in": [None, 0]}
+        return {self.entry.noted(paths.ARCHIVED_COUNT): count, self.entry.noted(paths.ARCHIVE_ID): self.archive.id}
+
+    def segments(self) -> Document:
+        """Return the query for all segments of the list, those that count for nothing included."""
+        return {
+            **belonging_to(self.session_id, self.incarnation),
+            paths.AGENT: self.entry.agent,
+            paths.LIST: self.entry.name,
+            paths.ARCHIVE: self.archive.id,
+        }
+
+    def between(self, start: int, stop: int) -> Document:
+        """Return the query for the segments with items at the positions from `start` to before `stop`."""
+        place = {paths.START: {"$lt": stop}, paths.END: {"$gt": start}}
+        return {**self.segments(), **self.archive.committed(), **place}
+
+    def holding(self, message_id: int) -> Document:
+        """Return the query for the segment with a message."""
+        place = {paths.FIRST_ID: {"$lte": message_id}, paths.LAST_ID: {"$gte": message_id}}
+        return {**self.segments(), **self.archive.committed(), **place}
+
+    def new_segment(self) -> Document:
+        """Return the segment that comes next: still without items, and not committed."""
+        token = new_token()
+        return {
+            "_id": self.segment_id(self.archive.count, token),
+            **self.segments(),
+            paths.START: self.archive.count,
+            paths.TOKEN: token,
+            paths.COMMITTED: False,
+            paths.REDACTIONS: self.archive.redactions,
+            paths.CREATED_AT: now(),
+        }
+
+    def segment_id(self, start: int, token: str) -> str:
+        """Return the id of the segment that begins at a position of the list."""
+        return f"{self.session_id}/{self.incarnation}/{self.entry.path}/{start}/{token}"
+
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
@@ -105,35 +184,6 @@ def lists_of(document: Mapping[str, Any]) -> list[SealedList]:
     """Return the lists of a document."""
     agents = document.get(paths.AGENTS) or {}
     return [*(SealedList.of_agent(key) for key in agents), FEEDBACKS, GUARDRAIL_EVENTS]
-
-
-def segments_of(session_id: str, incarnation: str, entry: SealedList, archive: Archive) -> Document:
-    """Return the query for all segments of a list, those that count for nothing included."""
-    return {
-        **belonging_to(session_id, incarnation),
-        paths.AGENT: entry.agent,
-        paths.LIST: entry.name,
-        paths.ARCHIVE: archive.id,
-    }
-
-
-def segment_id(session_id: str, incarnation: str, entry: SealedList, start: int, token: str) -> str:
-    """Return the id of the segment that begins at a position of a list."""
-    return f"{session_id}/{incarnation}/{entry.path}/{start}/{token}"
-
-
-def new_segment(session_id: str, incarnation: str, entry: SealedList, archive: Archive) -> Document:
-    """Return the segment that follows what is sealed of a list: still without items, and not committed."""
-    token = new_token()
-    return {
-        "_id": segment_id(session_id, incarnation, entry, archive.count, token),
-        **segments_of(session_id, incarnation, entry, archive),
-        paths.START: archive.count,
-        paths.TOKEN: token,
-        paths.COMMITTED: False,
-        paths.REDACTIONS: archive.redactions,
-        paths.CREATED_AT: now(),
-    }
 
 
 def place_of(segment: Document) -> Document:
@@ -147,33 +197,6 @@ def filled(entry: SealedList, start: int, items: Sequence[Document]) -> Document
     if entry.agent is not None:
         fields |= {paths.FIRST_ID: items[0][paths.MESSAGE_ID], paths.LAST_ID: items[-1][paths.MESSAGE_ID]}
     return fields
-
-
-def committed(archive: Archive) -> Document:
-    """Return the condition for segments that count: marked, or named by the session document."""
-    return {paths.ARCHIVE: archive.id, "$or": [{paths.COMMITTED: True}, {paths.TOKEN: archive.token}]}
-
-
-def refused(archive: Archive) -> Document:
-    """Return the condition for segments that no writer can commit any more.
-
-    Commits match only what their sealer saw, and both counters only ever rise.
-    """
-    return {
-        paths.COMMITTED: False,
-        paths.TOKEN: {"$ne": archive.token},
-        "$or": [{paths.START: {"$lt": archive.count}}, {paths.REDACTIONS: {"$lt": archive.redactions}}],
-    }
-
-
-def holding(document: Mapping[str, Any], entry: SealedList, archive: Archive, message_id: int) -> Document:
-    """Return the query for the segment with a message."""
-    return {
-        **segments_of(document["_id"], document[paths.INCARNATION], entry, archive),
-        **committed(archive),
-        paths.FIRST_ID: {"$lte": message_id},
-        paths.LAST_ID: {"$gte": message_id},
-    }
 
 
 def gaps(agent: StoredAgent) -> list[tuple[int, int]]:
@@ -212,7 +235,7 @@ def messages_pipeline(
     sealed = {
         **belonging_to(session_id, incarnation),
         paths.LIST: paths.MESSAGES,
-        "$or": [{paths.AGENT: name, **committed(archive)} for name, archive in archives.items()],
+        "$or": [{paths.AGENT: name, **archive.committed()} for name, archive in archives.items()],
     }
     if not archives:
         return [{"$match": {"_id": {"$in": []}}}]

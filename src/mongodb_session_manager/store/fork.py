@@ -29,7 +29,7 @@ from pymongo.errors import PyMongoError
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
-from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, SealedPart
 from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width, sound
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
@@ -212,9 +212,8 @@ class SessionFork:
         key = agents[agent_id]
         item = dict(_numbered(agent_id, key, head[paths.AGENTS][key])).get(self._number, _NOTHING)
         if item is _NOTHING:
-            entry = SealedList.of_agent(key)
-            archive = Archive.read(head[paths.AGENTS][key])
-            item = await self._history.find_message(head, entry, archive, self._number)
+            sealed = SealedPart.read(head, SealedList.of_agent(key))
+            item = await self._history.find_message(sealed, self._number)
             if item is None:
                 raise MessageNotFoundError(self._id, agent_id, self._number)
         moment = read_date(item.get(paths.CREATED_AT)) if isinstance(item, Mapping) else None
@@ -231,8 +230,8 @@ class SessionFork:
         message_count = 0
         if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head[paths.AGENTS].keys():
             raise MissingSegmentsError(self._id)
-        for key, stored in head[paths.AGENTS].items():
-            agent, count = await self._copy_agent(key, stored, related, copies, moment)
+        for key in head[paths.AGENTS]:
+            agent, count = await self._copy_agent(head, key, related, copies, moment)
             if agent is not None:
                 agents[key] = agent
                 message_count += count
@@ -257,19 +256,19 @@ class SessionFork:
         return document
 
     async def _copy_agent(
-        self, key: str, stored: Document, related: RelatedCopies, copies: dict[str, _Copy], moment: datetime
+        self, head: Document, key: str, related: RelatedCopies, copies: dict[str, _Copy], moment: datetime
     ) -> tuple[Document | None, int]:
-        entry, archive, cut = SealedList.of_agent(key), Archive.read(stored), self._cut
+        sealed, stored, cut = SealedPart.read(head, SealedList.of_agent(key)), head[paths.AGENTS][key], self._cut
         made = copies.get(key)
         if made is None:
-            made = copies[key] = _Copy(Copying(archive.id), Course(sliding_width(stored)))
+            made = copies[key] = _Copy(Copying(sealed.archive.id), Course(sliding_width(stored)))
         else:
-            await related.refresh(entry, archive, made.copying)
+            await related.refresh(sealed, made.copying)
 
         def keeps(item: Document) -> bool:
             return cut is None or cut.keeps(key, item[paths.MESSAGE_ID], item)
 
-        segment = await related.copy(entry, archive, made.copying, keeps, made.note if cut else _note_nothing)
+        segment = await related.copy(sealed, made.copying, keeps, made.note if cut else _note_nothing)
         if segment is not None:
             numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
@@ -284,16 +283,16 @@ class SessionFork:
         for number, item in kept:
             course.note(number, item)
         agent = cut_agent(stored, course, moment)
-        sealed = made.copying.count
+        archived = made.copying.count
         tail = [item for _, item in kept]
         if segment is not None and (moved := _overflow(tail)):
-            await related.copy_cut(segment, entry, made.copying, tail[:moved])
-            sealed, tail = sealed + moved, tail[moved:]
+            await related.copy_cut(segment, sealed, made.copying, tail[:moved])
+            archived, tail = archived + moved, tail[moved:]
         token = made.copying.cut_token if made.copying.is_cut else made.copying.token
         agent[paths.MESSAGES] = tail
         agent[paths.ARCHIVE] = {**(stored.get(paths.ARCHIVE) or {}), paths.TOKEN: token}
-        agent[paths.ARCHIVED_COUNT] = sealed
-        if not sealed:
+        agent[paths.ARCHIVED_COUNT] = archived
+        if not archived:
             del agent[paths.ARCHIVED_COUNT], agent[paths.ARCHIVE][paths.TOKEN]
         return agent, count
 
@@ -301,9 +300,8 @@ class SessionFork:
         self, head: Document, agents: Mapping[str, Document], related: RelatedCopies, copies: dict[str, _Copy]
     ) -> Document:
         """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
-        entry = GUARDRAIL_EVENTS
-        archive = Archive.read(paths.at(head, entry.archive))
-        made = copies.setdefault(entry.path, _Copy(Copying(archive.id)))
+        entry, sealed = GUARDRAIL_EVENTS, SealedPart.read(head, GUARDRAIL_EVENTS)
+        made = copies.setdefault(entry.path, _Copy(Copying(sealed.archive.id)))
         cut = self._cut
 
         def keeps(event: object) -> bool:
@@ -315,12 +313,12 @@ class SessionFork:
                 return number < int(agent[paths.NEXT_MESSAGE_ID])
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
-        await related.copy(entry, archive, made.copying, keeps, _note_nothing)
+        await related.copy(sealed, made.copying, keeps, _note_nothing)
         events: Document = {entry.path: [event for event in paths.at(head, entry.path) or [] if keeps(event)]}
         if made.copying.count:
-            sealed = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
-            sealed[paths.ARCHIVE] = {**(sealed.get(paths.ARCHIVE) or {}), paths.TOKEN: made.copying.token}
-            events[entry.archive] = sealed
+            noted = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
+            noted[paths.ARCHIVE] = {**(noted.get(paths.ARCHIVE) or {}), paths.TOKEN: made.copying.token}
+            events[entry.archive] = noted
         return events
 
     # -- once it is there
@@ -343,11 +341,10 @@ class SessionFork:
         self, document: Document, head: Document, related: RelatedCopies, copies: dict[str, _Copy]
     ) -> None:
         for key, agent in document[paths.AGENTS].items():
-            entry, stored = SealedList.of_agent(key), head[paths.AGENTS].get(key)
-            archive = Archive.read(stored)
-            if stored is not None and archive.id == Archive.read(agent).id:
-                await related.refresh(entry, archive, copies[key].copying)
-                await self._bring_tail_up_to_date(entry, agent, document, head, related)
+            sealed = SealedPart.read(head, SealedList.of_agent(key))
+            if key in head[paths.AGENTS] and sealed.archive.id == Archive.read(agent).id:
+                await related.refresh(sealed, copies[key].copying)
+                await self._bring_tail_up_to_date(sealed, agent, document, head, related)
         title = head.get(paths.TITLE, _NOTHING)
         if title is not _NOTHING and title != document.get(paths.TITLE):
             fork = identity(self._new_id, document[paths.INCARNATION])
@@ -355,15 +352,15 @@ class SessionFork:
             await self._store.update(self._new_id, guard, {"$set": {paths.TITLE: title}, "$inc": {paths.REVISION: 1}})
 
     async def _bring_tail_up_to_date(
-        self, entry: SealedList, agent: Document, document: Document, head: Document, related: RelatedCopies
+        self, sealed: SealedPart, agent: Document, document: Document, head: Document, related: RelatedCopies
     ) -> None:
+        entry = sealed.entry
         copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if _has_number(item)}
         stored = [item for item in paths.at(head, entry.path) or [] if _has_number(item)]
         seen = {item[paths.MESSAGE_ID] for item in stored}
-        archive = Archive.read(paths.at(head, entry.archive))
-        for number in copied.keys() - seen if archive.count else ():
-            sealed = await self._history.find_message(head, entry, archive, number)
-            stored += [sealed] if sealed is not None else []
+        for number in copied.keys() - seen if sealed.archive.count else ():
+            item = await self._history.find_message(sealed, number)
+            stored += [item] if item is not None else []
         for item in stored:
             older = copied.get(item[paths.MESSAGE_ID])
             if older is None or not is_newer(item, older):
@@ -374,7 +371,7 @@ class SessionFork:
             counted = {entry.noted(paths.REDACTIONS): 1, paths.REVISION: 1}
             update = {"$set": {f"{entry.path}.$": item}, "$inc": counted}
             if not await self._store.update(self._new_id, guard, update):
-                await related.change_copy(entry, item)  # Sealed since.
+                await related.change_copy(sealed, item)  # Sealed since.
             await self._history.remove_refused(self._new_id, document[paths.INCARNATION], entry.agent or "")
             related.outdated |= payloads_of(older)
 

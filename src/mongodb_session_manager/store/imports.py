@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, filled, new_segment
+from ..schema.archives import Archive, SealedList, SealedPart, filled
 from ..schema.migrate import count_ratings, first_title
 from ..schema.sessions import belonging_to, new_summary
 from ..schema.titles import title_of
@@ -111,7 +111,8 @@ class SessionImport:
             taken += 1
         taken = taken or 1
         items, self._items, self._sizes = self._items[:taken], self._items[taken:], self._sizes[taken:]
-        segment = new_segment(self._id, self.incarnation, self._entry, Archive(self._archived, id=self._archive_id))
+        archive = Archive(self._archived, id=self._archive_id)
+        segment = SealedPart(self._id, self.incarnation, self._entry, archive).new_segment()
         segment |= {paths.COMMITTED: True, **filled(self._entry, self._archived, items)}
         await self._segments.insert(segment)
         self._archived, self._token = segment[paths.END], segment[paths.TOKEN]

@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, Archive, committed
+from ..schema.archives import FEEDBACKS, Archive
 from ..schema.migrate import first_title
 from ..schema.sessions import RATINGS, belonging_to
 
@@ -83,7 +83,7 @@ class OlderCounts:
             if any(agent[paths.ARCHIVED_COUNT] for agent in one["opening"]):
                 wanted.append({**of_session, paths.LIST: paths.MESSAGES, paths.START: 0})
             if feedbacks.count:
-                wanted.append({**of_session, paths.LIST: FEEDBACKS.name, **committed(feedbacks)})
+                wanted.append({**of_session, paths.LIST: FEEDBACKS.name, **feedbacks.committed()})
         if not wanted:
             return {}
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..client import Collection
 from ..schema import paths
-from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, SealedPart
 from ..schema.sessions import belonging_to, identity
 from ..storage.sweep import StorageSweep
 from .payloads import PayloadStore
@@ -101,10 +101,10 @@ class OrphanSweep:
         entry = _list_of(segment)
         if document is None or (entry.agent is not None and paths.at(document, entry.archive) is None):
             return True  # Commits name fields that are not there.
-        archive = Archive.read(paths.at(document, entry.archive))
-        if segment[paths.START] < archive.count or segment.get(paths.ARCHIVE) != archive.id:
+        sealed = SealedPart.read(document, entry)
+        if segment[paths.START] < sealed.archive.count or segment.get(paths.ARCHIVE) != sealed.archive.id:
             return True
-        guard = {**identity(document["_id"], document[paths.INCARNATION]), **entry.unsealed_since(archive)}
+        guard = {**sealed.session, **sealed.unchanged()}
         if entry.agent is not None:
             guard[entry.noted(paths.AGENT_DATA)] = {"$exists": True}
         update = {"$inc": {entry.noted(paths.REDACTIONS): 1}}

@@ -25,7 +25,7 @@ from pymongo.errors import DuplicateKeyError
 from ..client import Collection
 from ..schema import paths
 from ..schema.agents import STATE_FIELDS, StoredAgent
-from ..schema.archives import Archive, SealedList
+from ..schema.archives import Archive, SealedList, SealedPart
 from ..schema.messages import now
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import belonging_to, identity, new_token
@@ -158,20 +158,20 @@ class PayloadStore:
 
     async def _referred_by(self, session_id: str, incarnation: str, key: str, message_id: int) -> set[str]:
         """Return what a stored message refers to, wherever it is."""
-        entry = SealedList.of_agent(key)
+        session, entry = identity(session_id, incarnation), SealedList.of_agent(key)
         condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
         messages = {"$filter": {"input": {"$ifNull": [f"${entry.path}", []]}, "as": "message", "cond": condition}}
         fields = {paths.MESSAGES: messages, paths.INCARNATION: 1, **entry.archive_fields()}
-        pipeline: list[Document] = [{"$match": identity(session_id, incarnation)}, {"$project": fields}]
+        pipeline: list[Document] = [{"$match": session}, {"$project": fields}]
         found = await self._store.collection.aggregate(pipeline)
         if not found:
             return set()
         document: Document = found[0]
         if document[paths.MESSAGES]:
             return payloads_of(document[paths.MESSAGES][0])
-        archive = Archive.read(document)
-        sealed = await self._segments.find_message(document, entry, archive, message_id)
-        return set() if sealed is None else payloads_of(sealed)
+        sealed = SealedPart(session_id, incarnation, entry, Archive.read(document))
+        message = await self._segments.find_message(sealed, message_id)
+        return set() if message is None else payloads_of(message)
 
     # -- removing
 

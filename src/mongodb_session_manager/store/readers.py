@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 from ..errors import CorruptMessageError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
-from ..schema.archives import Archive, SealedList
+from ..schema.archives import Archive, SealedList, SealedPart
 from ..schema.migrate import usage_of_messages
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import stored_count
@@ -38,25 +38,23 @@ class AgentTotals:
 
     Attributes:
         messages: How many messages it has.
-        archive: What is sealed of them.
+        sealed: What is sealed of them.
         next_message_id: The number of the next one.
         usage: Its running totals, None when it has none.
     """
 
     messages: int
-    archive: Archive
+    sealed: SealedPart
     next_message_id: int
     usage: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What was read of an agent's messages; `document` is None for an older tool's, which has no segments."""
+    """What was read of an agent's messages; `sealed` is None for an older tool's, which has no segments."""
 
     tail: list[Document | CorruptMessageError]
-    entry: SealedList
-    archive: Archive
-    document: Document | None
+    sealed: SealedPart | None = None
 
 
 class AgentReader:
@@ -112,20 +110,21 @@ class AgentReader:
 
     async def totals(self, session_id: str, agent_id: str) -> AgentTotals | None:
         """Return what is counted of one agent, of a document in today's form; None when it has no such agent."""
-        agent = _agent(agent_id)
+        agent, entry = _agent(agent_id), SealedList.of_agent(encode_name(agent_id))
         found = await self._project(
             session_id,
             {
                 paths.MESSAGES: _live(agent),
-                **SealedList.of_agent(encode_name(agent_id)).archive_fields(),
+                **entry.archive_fields(),
                 "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
                 paths.USAGE: f"{agent}.{paths.USAGE}",
             },
         )
         if "number" not in found:
             return None
-        archive = Archive.read(found)
-        return AgentTotals(found[paths.MESSAGES] + archive.count, archive, found["number"], found.get(paths.USAGE))
+        sealed = SealedPart(session_id, found.get(paths.INCARNATION, ""), entry, Archive.read(found))
+        count = found[paths.MESSAGES] + sealed.archive.count
+        return AgentTotals(count, sealed, found["number"], found.get(paths.USAGE))
 
     async def count_messages(self, session_id: str, agent_id: str) -> int:
         """Return how many messages an agent has; 0 when the session has no such agent."""
@@ -138,10 +137,10 @@ class AgentReader:
 
     async def message(self, session_id: str, agent_id: str, message_id: int) -> Document | None:
         """Return a message of an agent, None when there is none of that number."""
-        document, message = await self._stored_message(session_id, agent_id, message_id)
-        if message is None or document is None:
+        sealed, message = await self._stored_message(session_id, agent_id, message_id)
+        if message is None or sealed is None:
             return message
-        return (await self._restored(document, agent_id, [message]))[0]
+        return (await self._restored(sealed, agent_id, [message]))[0]
 
     async def references(self, session_id: str, agent_id: str, message_id: int) -> dict[str, frozenset[str]]:
         """Return the names of the payloads that a message refers to, by field; of none where there is no message."""
@@ -150,8 +149,8 @@ class AgentReader:
 
     async def _stored_message(
         self, session_id: str, agent_id: str, message_id: int
-    ) -> tuple[Document | None, Document | None]:
-        """Return a message as it is stored, after the document that it belongs to; an older tool's without that."""
+    ) -> tuple[SealedPart | None, Document | None]:
+        """Return a message as it is stored, after what is sealed of its list; an older tool's without that."""
         condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
 
         def only(messages: Document) -> Document:
@@ -162,9 +161,9 @@ class AgentReader:
             return None, None
         items = (_readable(item) for item in found.tail)
         message = next((message for message in items if message[paths.MESSAGE_ID] == message_id), None)
-        if message is None and found.document is not None:
-            message = await self._segments.find_message(found.document, found.entry, found.archive, message_id)
-        return found.document, message
+        if message is None and found.sealed is not None:
+            message = await self._segments.find_message(found.sealed, message_id)
+        return found.sealed, message
 
     async def messages(
         self, session_id: str, agent_id: str, limit: int | None, offset: int
@@ -187,18 +186,18 @@ class AgentReader:
         found = await self._messages(session_id, agent_id, part)
         if found is None:
             return None
-        if found.document is None:
+        if found.sealed is None:
             return [_readable(item) for item in found.tail[offset:][:length]]
-        count = found.archive.count
-        sealed = await self._segments.items(found.document, found.entry, found.archive, offset, offset + length)
+        count = found.sealed.archive.count
+        sealed = await self._segments.items(found.sealed, offset, offset + length)
         tail = found.tail[max(offset - count, 0) :] if count else found.tail
         page = [*sealed, *(_readable(item) for item in tail[: max(length - len(sealed), 0)])]
-        return await self._restored(found.document, agent_id, page)
+        return await self._restored(found.sealed, agent_id, page)
 
-    async def _restored(self, document: Document, agent_id: str, messages: Sequence[Document]) -> list[Document]:
+    async def _restored(self, sealed: SealedPart, agent_id: str, messages: Sequence[Document]) -> list[Document]:
         """Return messages with the large bytes that are stored outside the session document."""
         names = set().union(*(payloads_of(message) for message in messages))
-        payloads = await self._payloads.fetch(document["_id"], document[paths.INCARNATION], names)
+        payloads = await self._payloads.fetch(sealed.session_id, sealed.incarnation, names)
         return [restored_message(message, payloads, agent_id) for message in messages]
 
     async def _messages(self, session_id: str, agent_id: str, wanted: Any) -> _Found | None:
@@ -215,11 +214,12 @@ class AgentReader:
         found = await self._project(session_id, fields)
         if not version_of(found):
             older = (await self._older(session_id)).get(agent_id)
-            return None if older is None else _Found(list(older.messages()), entry, Archive(), None)
+            return None if older is None else _Found(list(older.messages()))
         if not found.keys() & {"number", "said_id"} and not found[paths.MESSAGES]:
             return None
         raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found.get("number")}
-        return _Found(list(StoredAgent(agent_id, key, raw).messages()), entry, Archive.read(found), found)
+        sealed = SealedPart(session_id, found[paths.INCARNATION], entry, Archive.read(found))
+        return _Found(list(StoredAgent(agent_id, key, raw).messages()), sealed)
 
     async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
         """Return the session's incarnation, and what is sealed of its agents by key."""

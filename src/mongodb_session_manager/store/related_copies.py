@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from ..errors import SessionStoreError
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, committed, filled, place_of, segment_id, segments_of
+from ..schema.archives import SealedPart, filled, place_of
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
 from ..schema.sessions import belonging_to, new_token
@@ -107,8 +107,7 @@ class RelatedCopies:
 
     async def copy(
         self,
-        entry: SealedList,
-        archive: Archive,
+        sealed: SealedPart,
         copying: Copying,
         keeps: Callable[[Document], bool],
         passed: Callable[[Sequence[Document]], None],
@@ -116,8 +115,7 @@ class RelatedCopies:
         """Copy the segments of a list that are not copied yet.
 
         Args:
-            entry: The list.
-            archive: What is sealed of it.
+            sealed: What is sealed of the list.
             copying: How far it is copied; moved on.
             keeps: Tells what goes into the copy: of an agent's messages the first ones, of other lists any.
             passed: Is given the messages of each segment that was copied as a whole.
@@ -128,34 +126,37 @@ class RelatedCopies:
         Raises:
             MissingSegmentsError: The list is another one by now, or lost something.
         """
+        archive = sealed.archive
         if copying.archive_id != archive.id and (copying.position or archive.count):
             if copying.position:
-                raise MissingSegmentsError(self._source[paths.SESSION_ID])
+                raise MissingSegmentsError(sealed.session_id)
             copying.archive_id = archive.id
         while copying.position < archive.count:
-            page = await self._page(entry, archive, {"$gte": copying.position, "$lt": archive.count})
+            page = await self._page(sealed, {"$gte": copying.position, "$lt": archive.count})
             copies: list[Document] = []
             for segment in page:
                 if segment[paths.START] != copying.position:
-                    raise MissingSegmentsError(self._source[paths.SESSION_ID])
+                    raise MissingSegmentsError(sealed.session_id)
                 kept = [item for item in segment[paths.ITEMS] if keeps(item)]
-                if entry.agent is not None and len(kept) < len(segment[paths.ITEMS]):
+                if sealed.entry.agent is not None and len(kept) < len(segment[paths.ITEMS]):
                     await self._insert(copies)
                     return segment
                 if kept:
-                    copies.append(self._copy_of(segment, entry, kept, copying.count))
+                    copies.append(self._copy_of(segment, sealed, kept, copying.count))
                     copying.token = segment[paths.TOKEN]
                     copying.count += len(kept)
                 copying.position = segment[paths.END]
                 passed(kept)
             if not page:
-                raise MissingSegmentsError(self._source[paths.SESSION_ID])
+                raise MissingSegmentsError(sealed.session_id)
             await self._insert(copies)
         return None
 
-    async def copy_cut(self, segment: Document, entry: SealedList, copying: Copying, items: Sequence[Document]) -> None:
+    async def copy_cut(
+        self, segment: Document, sealed: SealedPart, copying: Copying, items: Sequence[Document]
+    ) -> None:
         """Copy the first items of the segment in which an agent's messages end; may be repeated."""
-        copied = self._copy_of(segment, entry, items, copying.count, token=copying.cut_token)
+        copied = self._copy_of(segment, sealed, items, copying.count, token=copying.cut_token)
         await self.copy_payloads(_payloads_of(items))
         place = place_of(copied)
         before = await self._segments.find_one(place, {paths.ITEM_PAYLOADS: 1})
@@ -166,15 +167,15 @@ class RelatedCopies:
         copying.is_cut = True
 
     def _copy_of(
-        self, segment: Document, entry: SealedList, items: Sequence[Document], start: int, *, token: str | None = None
+        self, segment: Document, sealed: SealedPart, items: Sequence[Document], start: int, *, token: str | None = None
     ) -> Document:
         token = token or segment[paths.TOKEN]
         return {
             **{name: value for name, value in segment.items() if name != paths.EXPIRES_AT},
             **self._target,
-            "_id": segment_id(self._target[paths.SESSION_ID], self._target[paths.INCARNATION], entry, start, token),
+            "_id": self._copies(sealed).segment_id(start, token),
             paths.TOKEN: token,
-            **filled(entry, start, items),
+            **filled(sealed.entry, start, items),
             # Whether it counts is decided by the document, which is not there yet.
             paths.COMMITTED: True,
             **self._dates(paths.CREATED_AT),
@@ -202,59 +203,43 @@ class RelatedCopies:
         self._counts[SEGMENTS] += len(copies)
 
     async def _page(
-        self,
-        entry: SealedList,
-        archive: Archive,
-        start: Mapping[str, int],
-        projection: Document | None = None,
-        **more: Any,
+        self, sealed: SealedPart, start: Mapping[str, int], projection: Document | None = None, **more: Any
     ) -> list[Document]:
-        query: Document = {
-            **segments_of(self._source[paths.SESSION_ID], self._source[paths.INCARNATION], entry, archive),
-            **committed(archive),
-            paths.START: start,
-            **more,
-        }
+        query: Document = {**sealed.segments(), **sealed.archive.committed(), paths.START: start, **more}
         order = [(paths.START, 1)]
         return await self._segments.find(query, projection, sort=order, limit=SEGMENTS_PER_READ, bounded=False)
 
     # -- what changed since
 
-    async def refresh(self, entry: SealedList, archive: Archive, copying: Copying) -> None:
+    async def refresh(self, sealed: SealedPart, copying: Copying) -> None:
         """Change copied messages as the source's were changed since; redactions above all."""
         stop = copying.position + copying.is_cut
         start = 0
         while start < stop:
-            changed = await self._page(
-                entry,
-                archive,
-                {"$gte": start, "$lt": stop},
-                {paths.START: 1, paths.APPLIED: 1},
-                applied={"$exists": True},
-            )
+            fields, rewritten = {paths.START: 1, paths.APPLIED: 1}, {paths.APPLIED: {"$exists": True}}
+            changed = await self._page(sealed, {"$gte": start, "$lt": stop}, fields, **rewritten)
             for segment in changed:
-                query = {**self._copies(entry), paths.START: segment[paths.START]}
-                fields = {paths.APPLIED: 1}
-                copied = await self._segments.find_one(query, fields)
+                query = {**self._copies(sealed).segments(), paths.START: segment[paths.START]}
+                copied = await self._segments.find_one(query, {paths.APPLIED: 1})
                 if copied is not None and not set(segment[paths.APPLIED]) <= set(copied.get(paths.APPLIED) or ()):
-                    await self._refresh_segment(entry, archive, segment[paths.START], copied["_id"])
+                    await self._refresh_segment(sealed, segment[paths.START], copied["_id"])
             if len(changed) < SEGMENTS_PER_READ:
                 return
             start = changed[-1][paths.START] + 1
 
-    async def _refresh_segment(self, entry: SealedList, archive: Archive, start: int, copy_id: str) -> None:
-        found = await self._page(entry, archive, {"$gte": start, "$lt": start + 1})
+    async def _refresh_segment(self, sealed: SealedPart, start: int, copy_id: str) -> None:
+        found = await self._page(sealed, {"$gte": start, "$lt": start + 1})
         if not found:
-            raise MissingSegmentsError(self._source[paths.SESSION_ID])
+            raise MissingSegmentsError(sealed.session_id)
         for item in found[0][paths.ITEMS]:
-            await self.change_copy(entry, item, {"_id": copy_id})
+            await self.change_copy(sealed, item, {"_id": copy_id})
         tokens = {"$addToSet": {paths.APPLIED: {"$each": found[0].get(paths.APPLIED) or []}}}
         identity = {"_id": copy_id, paths.SESSION_ID: self._target[paths.SESSION_ID]}
         await self._segments.update_one(identity, tokens)
 
-    async def change_copy(self, entry: SealedList, item: Document, query: Document | None = None) -> None:
+    async def change_copy(self, sealed: SealedPart, item: Document, query: Document | None = None) -> None:
         """Put a message in the place of its older copy in a segment, where there is one that is older."""
-        number, target = item.get(paths.MESSAGE_ID), {**(query or {}), **self._copies(entry)}
+        number, target = item.get(paths.MESSAGE_ID), {**(query or {}), **self._copies(sealed).segments()}
         target |= {paths.FIRST_ID: {"$lte": number}, paths.LAST_ID: {"$gte": number}}
         held = await self._segments.find_one(target, {paths.ITEMS: {"$elemMatch": {paths.MESSAGE_ID: number}}})
         copied = (held or {}).get(paths.ITEMS) or [item]
@@ -262,13 +247,13 @@ class RelatedCopies:
             return
         await self.copy_payloads(payloads_of(item))
         older = {paths.MESSAGE_ID: number, paths.UPDATED_AT: copied[0].get(paths.UPDATED_AT)}
-        place = {"_id": held["_id"], paths.SESSION_ID: target[paths.SESSION_ID]}
-        guard = {**place, paths.ITEMS: {"$elemMatch": older}}
+        guard = {**target, "_id": held["_id"], paths.ITEMS: {"$elemMatch": older}}
         await self._segments.update_one(guard, {"$set": {f"{paths.ITEMS}.$": item}})
         self.outdated |= payloads_of(copied[0])
 
-    def _copies(self, entry: SealedList) -> Document:
-        return {**self._target, paths.AGENT: entry.agent, paths.LIST: entry.name}
+    def _copies(self, sealed: SealedPart) -> SealedPart:
+        """Return where the copies of what is sealed of a list are."""
+        return replace(sealed, **self._target)
 
     # -- payloads
 

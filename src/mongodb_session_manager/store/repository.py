@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..schema import paths, values
 from ..schema.agents import checked_states
-from ..schema.archives import FEEDBACKS, Archive, SealedList, messages_pipeline
+from ..schema.archives import FEEDBACKS, SealedPart, messages_pipeline
 from ..schema.messages import now, session_message
 from ..schema.metrics import summarize_usage
 from ..schema.moments import cutoff
@@ -310,13 +310,13 @@ class AsyncMongoDBSessionRepository:
                 guard={
                     paths.agent(key, paths.NEXT_MESSAGE_ID): totals.next_message_id,
                     paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
-                    **SealedList.of_agent(key).unsealed_since(totals.archive),
+                    **totals.sealed.unchanged(),
                     # What it said is gone from the title, too; the next thing that a person says gives another one.
                     f"{paths.TITLE_OF}.agent": key if titled else {"$ne": key},
                 },
             )
             if isinstance(await self._apply(session_id, Update(session=removal)), Applied):
-                await self._segments.delete_agent(session_id, incarnation, key, totals.archive.id)
+                await self._segments.delete_all(totals.sealed)
                 await self._payloads.remove_unreferred(session_id, incarnation, payloads)
                 return True
             refusals.note(totals)
@@ -681,9 +681,9 @@ class AsyncMongoDBSessionRepository:
         """
         projection = {FEEDBACKS.path: 1, FEEDBACKS.archive: 1, paths.INCARNATION: 1}
         document = await self._store.find(check_session_id(session_id), projection)
-        archive = Archive.read(paths.at(document, FEEDBACKS.archive))
-        sealed = await self._segments.items(document, FEEDBACKS, archive, 0, archive.count)
-        return session_data.feedbacks_of(sealed, document.get(FEEDBACKS.path))
+        sealed = SealedPart.read(document, FEEDBACKS)
+        items = await self._segments.items(sealed, 0, sealed.archive.count)
+        return session_data.feedbacks_of(items, document.get(FEEDBACKS.path))
 
     async def get_session_viewer_password(self, session_id: str) -> str | None:
         """Return the password that opens this session in the viewer, None for documents without.

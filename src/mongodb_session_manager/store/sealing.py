@@ -16,12 +16,12 @@ A crash between any two steps leaves the session whole.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bson
 
 from ..schema import paths
-from ..schema.archives import Archive, SealedList, filled, lists_of, new_segment, place_of, segments_of
+from ..schema.archives import SealedList, SealedPart, filled, lists_of, place_of
 from ..schema.numbers import stored_count
 from ..schema.sessions import identity
 from .related import announcement, related_expiry
@@ -103,16 +103,17 @@ class Sealer:
             if choice is None:
                 await self._recount(document, live_bytes)
                 return SealOutcome(live_bytes, True, messages, sealed_bytes)
-            sealed, items, weight = choice
+            entry, items, weight = choice
             # What was counted while writing is a little off; each seal counts anew.
             counted = stored_count(document.get(paths.LIVE_BYTES))
-            if await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted) is None:
+            sealed = SealedPart.read(document, entry)
+            if not await self._seal_items(document, sealed, items, ttl_s, live_bytes - weight - counted):
                 # Somebody else changed a message or sealed meanwhile. After many times the next write sees to it.
                 refusals += 1
                 if refusals == _SEAL_ATTEMPTS:
                     return SealOutcome(live_bytes, False, messages, sealed_bytes)
                 continue
-            messages += len(items) if sealed.agent is not None else 0
+            messages += len(items) if entry.agent is not None else 0
             sealed_bytes += weight
 
     async def _recount(self, document: Document, live_bytes: int) -> None:
@@ -140,31 +141,30 @@ class Sealer:
         return best
 
     async def _seal_items(
-        self, document: Document, entry: SealedList, items: list[Document], ttl_s: float | None, correction: int
-    ) -> str | None:
-        """Seal the first items of a list and correct the count of bytes; None when the list changed meanwhile."""
-        session_id, archive = document["_id"], Archive.read(paths.at(document, entry.archive))
-        segment = new_segment(session_id, document[paths.INCARNATION], entry, archive)
+        self, document: Document, sealed: SealedPart, items: list[Document], ttl_s: float | None, correction: int
+    ) -> bool:
+        """Seal the first items of a list and correct the count of bytes; False when the list changed meanwhile."""
+        segment = sealed.new_segment()
         if (expires_at := related_expiry(ttl_s)) is not None:
             segment[paths.EXPIRES_AT] = expires_at
-        await self._mark(document, entry, archive)
+        await self._mark(sealed)
         await self._announce(document, segment)
         await self._segments.insert(segment)
         # Only now what is sealed goes in: a redaction from here on finds the segment, and what was redacted before
         # shows in the document.
         done = (
-            await self._is_unchanged(document, entry, archive)
-            and await self._fill(segment, entry, items)
-            and await self._commit(document, entry, archive, segment, correction)
+            await self._segments.sealed(sealed.session, sealed.entry) == sealed
+            and await self._fill(segment, sealed.entry, items)
+            and await self._commit(document, sealed, segment, correction)
         )
         if not done:
             # A commit whose reply was lost may have been followed by another sealer's, which has marked it.
-            await self._segments.delete(session_id, [segment["_id"]], committed=False)
-            return None
-        sealed = Archive(segment[paths.END], segment[paths.TOKEN], archive.id, archive.redactions)
-        await self._mark(document, entry, sealed)
-        await self._segments.remove_uncommittable(document, entry, sealed)
-        return sealed.token
+            await self._segments.delete(sealed.session_id, [segment["_id"]], committed=False)
+            return False
+        after = replace(sealed, archive=replace(sealed.archive, count=segment[paths.END], token=segment[paths.TOKEN]))
+        await self._mark(after)
+        await self._segments.remove_uncommittable(after)
+        return True
 
     async def _announce(self, document: Document, segment: Document) -> None:
         """Note in the session that there are segments: redactions and expiry ask for that."""
@@ -172,20 +172,15 @@ class Sealer:
             update = announcement(segment.get(paths.EXPIRES_AT))
             await self._store.update(document["_id"], _identity(document), update)
 
-    async def _is_unchanged(self, document: Document, entry: SealedList, archive: Archive) -> bool:
-        return await self._segments.archive_of(_identity(document), entry) == archive
-
     async def _fill(self, segment: Document, entry: SealedList, items: list[Document]) -> bool:
         """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
         fields = filled(entry, segment[paths.START], items)
         segment |= fields
         return bool((await self._segments.segments.update_one(place_of(segment), {"$set": fields})).matched_count)
 
-    async def _commit(
-        self, document: Document, entry: SealedList, archive: Archive, segment: Document, correction: int
-    ) -> bool:
-        count, token = segment[paths.END], segment[paths.TOKEN]
-        guard: Document = {**_identity(document), **entry.unsealed_since(archive)}
+    async def _commit(self, document: Document, sealed: SealedPart, segment: Document, correction: int) -> bool:
+        entry, count, token = sealed.entry, segment[paths.END], segment[paths.TOKEN]
+        guard: Document = {**sealed.session, **sealed.unchanged()}
         changes: Document = {**announcement(segment.get(paths.EXPIRES_AT)), "$inc": {paths.LIVE_BYTES: correction}}
         changes["$set"] |= {entry.noted(paths.ARCHIVED_COUNT): count, entry.noted(paths.ARCHIVE_TOKEN): token}
         redactions = entry.noted(paths.REDACTIONS)
@@ -200,8 +195,8 @@ class Sealer:
         # A reply may have been lost: then the document names this segment.
         if committed:
             return True
-        found = await self._segments.archive_of(_identity(document), entry)
-        return found is not None and found.token == token
+        found = await self._segments.sealed(sealed.session, entry)
+        return found is not None and found.archive.token == token
 
     async def _commit_first(
         self, guard: Document, changes: Document, entry: SealedList, segment: Document, present: Sequence[Document]
@@ -221,12 +216,11 @@ class Sealer:
             length = found[0]["length"]
         return False
 
-    async def _mark(self, document: Document, entry: SealedList, archive: Archive) -> None:
+    async def _mark(self, sealed: SealedPart) -> None:
         """Mark the last segment that the document names; before it names the next one."""
-        if archive.token is None:
-            return
-        query = {**_segments_of(document, entry, archive), paths.TOKEN: archive.token}
-        await self._segments.segments.update_one(query, {"$set": {paths.COMMITTED: True}})
+        if (token := sealed.archive.token) is not None:
+            query = {**sealed.segments(), paths.TOKEN: token}
+            await self._segments.segments.update_one(query, {"$set": {paths.COMMITTED: True}})
 
 
 def _weighed(document: Document) -> list[_Weighed]:
@@ -252,7 +246,3 @@ def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) 
 
 def _identity(document: Document) -> Document:
     return identity(document["_id"], document[paths.INCARNATION])
-
-
-def _segments_of(document: Document, entry: SealedList, archive: Archive) -> Document:
-    return segments_of(document["_id"], document[paths.INCARNATION], entry, archive)

@@ -12,17 +12,7 @@ from typing import Any, Literal
 from ..client import Collection
 from ..errors import SessionStoreError
 from ..schema import paths
-from ..schema.archives import (
-    Archive,
-    SealedList,
-    committed,
-    gaps,
-    holding,
-    is_contiguous,
-    place_of,
-    refused,
-    segments_of,
-)
+from ..schema.archives import Archive, SealedList, SealedPart, gaps, is_contiguous, place_of
 from ..schema.messages import now
 from ..schema.sessions import TOKEN_RING, belonging_to, identity, new_token
 from .loaded import StoredSession
@@ -58,36 +48,22 @@ class Segments:
 
     # -- reading
 
-    async def archive_of(self, session: Document, entry: SealedList) -> Archive | None:
+    async def sealed(self, session: Document, entry: SealedList) -> SealedPart | None:
         """Return what is sealed of a list by now, None when the session is gone."""
-        fields = dict.fromkeys(map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS)), 1)
-        found = await self._store.find_one(session, fields)
-        return None if found is None else Archive.read(paths.at(found, entry.archive))
+        noted = map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS))
+        found = await self._store.find_one(session, dict.fromkeys((paths.INCARNATION, *noted), 1))
+        return None if found is None else SealedPart.read(found, entry)
 
     async def items(
-        self,
-        document: Document,
-        entry: SealedList,
-        archive: Archive,
-        start: int,
-        stop: int,
-        fields: Sequence[str] | None = None,
+        self, sealed: SealedPart, start: int, stop: int, fields: Sequence[str] | None = None
     ) -> list[Document]:
-        """Return the sealed items of a session document at the positions from `start` to before `stop`.
-
-        With `fields` only those of each item are read.
-        """
-        stop = min(stop, archive.count)
+        """Return the sealed items at the positions from `start` to before `stop`; with `fields` only those of each."""
+        stop = min(stop, sealed.archive.count)
         if start >= stop:
             return []
-        query = {
-            **segments_of(document["_id"], document[paths.INCARNATION], entry, archive),
-            **committed(archive),
-            paths.START: {"$lt": stop},
-            paths.END: {"$gt": start},
-        }
         wanted = [paths.ITEMS] if fields is None else [f"{paths.ITEMS}.{name}" for name in fields]
-        segments = await self._find(query, dict.fromkeys((paths.START, *wanted), 1), sort=[(paths.START, 1)])
+        projection = dict.fromkeys((paths.START, *wanted), 1)
+        segments = await self._find(sealed.between(start, stop), projection, sort=[(paths.START, 1)])
         found = [
             item
             for segment in segments
@@ -95,7 +71,7 @@ class Segments:
             if start <= position < stop
         ]
         if len(found) != stop - start:
-            raise MissingSegmentsError(document["_id"])
+            raise MissingSegmentsError(sealed.session_id)
         return found
 
     async def complete(self, session: StoredSession) -> None:
@@ -110,7 +86,7 @@ class Segments:
                 paths.AGENT: key,
                 paths.FIRST_ID: {"$lte": last},
                 paths.LAST_ID: {"$gte": first},
-                **committed(Archive.read(agent.raw)),
+                **Archive.read(agent.raw).committed(),
             }
             for key, (agent, needed) in wanted.items()
             for first, last in needed
@@ -129,14 +105,12 @@ class Segments:
                 held += (item for s in segments for item in s[paths.ITEMS] if first <= item[paths.MESSAGE_ID] <= last)
             agent.raw[paths.MESSAGES] = sorted(held, key=_number) + list(agent.raw.get(paths.MESSAGES) or [])
 
-    async def find_message(
-        self, document: Document, entry: SealedList, archive: Archive, message_id: int
-    ) -> Document | None:
-        """Return a sealed message of a session document, None when the segments hold none of that number."""
-        if archive.token is None:
+    async def find_message(self, sealed: SealedPart, message_id: int) -> Document | None:
+        """Return a sealed message, None when the segments hold none of that number."""
+        if sealed.archive.token is None:
             return None
-        query = holding(document, entry, archive, message_id)
-        segments = await self._find(query, {paths.ITEMS: {"$elemMatch": {paths.MESSAGE_ID: message_id}}}, limit=1)
+        only = {paths.ITEMS: {"$elemMatch": {paths.MESSAGE_ID: message_id}}}
+        segments = await self._find(sealed.holding(message_id), only, limit=1)
         items = segments[0].get(paths.ITEMS) if segments else None
         return items[0] if items else None
 
@@ -150,14 +124,13 @@ class Segments:
         """
         entry, token = SealedList.of_agent(change.key), token or new_token()
         seen = (paths.INCARNATION, entry.noted(paths.ARCHIVED_COUNT), entry.noted(paths.ARCHIVE))
-        document = await self._store.find(session_id, dict.fromkeys(seen, 1))
-        archive = Archive.read(paths.at(document, entry.archive))
-        if archive.token is None:
+        sealed = SealedPart.read(await self._store.find(session_id, dict.fromkeys(seen, 1)), entry)
+        if sealed.archive.token is None:
             return "missing"
         item: Document = {paths.MESSAGE_ID: change.message.message_id}
         if "content" in change.fields and paths.REDACT_MESSAGE not in change.fields:
             item[paths.REDACT_MESSAGE] = {"$exists": False}
-        query = holding(document, entry, archive, change.message.message_id)
+        query = sealed.holding(change.message.message_id)
         fields = {**change.fields, paths.UPDATED_AT: now()}
         update: Document = {"$set": {paths.matched(paths.ITEMS, name): value for name, value in fields.items()}}
         if change.removed:
@@ -168,7 +141,7 @@ class Segments:
         guard = {paths.APPLIED: {"$ne": token}, paths.ITEMS: {"$elemMatch": item}}
         changed = (await self.segments.update_one({**query, **guard}, update)).matched_count
         if "content" in change.fields:
-            await self.remove_uncommittable(document, entry, archive)
+            await self.remove_uncommittable(sealed)
         if changed:
             return "changed"
         segments = await self._find(query, {paths.APPLIED: 1}, limit=1)
@@ -190,22 +163,19 @@ class Segments:
 
     # -- removing
 
-    async def remove_uncommittable(self, document: Document, entry: SealedList, archive: Archive) -> None:
+    async def remove_uncommittable(self, sealed: SealedPart) -> None:
         """Remove segments that no writer can commit any more: they may hold what was redacted since."""
-        query = {**segments_of(document["_id"], document[paths.INCARNATION], entry, archive), **refused(archive)}
-        await self.segments.delete_many(query)
+        await self.segments.delete_many({**sealed.segments(), **sealed.archive.refused()})
 
     async def remove_refused(self, session_id: str, incarnation: str, key: str) -> None:
         """Remove copies of an agent's messages that no writer can commit any more: after one of them was redacted."""
-        entry, session = SealedList.of_agent(key), identity(session_id, incarnation)
-        archive = await self.archive_of(session, entry)
-        if archive is not None:
-            await self.remove_uncommittable(session, entry, archive)
+        sealed = await self.sealed(identity(session_id, incarnation), SealedList.of_agent(key))
+        if sealed is not None:
+            await self.remove_uncommittable(sealed)
 
-    async def delete_agent(self, session_id: str, incarnation: str, key: str, archive_id: str | None) -> None:
+    async def delete_all(self, sealed: SealedPart) -> None:
         """Delete the segments of an agent that is gone, and none of one created anew under the same id."""
-        query = segments_of(session_id, incarnation, SealedList.of_agent(key), Archive(id=archive_id))
-        await self.segments.delete_many(query)
+        await self.segments.delete_many(sealed.segments())
 
     async def delete(self, session_id: str, ids: Sequence[str], *, committed: bool) -> int:
         """Delete segments by id, those that are still marked as committed or not as they were; return how many."""

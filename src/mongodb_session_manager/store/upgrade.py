@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import is_of_an_older_tool
-from ..schema.archives import FEEDBACKS, Archive, SealedList
+from ..schema.archives import FEEDBACKS, SealedList, SealedPart
 from ..schema.messages import now
 from ..schema.migrate import move_agent, upgrade, upgrade_agent, upgrade_from_1
 from ..schema.names import decode_name
@@ -98,10 +98,9 @@ async def _counted(document: Document, segments: Segments) -> tuple[list[Documen
     """Return all feedbacks of a document of version 1, and the first messages of its agents by key."""
 
     async def items(entry: SealedList, most: int | None) -> list[Document]:
-        archive = Archive.read(paths.at(document, entry.archive))
-        count = archive.count if most is None else most
-        sealed = await segments.items(document, entry, archive, 0, count)
-        return [*sealed, *(paths.at(document, entry.path) or ())][:most]
+        sealed = SealedPart.read(document, entry)
+        items = await segments.items(sealed, 0, sealed.archive.count if most is None else most)
+        return [*items, *(paths.at(document, entry.path) or ())][:most]
 
     agents = {key: await items(SealedList.of_agent(key), _LOOKED_AT) for key in document.get(paths.AGENTS) or {}}
     return await items(FEEDBACKS, None), agents

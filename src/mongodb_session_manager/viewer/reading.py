@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 from ..errors import SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
-from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, committed, segments_of
+from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, SealedPart
 from ..schema.messages import read_date
 from ..schema.migrate import usage_of_messages
 from ..store.loaded import StoredSession
@@ -178,9 +178,8 @@ class SessionReader:
         """Return sealed items, None when a segment that should hold some is not there."""
         if not isinstance(head.document.get(paths.INCARNATION), str):
             return None
-        document = {**head.document, "_id": head.session_id}
         try:
-            return await self._history.items(document, entry.entry, entry.archive, start, stop, names)
+            return await self._history.items(_sealed_part(head, entry), start, stop, names)
         except MissingSegmentsError:
             return None
 
@@ -212,12 +211,7 @@ class SessionReader:
             stop = min(stop, entry.archive.count)
             if entry.held is not None or start >= stop:
                 continue
-            query = {
-                **segments_of(head.session_id, head.document.get(paths.INCARNATION, ""), entry.entry, entry.archive),
-                **committed(entry.archive),
-                "start": {"$lt": stop},
-                "end": {"$gt": start},
-            }
+            query = _sealed_part(head, entry).between(start, stop)
             fields = {"start": 1, "end": 1, "bytes": {"$bsonSize": "$$ROOT"}}
             try:
                 segments = await self._history.segments.aggregate([{"$match": query}, {"$project": fields}])
@@ -266,6 +260,10 @@ class SessionReader:
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]
+
+
+def _sealed_part(head: StoredHead, entry: ItemList) -> SealedPart:
+    return SealedPart(head.session_id, head.document.get(paths.INCARNATION, ""), entry.entry, entry.archive)
 
 
 def _current_head(session_id: str, found: Document) -> StoredHead:
