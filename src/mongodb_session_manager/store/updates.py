@@ -317,9 +317,13 @@ class Update:
     token: str = field(default_factory=new_token)
 
     @property
+    def _parts(self) -> list[AppendMessages | ChangeMessage | SetFields]:
+        return [self.session, *self.agents, *(() if self.message is None else (self.message,))]
+
+    @property
     def size(self) -> int:
         """About how many bytes it adds to the lists of the document."""
-        size = sum(message.size for changes in self.agents for message in changes.messages)
+        size = sum(message.size for _, message in self._appended())
         size += sum(encoded_size(items) for items in self.session.pushes.values())
         if self.message is not None and not self.message.sealed:
             size += encoded_size(self.message.fields)
@@ -328,18 +332,15 @@ class Update:
     @property
     def payloads(self) -> dict[str, bytes]:
         """Everything large that it refers to, by name."""
-        found = dict(self.session.payloads)
-        for changes in self.agents:
-            found |= changes.payloads
-            for message in changes.messages:
-                found |= message.payloads
-        return found if self.message is None else found | self.message.payloads
+        found: dict[str, bytes] = {}
+        for part in (*self._parts, *(message for _, message in self._appended())):
+            found |= part.payloads
+        return found
 
     @property
     def referred_before(self) -> set[str]:
         """The names of all payloads that it may leave without a reference."""
-        found = self.session.referred_before.union(*(changes.referred_before for changes in self.agents))
-        return found if self.message is None else found | self.message.referred_before
+        return set().union(*(part.referred_before for part in self._parts))
 
     @property
     def keys(self) -> set[str]:
@@ -356,11 +357,8 @@ class Update:
     def render(self, *, title: Document | None = None) -> tuple[Document, Document]:
         """Return the filter and the update, without what the executor adds to each (session, token, dates)."""
         into = _Rendering()
-        self.session.render(into)
-        for changes in self.agents:
-            changes.render(into)
-        if self.message is not None:
-            self.message.render(into)
+        for part in self._parts:
+            part.render(into)
         if self.key is not None:
             into.pushes[paths.IDEMPOTENCY_KEYS] = {"$each": [self.key], "$slice": -KEY_RING}
         if title is not None:
@@ -379,7 +377,10 @@ class Update:
         change = self.message
         if change is not None and change.rewrites and title_of_message == (change.key, change.message.message_id):
             return {paths.TITLE: title_of(change.fields) or ""}
-        return None if head_has_title else self._first_title()
+        for key, message in () if head_has_title else self._appended():
+            if message.document is not None and (found := title_of(message.document)) is not None:
+                return {paths.TITLE: found, paths.TITLE_OF: {paths.AGENT: key, paths.MESSAGE_ID: message.message_id}}
+        return None
 
     @property
     def may_give_title(self) -> bool:
@@ -387,12 +388,6 @@ class Update:
         return any(
             message.document is not None and is_said_by_person(message.document) for _, message in self._appended()
         )
-
-    def _first_title(self) -> Document | None:
-        for key, message in self._appended():
-            if message.document is not None and (found := title_of(message.document)) is not None:
-                return {paths.TITLE: found, paths.TITLE_OF: {paths.AGENT: key, paths.MESSAGE_ID: message.message_id}}
-        return None
 
     def _appended(self) -> Iterator[tuple[str, NewMessage]]:
         for changes in self.agents:
