@@ -18,12 +18,11 @@ from mongodb_session_manager.schema.metadata import COUNTER
 from mongodb_session_manager.schema.migrate import (
     count_ratings,
     first_title,
-    metric_counts,
     upgrade,
     upgrade_from_1,
-    usage_of_messages,
 )
 from mongodb_session_manager.schema.sessions import SCHEMA_VERSION, new_session
+from mongodb_session_manager.schema.totals import metric_counts, usage_of_messages
 from mongodb_session_manager.store.head import SessionHead
 from mongodb_session_manager.store.loaded import StoredSession
 from tests.support.invariants import check_whole

@@ -386,7 +386,7 @@ class _Reading:
                 await made.add_message(message.document)
         self.count += course.count
         fields = {**agent.fields, paths.NEXT_MESSAGE_ID: course.next_id}
-        fields["usage"] = fields.get("usage") or course.usage
+        fields["usage"] = fields.get("usage") or course.totals.usage
         if skipped:
             # It counts from the first message, and some of those it counts are not there.
             agent.states[1] = {**agent.states[1], "removed_message_count": removed - skipped}

@@ -48,7 +48,6 @@ class StoredAgent:
         key: The field under `agents` that holds it.
         raw: The stored fields.
         next_message_id: Number of the next message.
-        has_counter: Whether the document holds that number itself; older ones do not.
         data: What `agent_data` holds.
         legacy: An older tool wrote it.
         payloads: Large bytes that it refers to, by name; None for an agent of a session without any.
@@ -58,7 +57,6 @@ class StoredAgent:
     key: str
     raw: dict[str, Any]
     next_message_id: int = 0
-    has_counter: bool = True
     data: dict[str, Any] = field(default_factory=dict)
     legacy: bool = False
     payloads: dict[str, bytes] | None = None
@@ -69,13 +67,9 @@ class StoredAgent:
         self.data = dict(data) if isinstance(data, Mapping) else {}
         stored = self.raw.get(paths.NEXT_MESSAGE_ID)
         counter = stored if is_integer(stored) else None
-        self.has_counter = counter is not None
-        count = 0 if self.has_counter and not self.legacy else self._count()
+        # Older documents do not hold that number.
+        count = 0 if counter is not None and not self.legacy else max(self.message_numbers, default=-1) + 1
         self.next_message_id = max(counter or 0, count)
-
-    def _count(self) -> int:
-        numbers = _numbers(self.raw_messages)
-        return max(numbers, default=-1) + 1
 
     @property
     def raw_messages(self) -> list[Any]:
@@ -86,7 +80,14 @@ class StoredAgent:
     @property
     def message_numbers(self) -> list[int]:
         """The message ids, by position where an older tool left gaps in order, repeats or none at all."""
-        return _numbers(self.raw_messages)
+        found = [raw.get(paths.MESSAGE_ID) if isinstance(raw, Mapping) else None for raw in self.raw_messages]
+        result: list[int] = []
+        for number in found:
+            if not is_integer(number) or number < 0 or (result and number <= result[-1]):
+                first = max(found[0], 0) if is_integer(found[0]) else 0
+                return list(range(first, first + len(found)))
+            result.append(number)
+        return result
 
     @property
     def window(self) -> list[list[int | None]] | None:
@@ -114,9 +115,8 @@ class StoredAgent:
         Args:
             window: Only those whose number lies in one of these ranges; the others are not even looked at.
         """
-        raw_messages = self.raw_messages
         fallback = read_date(self.raw.get(paths.CREATED_AT))
-        for raw, number in zip(raw_messages, _numbers(raw_messages), strict=True):
+        for raw, number in zip(self.raw_messages, self.message_numbers, strict=True):
             if window is not None and not contains(number, window):
                 continue
             try:
@@ -179,18 +179,6 @@ _WRITTEN: tuple[tuple[str, Callable[[object], bool]], ...] = (
     (paths.NEXT_MESSAGE_ID, is_count),
     (paths.WINDOW, is_window),
 )
-
-
-def _numbers(raw_messages: list[Any]) -> list[int]:
-    """Return the message ids; by position where an older tool left gaps in order, repeats or none at all."""
-    found = [raw.get(paths.MESSAGE_ID) if isinstance(raw, Mapping) else None for raw in raw_messages]
-    result: list[int] = []
-    for number in found:
-        if not is_integer(number) or number < 0 or (result and number <= result[-1]):
-            first = found[0] if is_integer(found[0]) else 0
-            return list(range(max(first, 0), max(first, 0) + len(raw_messages)))
-        result.append(number)
-    return result
 
 
 def find_agents(raw_agents: object, *, legacy: bool = False) -> dict[str, StoredAgent]:

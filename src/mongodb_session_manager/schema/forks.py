@@ -24,10 +24,11 @@ from .agents import STATE_FIELDS
 from .fields import FIELDS
 from .messages import has_tool_result, iso_date, read_date
 from .metadata import metadata_size
-from .migrate import metric_counts
+from .metrics import USAGE_COUNTS
 from .names import encode_name
 from .numbers import is_measure, stored_count
-from .sessions import expiry, new_password, ttl_of
+from .sessions import new_session, ttl_of
+from .totals import RunningTotals, metric_counts
 
 Document = dict[str, Any]
 
@@ -37,7 +38,6 @@ _LEFT_BEHIND: Final = frozenset(field.name for field in FIELDS if not field.is_f
 _SESSION_OBJECTS = (paths.AGENTS, paths.SUMMARY, paths.METADATA)
 _SESSION_LISTS = (paths.GUARDRAIL_EVENTS, paths.ERRORS)
 _AGENT_OBJECTS = (paths.AGENT_DATA, paths.ARCHIVE, paths.USAGE)
-_USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 _SLIDING = "SlidingWindowConversationManager"
 
 
@@ -75,16 +75,15 @@ class Course:
         width: How many messages its sliding window holds; 0 where nothing slides.
         count: How many messages passed.
         next_id: The number after the last one.
-        usage: What they used, as an agent's running totals.
+        totals: What they used.
     """
 
     width: int = 0
     count: int = 0
     next_id: int = 0
-    usage: Document = field(default_factory=dict)
+    totals: RunningTotals = field(default_factory=RunningTotals)
     _starts: deque[int] = field(default_factory=deque)
     _tools: dict[str, str] = field(default_factory=dict)
-    _previous: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def note(self, number: int, item: object) -> None:
         """Take note of the next message."""
@@ -122,7 +121,7 @@ class Course:
         self._tools.clear()
         if isinstance(reported, Mapping):
             # Strands' own record of this one call of the model.
-            for name in _USAGE:
+            for name in USAGE_COUNTS:
                 self._add((name,), reported.get(name))
             self._add(("latencyMs",), paths.at(item, "metadata.metrics.latencyMs"))
             self._add(("modelCalls",), 1)
@@ -131,11 +130,9 @@ class Course:
                 if isinstance(name, str) and isinstance(use.get("toolUseId"), str):
                     self._tools[use["toolUseId"]] = encode_name(name)
         for path, count in metric_counts(item.get(paths.EVENT_LOOP_METRICS)):
-            # These accumulate over the life of an agent object; a count that falls marks the next object.
-            before = self._previous.get(path, 0)
-            self._previous[path] = count
+            growth = self.totals.growth(path, count)
             if not isinstance(reported, Mapping) or path[-1] == "total_time":
-                self._add(path, count - before if count >= before else count)
+                self._add(path, growth)
 
     def _note_result(self, result: Mapping[str, Any]) -> None:
         name = self._tools.pop(str(result.get("toolUseId")), None)
@@ -144,14 +141,9 @@ class Course:
             outcome = "error_count" if result.get("status") == "error" else "success_count"
             self._add(("tools", name, outcome), 1)
 
-    def _add(self, path: tuple[str, ...], amount: object) -> None:
-        if not is_measure(amount) or not amount:
-            return
-        *parents, name = path
-        target = self.usage
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[name] = target.get(name, 0) + amount
+    def _add(self, path: tuple[str, ...], amount: Any) -> None:
+        if is_measure(amount) and amount:
+            self.totals.add(path, amount)
 
 
 def _blocks(message: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
@@ -248,7 +240,7 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
         paths.AGENT_DATA: data,
         paths.UPDATED_AT: moment,
         paths.NEXT_MESSAGE_ID: course.next_id,
-        paths.USAGE: course.usage,
+        paths.USAGE: course.totals.usage,
     }
 
 
@@ -277,8 +269,8 @@ def fork_document(
         metadata: Whether it takes the metadata along.
         moment: The present.
     """
-    ttl_s = ttl_of(source)
-    document = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
+    taken = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
+    document = {**new_session(session_id, moment, ttl_s=ttl_of(source)), **taken}
     errors = source.get(paths.ERRORS)
     if cut is not None:
         # Graphs and swarms say where they are now, which is after the cut.
@@ -290,15 +282,7 @@ def fork_document(
         document[paths.METADATA] = {}
     document[paths.METADATA_BYTES] = metadata_size(document.get(paths.METADATA))
     document |= {
-        "_id": session_id,
-        paths.SESSION_ID: session_id,
         paths.INCARNATION: incarnation,
-        paths.APPLIED: [],
-        paths.VIEWER_PASSWORD: new_password(),
-        paths.CREATED_AT: moment,
-        paths.UPDATED_AT: moment,
-        **expiry(moment, ttl_s),
-        paths.FEEDBACKS: [],
         **events,
         paths.AGENTS: dict(agents),
         paths.SUMMARY: _summary(source, agents, message_count, errors),

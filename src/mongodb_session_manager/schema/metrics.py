@@ -16,8 +16,8 @@ from . import paths
 from .names import decode_name, encode_name
 from .numbers import is_measure
 
-_USAGE = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
-_TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
+USAGE_COUNTS = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
 
 
 def message_metrics(metrics: EventLoopMetrics, message: Message) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def message_metrics(metrics: EventLoopMetrics, message: Message) -> dict[str, An
         }
     tools = {
         encode_name(name): {
-            **{count: getattr(tool, count) for count in _TOOL_COUNTS},
+            **{count: getattr(tool, count) for count in TOOL_COUNTS},
             "average_time": tool.total_time / tool.call_count if tool.call_count else 0.0,
             "success_rate": tool.success_count / tool.call_count if tool.call_count else 0.0,
         }
@@ -82,7 +82,7 @@ def _first_cycle(metrics: EventLoopMetrics) -> float | None:
 
 def _counters(metrics: EventLoopMetrics) -> Iterator[tuple[str, float]]:
     usage: Mapping[str, Any] = metrics.accumulated_usage
-    for name in _USAGE:
+    for name in USAGE_COUNTS:
         if (count := usage.get(name)) and is_measure(count):
             yield paths.usage(name), count
     if (latency := metrics.accumulated_metrics.get("latencyMs")) and is_measure(latency):
@@ -90,7 +90,7 @@ def _counters(metrics: EventLoopMetrics) -> Iterator[tuple[str, float]]:
     if metrics.cycle_count:
         yield paths.usage("modelCalls"), metrics.cycle_count
     for name, tool in metrics.tool_metrics.items():
-        for what in _TOOL_COUNTS:
+        for what in TOOL_COUNTS:
             if getattr(tool, what):
                 yield paths.usage(f"tools.{encode_name(name)}.{what}"), getattr(tool, what)
 
@@ -111,11 +111,13 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
     for usage in usages:
         counted = usage.get("tools")
         for key, counts in counted.items() if isinstance(counted, Mapping) else ():
-            tool = tools.setdefault(decode_name(key), dict.fromkeys(_TOOL_COUNTS, 0))
-            for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
+            tool = tools.setdefault(decode_name(key), dict.fromkeys(TOOL_COUNTS, 0))
+            for name in TOOL_COUNTS if isinstance(counts, Mapping) else ():
                 tool[name] += counts[name] if _is_total(counts.get(name)) else 0
     return {
-        "tokens": dict(zip(("input", "output", "total", "cache_read", "cache_write"), map(total, _USAGE), strict=True)),
+        "tokens": dict(
+            zip(("input", "output", "total", "cache_read", "cache_write"), map(total, USAGE_COUNTS), strict=True)
+        ),
         "latency_ms": total("latencyMs"),
         "model_calls": total("modelCalls"),
         "tool_calls": tools,

@@ -6,13 +6,11 @@ failed turns, and the counts of ratings and errors.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import bson
-from strands.types.session import SessionType
 
 from ..errors import CorruptMessageError
 from . import paths, values
@@ -21,14 +19,23 @@ from .fields import FIELDS
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
-from .numbers import is_measure
-from .sessions import RATINGS, SCHEMA_VERSION, new_password, new_summary, rating_of, ttl_of
+from .sessions import RATINGS, SCHEMA_VERSION, new_session, rating_of, ttl_of
 from .titles import title_of
+from .totals import usage_of_messages
 
 T = TypeVar("T")
 
 _NEW_FIELDS: Final = tuple(field.name for field in FIELDS if field.is_new)
 """Fields of a session whose names another tool may have used for something else."""
+
+_KINDS: Final = {
+    paths.SESSION_TYPE: str,
+    paths.METADATA: dict,
+    paths.FEEDBACKS: list,
+    paths.GUARDRAIL_EVENTS: list,
+    paths.MULTI_AGENTS: dict,
+}
+"""What a document of an older tool holds under names that still mean the same."""
 
 _AGENT_FIELDS = (
     paths.WINDOW,
@@ -39,7 +46,6 @@ _AGENT_FIELDS = (
     paths.USAGE,
     paths.LEGACY,
 )
-_TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
 
 
 def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,20 +56,18 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     never overwritten.
     """
     session_id = str(document["_id"])
-    agents, other_agents = _upgraded_agents(document.get(paths.AGENTS), session_id, now)
+    found, other_agents = split_agents(document.get(paths.AGENTS), legacy=True)
+    agents = {agent.key: _upgraded_agent(agent, session_id, now) for agent in found.values()}
     metadata: dict[str, Any] = _kind(document, paths.METADATA, dict)
     graphs: dict[str, Any] = _kind(document, paths.MULTI_AGENTS, dict)
     feedbacks: list[Any] = _kind(document, paths.FEEDBACKS, list)
     events: list[Any] = _kind(document, paths.GUARDRAIL_EVENTS, list)
     aside = _meaning_something_else(document) | ({paths.AGENTS: other_agents} if other_agents else {})
+    new = new_session(session_id, now, application_name=document.get(paths.APPLICATION_NAME))
     fields = {
-        paths.SESSION_ID: session_id,
-        paths.SCHEMA_VERSION: SCHEMA_VERSION,
-        paths.INCARNATION: secrets.token_hex(8),
-        paths.APPLIED: [],
-        paths.SESSION_TYPE: _kind(document, paths.SESSION_TYPE, str) or SessionType.AGENT.value,
-        paths.APPLICATION_NAME: document.get(paths.APPLICATION_NAME),
-        paths.VIEWER_PASSWORD: document.get(paths.VIEWER_PASSWORD) or new_password(),
+        **{name: value for name, value in new.items() if name != "_id"},
+        paths.SESSION_TYPE: _kind(document, paths.SESSION_TYPE, str) or new[paths.SESSION_TYPE],
+        paths.VIEWER_PASSWORD: document.get(paths.VIEWER_PASSWORD) or new[paths.VIEWER_PASSWORD],
         paths.CREATED_AT: parse_date(document.get(paths.CREATED_AT) or now),
         paths.METADATA: metadata,
         COUNTER: metadata_size(metadata),
@@ -75,14 +79,13 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
         },
         paths.AGENTS: agents,
         paths.SUMMARY: {
-            **new_summary(),
+            **new[paths.SUMMARY],
             paths.AGENTS: len(agents),
             paths.MESSAGES: sum(len(agent[paths.MESSAGES]) for agent in agents.values()),
             paths.FEEDBACKS: len(feedbacks),
             paths.RATINGS: count_ratings(feedbacks),
             paths.USAGE: _total(agent[paths.USAGE] for agent in agents.values()),
         },
-        paths.ERRORS: [],
         **first_title({key: agent[paths.MESSAGES] for key, agent in agents.items()}),
         **({paths.LEGACY: aside} if aside else {}),
     }
@@ -91,8 +94,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     fields[paths.LIVE_BYTES] = len(bson.encode({"": [agents, fields[paths.FEEDBACKS], fields[paths.GUARDRAIL_EVENTS]]}))
     names = _NEW_FIELDS if ttl_of(document) is not None else (*_NEW_FIELDS, paths.TTL_S)
     gone = {name: "" for name in names if name in document and name not in fields}
-    update: dict[str, Any] = {"$set": {**fields, paths.UPDATED_AT: now}}
-    return {"_id": document["_id"], **seen}, {**update, "$unset": gone} if gone else update
+    return {"_id": document["_id"], **seen}, {"$set": fields, **({"$unset": gone} if gone else {})}
 
 
 def upgrade_agent(
@@ -103,7 +105,6 @@ def upgrade_agent(
     An older tool that still runs may add one. The guard matches only what was read of it. Agents in it, whose ids have
     dots, stay where they are.
     """
-    agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**raw}, legacy=True), session_id, now)
     messages = raw.get(paths.MESSAGES)
     guard = {
         paths.agent(key, paths.NEXT_MESSAGE_ID): {"$exists": False},
@@ -111,7 +112,7 @@ def upgrade_agent(
         paths.agent(key, paths.UPDATED_AT): raw.get(paths.UPDATED_AT, {"$exists": False}),
         paths.messages(key): {"$size": len(messages)} if isinstance(messages, list) else messages,
     }
-    return guard, {"$set": {paths.agent(key): agent}, "$inc": _counts_of(agent)}
+    return guard, _agent_update(session_id, key, raw, now)
 
 
 def move_agent(
@@ -133,19 +134,21 @@ def move_agent(
     nested = paths.at(raw, ".".join(below))
     if not isinstance(nested, Mapping) or not is_of_an_older_tool(nested):
         return None
-    agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**nested}, legacy=True), session_id, now)
     # What only led to it goes with it, or it would be an agent by itself.
     while below and len(paths.at(raw, ".".join(below[:-1])) if below[1:] else raw) == 1:
         below.pop()
     gone = ".".join([paths.AGENTS, name, *below])
     guard = {paths.agent(key): {"$exists": False}, f"{paths.AGENTS}.{name}": {"$eq": raw}}
-    return guard, {"$set": {paths.agent(key): agent}, "$unset": {gone: ""}, "$inc": _counts_of(agent)}
+    return guard, {**_agent_update(session_id, key, nested, now), "$unset": {gone: ""}}
 
 
-def _counts_of(agent: Mapping[str, Any]) -> dict[str, Any]:
+def _agent_update(session_id: str, key: str, raw: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the update that stores an agent of an older tool in today's form, and counts it."""
+    agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**raw}, legacy=True), session_id, now)
     usage = {paths.summary_usage(name): n for name, n in agent[paths.USAGE].items() if isinstance(n, int | float)}
     counts = {paths.SUMMARY_AGENTS: 1, paths.SUMMARY_MESSAGES: len(agent[paths.MESSAGES]), paths.REVISION: 1}
-    return {**counts, **usage, paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
+    increments = {**counts, **usage, paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
+    return {"$set": {paths.agent(key): agent}, "$inc": increments}
 
 
 def upgrade_from_1(
@@ -195,21 +198,15 @@ def first_title(messages: Mapping[str, Iterable[Any]]) -> dict[str, Any]:
 
 def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an older tool's document whose names, or whose kinds of value, are taken today."""
-    found = {name: document[name] for name in _NEW_FIELDS if document.get(name) is not None}
-    for name, expected in (
-        (paths.SESSION_TYPE, str),
-        (paths.METADATA, dict),
-        (paths.FEEDBACKS, list),
-        (paths.GUARDRAIL_EVENTS, list),
-        (paths.MULTI_AGENTS, dict),
-    ):
-        if document.get(name) is not None and not isinstance(document[name], expected):
-            found[name] = document[name]
-    if document.get(paths.TTL_S) is not None and ttl_of(document) is None:
-        found[paths.TTL_S] = document[paths.TTL_S]
-    if document.get(paths.CREATED_AT) is not None and read_date(document[paths.CREATED_AT]) is None:
-        found[paths.CREATED_AT] = document[paths.CREATED_AT]
-    return found
+    kept = {name: value for name, value in document.items() if value is not None}
+    return {
+        name: value
+        for name, value in kept.items()
+        if name in _NEW_FIELDS
+        or not isinstance(value, _KINDS.get(name, object))
+        or (name == paths.TTL_S and ttl_of(document) is None)
+        or (name == paths.CREATED_AT and read_date(value) is None)
+    }
 
 
 def _kind(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
@@ -224,12 +221,6 @@ def _total(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             if isinstance(count, int | float):
                 total[name] = total.get(name, 0) + count
     return total
-
-
-def _upgraded_agents(raw_agents: object, session_id: str, now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return an older tool's agents in today's form, and what stood among them and is none."""
-    agents, rest = split_agents(raw_agents, legacy=True)
-    return {agent.key: _upgraded_agent(agent, session_id, now) for agent in agents.values()}, rest
 
 
 def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[str, Any]:
@@ -277,47 +268,3 @@ def _reencoded(message: dict[str, Any], tracking_id: str) -> dict[str, Any]:
     if not message.get("tracking_id"):
         message["tracking_id"] = tracking_id
     return message
-
-
-def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
-    """Return running totals out of the metrics that older tools stored with messages.
-
-    Strands accumulates over the life of an Agent object, so within one run the last message holds the total, and a
-    count that falls marks the next run. Flat counts are those of their message.
-    """
-    totals: dict[str, Any] = {}
-    previous: dict[tuple[str, ...], float] = {}
-    for raw, message in zip(agent.raw_messages, agent.messages(), strict=True):
-        if isinstance(message, CorruptMessageError):
-            continue
-        accumulates = paths.EVENT_LOOP_METRICS in raw
-        for path, count in metric_counts(message.get(paths.EVENT_LOOP_METRICS)):
-            before = previous.get(path, 0) if accumulates else 0
-            *parents, name = path
-            target = totals
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[name] = target.get(name, 0) + (count - before if count >= before else count)
-            if accumulates:
-                previous[path] = count
-    return totals
-
-
-def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Yield the counts of a message's metrics, by their path in an agent's totals."""
-    usage, latency, cycles = (
-        _section(metrics, name) for name in ("accumulated_usage", "accumulated_metrics", "cycle_metrics")
-    )
-    named = {**usage, "latencyMs": latency.get("latencyMs"), "modelCalls": cycles.get("cycle_count")}
-    for name, count in named.items():
-        if is_measure(count):
-            yield (name,), count
-    for tool, counts in _section(metrics, "tool_usage").items():
-        for name in _TOOL_COUNTS if isinstance(counts, Mapping) else ():
-            if is_measure(counts.get(name)):
-                yield ("tools", encode_name(decode_name(tool)), name), counts[name]
-
-
-def _section(metrics: object, name: str) -> Mapping[str, Any]:
-    section = metrics.get(name) if isinstance(metrics, Mapping) else None
-    return section if isinstance(section, Mapping) else {}

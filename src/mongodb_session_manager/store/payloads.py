@@ -27,7 +27,7 @@ from ..schema import paths
 from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import Archive, SealedList, SealedPart
 from ..schema.messages import now
-from ..schema.payloads import names_in, payloads_of
+from ..schema.payloads import names_by_field, names_in, payloads_of
 from ..schema.sessions import belonging_to, identity, new_token
 from ..schema.windows import contains
 from .head import SessionHead
@@ -71,12 +71,10 @@ class PayloadStore:
         Returns:
             The session as it is then.
         """
-        assert head.incarnation is not None
         change = update.message
         if head.has_payloads and change is not None and change.rewrites:
-            change.referred_before |= await self._referred_by(
-                head.session_id, head.incarnation, change.key, change.message.message_id
-            )
+            stored = await self._message(head, change.key, change.message.message_id)
+            change.referred_before |= payloads_of(stored or {})
         if payloads:
             await self.ensure(head, payloads)
             if not head.has_payloads:
@@ -156,22 +154,21 @@ class PayloadStore:
         for agent_id, agent in session.agents.items():
             agent.payloads = {name: found[name] for name in wanted[agent_id] if name in found}
 
-    async def _referred_by(self, session_id: str, incarnation: str, key: str, message_id: int) -> set[str]:
-        """Return what a stored message refers to, wherever it is."""
-        session, entry = identity(session_id, incarnation), SealedList.of_agent(key)
-        condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
-        messages = {"$filter": {"input": {"$ifNull": [f"${entry.path}", []]}, "as": "message", "cond": condition}}
+    async def references_of(self, head: SessionHead, key: str, message_id: int) -> dict[str, frozenset[str]]:
+        """Return what a stored message refers to, by field; of none where there is no such message."""
+        return names_by_field(await self._message(head, key, message_id) or {})
+
+    async def _message(self, head: SessionHead, key: str, message_id: int) -> Document | None:
+        """Return a message as it is stored, wherever it is."""
+        session, entry = identity(head.session_id, head.incarnation), SealedList.of_agent(key)
+        messages = only_message({"$ifNull": [f"${entry.path}", []]}, message_id)
         fields = {paths.MESSAGES: messages, paths.INCARNATION: 1, **entry.archive_fields()}
         pipeline: list[Document] = [{"$match": session}, {"$project": fields}]
         found = await self._store.collection.aggregate(pipeline)
-        if not found:
-            return set()
-        document: Document = found[0]
-        if document[paths.MESSAGES]:
-            return payloads_of(document[paths.MESSAGES][0])
-        sealed = SealedPart(session_id, incarnation, entry, Archive.read(document))
-        message = await self._segments.find_message(sealed, message_id)
-        return set() if message is None else payloads_of(message)
+        if not found or found[0][paths.MESSAGES]:
+            return found[0][paths.MESSAGES][0] if found else None
+        sealed = SealedPart(head.session_id, found[0][paths.INCARNATION], entry, Archive.read(found[0]))
+        return await self._segments.find_message(sealed, message_id)
 
     # -- removing
 
@@ -239,6 +236,12 @@ class PayloadStore:
         """Return what the messages of some segments refer to."""
         segments = await self._segments.segments.find(query, {paths.ITEM_PAYLOADS: 1})
         return {name for segment in segments for item in segment[paths.ITEMS] for name in payloads_of(item)}
+
+
+def only_message(messages: Document, message_id: int) -> Document:
+    """Return the expression for those of a document's messages that have a number."""
+    condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
+    return {"$filter": {"input": messages, "as": "message", "cond": condition}}
 
 
 def _named(session_id: str, incarnation: str, names: Names[str]) -> Document:

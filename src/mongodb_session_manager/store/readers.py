@@ -13,12 +13,12 @@ from ..errors import CorruptMessageError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList, SealedPart
-from ..schema.migrate import usage_of_messages
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import stored_count
-from ..schema.payloads import names_by_field, names_in, payloads_of, restored_message
+from ..schema.payloads import names_in, payloads_of, restored_message
 from ..schema.sessions import version_of
-from .payloads import PayloadStore
+from ..schema.totals import usage_of_messages
+from .payloads import PayloadStore, only_message
 from .segments import MissingSegmentsError, Segments
 from .store import SessionStore
 from .updates import Document
@@ -66,30 +66,24 @@ class AgentReader:
         self._segments = segments
         self._payloads = payloads
 
-    async def find(self, session_id: str, agent_id: str, fields: Iterable[str]) -> StoredAgent | None:
-        """Return an agent with some of its fields, None when the session has none of that id."""
-        key = encode_name(check_agent_id(agent_id))
-        wanted = (paths.agent(key, name) for name in fields)
-        projection = dict.fromkeys((*wanted, paths.SCHEMA_VERSION, paths.INCARNATION), 1)
-        document = await self._store.find(check_session_id(session_id), projection)
-        if not version_of(document):
-            return (await self._older(session_id)).get(agent_id)
-        raw = _raw_agent(document, key)
-        return StoredAgent(agent_id, key, raw) if raw else None
+    async def find(self, session_id: str, agent_id: str, *, with_states: bool = False) -> StoredAgent | None:
+        """Return an agent without its messages, None when the session has none of that id.
 
-    async def find_with_states(self, session_id: str, agent_id: str) -> StoredAgent | None:
-        """Return an agent with its states, None when the session has none of that id."""
+        Args:
+            session_id: The session.
+            agent_id: The agent.
+            with_states: Load the large bytes that its states refer to, too.
+        """
         key = encode_name(check_agent_id(agent_id))
-        projection = dict.fromkeys(
-            (paths.agent(key, paths.AGENT_DATA), paths.SCHEMA_VERSION, paths.INCARNATION, paths.HAS_PAYLOADS), 1
-        )
-        document = await self._store.find(check_session_id(session_id), projection)
+        wanted = (paths.agent(key, paths.AGENT_DATA), paths.SCHEMA_VERSION, paths.INCARNATION, paths.HAS_PAYLOADS)
+        document = await self._store.find(check_session_id(session_id), dict.fromkeys(wanted, 1))
         if not version_of(document):
             return (await self._older(session_id)).get(agent_id)
-        if not (raw := _raw_agent(document, key)):
+        raw = paths.at(document, paths.agent(key))
+        if not raw or not isinstance(raw, dict):
             return None
         agent = StoredAgent(agent_id, key, raw)
-        if document.get(paths.HAS_PAYLOADS):
+        if with_states and document.get(paths.HAS_PAYLOADS):
             agent.payloads = await self._payloads.fetch(session_id, document[paths.INCARNATION], names_in(agent.data))
         return agent
 
@@ -137,33 +131,16 @@ class AgentReader:
 
     async def message(self, session_id: str, agent_id: str, message_id: int) -> Document | None:
         """Return a message of an agent, None when there is none of that number."""
-        sealed, message = await self._stored_message(session_id, agent_id, message_id)
-        if message is None or sealed is None:
-            return message
-        return (await self._restored(sealed, agent_id, [message]))[0]
-
-    async def references(self, session_id: str, agent_id: str, message_id: int) -> dict[str, frozenset[str]]:
-        """Return the names of the payloads that a message refers to, by field; of none where there is no message."""
-        _, message = await self._stored_message(session_id, agent_id, message_id)
-        return {} if message is None else names_by_field(message)
-
-    async def _stored_message(
-        self, session_id: str, agent_id: str, message_id: int
-    ) -> tuple[SealedPart | None, Document | None]:
-        """Return a message as it is stored, after what is sealed of its list; an older tool's without that."""
-        condition = {"$eq": [f"$$message.{paths.MESSAGE_ID}", {"$literal": message_id}]}
-
-        def only(messages: Document) -> Document:
-            return {"$filter": {"input": messages, "as": "message", "cond": condition}}
-
-        found = await self._messages(session_id, agent_id, only)
+        found = await self._messages(session_id, agent_id, lambda messages: only_message(messages, message_id))
         if found is None:
-            return None, None
+            return None
         items = (_readable(item) for item in found.tail)
         message = next((message for message in items if message[paths.MESSAGE_ID] == message_id), None)
         if message is None and found.sealed is not None:
             message = await self._segments.find_message(found.sealed, message_id)
-        return found.sealed, message
+        if message is None or found.sealed is None:
+            return message
+        return (await self._restored(found.sealed, agent_id, [message]))[0]
 
     async def messages(
         self, session_id: str, agent_id: str, limit: int | None, offset: int
@@ -257,12 +234,6 @@ class AgentReader:
         if not found:
             raise SessionNotFoundError(session_id)
         return found[0]
-
-
-def _raw_agent(document: Document, key: str) -> Document | None:
-    agents = document.get(paths.AGENTS)
-    agent = agents.get(key) if isinstance(agents, dict) else None
-    return agent if isinstance(agent, dict) else None
 
 
 def _agent(agent_id: str) -> str:

@@ -253,16 +253,14 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
             TypeError: A state is no dict, or holds something that cannot be stored.
         """
-        agent_id = check_agent_id(session_agent.agent_id)
-        changes = AppendMessages(agent_id, encode_name(agent_id), create=True)
-        changes.fields, changes.payloads = _state(session_agent)
+        changes = _states(session_agent, create=True)
         if isinstance(await self._apply(session_id, Update(agents=[changes])), Conflict):
-            raise AgentExistsError(session_id, agent_id)
+            raise AgentExistsError(session_id, changes.agent_id)
 
     async def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent, None when there is no such session or agent."""
         with suppress(SessionNotFoundError):
-            if (agent := await self._agents.find_with_states(session_id, agent_id)) is not None:
+            if (agent := await self._agents.find(session_id, agent_id, with_states=True)) is not None:
                 return agent.session_agent()
         return None
 
@@ -274,13 +272,10 @@ class AsyncMongoDBSessionRepository:
             SessionNotFoundError: No such session.
             TypeError: A state is no dict, or holds something that cannot be stored.
         """
-        agent_id = check_agent_id(session_agent.agent_id)
-        changes = AppendMessages(agent_id, encode_name(agent_id), create=False)
-        changes.fields, changes.payloads = _state(session_agent)
+        changes = _states(session_agent, create=False)
         fields = [paths.agent(changes.key, field) for field in changes.fields]
         changes.referred_before = await self._referred_to(session_id, fields)
-        if isinstance(await self._apply(session_id, Update(agents=[changes])), Conflict):
-            raise AgentNotFoundError(session_id, agent_id)
+        await self._change_agent(session_id, changes.agent_id, Update(agents=[changes]))
 
     async def delete_agent(self, session_id: str, agent_id: str) -> bool:
         """Delete an agent with its messages, and the title where it was taken from them; False when there is none.
@@ -336,7 +331,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        agent = await self._agents.find(session_id, agent_id, [paths.AGENT_DATA])
+        agent = await self._agents.find(session_id, agent_id)
         return None if agent is None else agent.config()
 
     async def update_agent_config(
@@ -356,8 +351,7 @@ class AsyncMongoDBSessionRepository:
         """
         key = encode_name(check_agent_id(agent_id))
         given = {"model": model, "system_prompt": system_prompt, "prompt_metadata": prompt_metadata}
-        if isinstance(await self._apply(session_id, session_data.config_update(key, **given)), Conflict):
-            raise AgentNotFoundError(session_id, agent_id)
+        await self._change_agent(session_id, agent_id, session_data.config_update(key, **given))
 
     async def set_prompt_metadata(self, session_id: str, agent_id: str, prompt_metadata: Any) -> None:
         """Record what describes an agent's prompt, such as its version; None deletes the record.
@@ -368,8 +362,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: A value cannot be stored.
         """
         update = session_data.prompt_metadata_update(encode_name(check_agent_id(agent_id)), prompt_metadata)
-        if isinstance(await self._apply(session_id, update), Conflict):
-            raise AgentNotFoundError(session_id, agent_id)
+        await self._change_agent(session_id, agent_id, update)
 
     # -- messages
 
@@ -446,8 +439,9 @@ class AsyncMongoDBSessionRepository:
             key, NewMessage(number), fields, {paths.WINDOW_CONTENT} | ({paths.EXTRA} - fields.keys())
         )
         change.payloads = payloads
-        if (await self._head(session_id)).has_payloads:
-            _keep(change, await self._agents.references(session_id, agent_id, number))
+        head = await self._head(session_id)
+        if head.has_payloads:
+            _keep(change, await self._payloads.references_of(head, key, number))
         update = Update(message=change)
         if session_message.redact_message is None:
             redacted = {paths.MESSAGE_ID: number, paths.REDACT_MESSAGE: {"$exists": True}}
@@ -865,6 +859,11 @@ class AsyncMongoDBSessionRepository:
                 await self._seal(result.head)
         return result
 
+    async def _change_agent(self, session_id: str, agent_id: str, update: Update) -> None:
+        """Apply an update that only fits a session with this agent."""
+        if isinstance(await self._apply(session_id, update), Conflict):
+            raise AgentNotFoundError(session_id, agent_id)
+
     async def _is_applied(self, session_id: str, update: Update) -> bool:
         return isinstance(await self._apply(session_id, update), Applied)
 
@@ -908,24 +907,22 @@ def _graph_key(multi_agent_id: object) -> str:
     return encode_name(multi_agent_id)
 
 
-def _state(session_agent: SessionAgent) -> tuple[Document, dict[str, bytes]]:
-    """Return the fields of an agent's states, and the large bytes that they refer to."""
-    fields: Document = {}
-    payloads: dict[str, bytes] = {}
+def _states(session_agent: SessionAgent, *, create: bool) -> AppendMessages:
+    """Return the change of an agent that stores its states."""
+    agent_id = check_agent_id(session_agent.agent_id)
+    changes = AppendMessages(agent_id, encode_name(agent_id), create=create)
     for name, state in checked_states(session_agent).items():
-        where = f"agent {session_agent.agent_id!r} {name}"
-        encoded = values.encode(state, where=where, foreign=True)
-        fields[paths.agent_data(name)], found = offload_state(encoded)
-        payloads |= found
-    return fields, payloads
+        encoded = values.encode(state, where=f"agent {agent_id!r} {name}", foreign=True)
+        changes.fields[paths.agent_data(name)], found = offload_state(encoded)
+        changes.payloads |= found
+    return changes
 
 
 def _keep(change: ChangeMessage, references: Mapping[str, frozenset[str]]) -> None:
-    """Let a change of a message list what the fields that it leaves alone refer to, and release the rest."""
+    """Let a change of a message list what the fields that it leaves alone refer to."""
     left_alone = references.keys() - change.fields.keys() - change.removed
     names = set(change.fields.get(paths.PAYLOADS, ())).union(*(references[field] for field in left_alone))
     if names:
         change.fields[paths.PAYLOADS] = sorted(names)
     else:
         change.removed.add(paths.PAYLOADS)
-    change.referred_before = set().union(*references.values())

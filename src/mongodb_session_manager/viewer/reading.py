@@ -15,7 +15,7 @@ from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS, Archive, SealedList, SealedPart
 from ..schema.messages import read_date
-from ..schema.migrate import usage_of_messages
+from ..schema.totals import usage_of_messages
 from ..store.loaded import StoredSession
 from ..store.older_counts import NO_SUCH_EXPRESSION
 from ..store.sealing import SEGMENT_BYTES
