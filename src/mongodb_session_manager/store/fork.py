@@ -16,9 +16,8 @@ from __future__ import annotations
 import copy
 import logging
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -55,23 +54,6 @@ _OLDER = "older"
 """Stands for the incarnation of a document of an older tool, which has none and no segments either."""
 
 _NOTHING: Any = object()
-
-
-@dataclass
-class _Copy:
-    """How far one list is copied, and what was counted of the messages that were copied."""
-
-    copying: Copying
-    course: Course = field(default_factory=Course)
-
-    def note(self, items: Sequence[Document]) -> None:
-        """Record messages that were copied."""
-        for item in items:
-            self.course.note(item[paths.MESSAGE_ID], item)
-
-
-def _note_nothing(items: Sequence[Document]) -> None:
-    """What is copied as a whole, or is no message, needs no notes."""
 
 
 class SessionFork:
@@ -152,7 +134,7 @@ class SessionFork:
             target=(self._new_id, incarnation),
             ttl_s=ttl_s,
         )
-        copies: dict[str, _Copy] = {}
+        copies: dict[str, Copying] = {}
         try:
             first = await self._copy(head, incarnation, related, copies)
             await related.renew()
@@ -222,7 +204,7 @@ class SessionFork:
     # -- copying
 
     async def _copy(
-        self, head: Document, incarnation: str, related: RelatedCopies, copies: dict[str, _Copy]
+        self, head: Document, incarnation: str, related: RelatedCopies, copies: dict[str, Copying]
     ) -> Document:
         """Copy what is not copied yet, change what was changed since, and return the fork's document."""
         moment = now()
@@ -256,39 +238,40 @@ class SessionFork:
         return document
 
     async def _copy_agent(
-        self, head: Document, key: str, related: RelatedCopies, copies: dict[str, _Copy], moment: datetime
+        self, head: Document, key: str, related: RelatedCopies, copies: dict[str, Copying], moment: datetime
     ) -> tuple[Document | None, int]:
         sealed, stored, cut = SealedPart.read(head, SealedList.of_agent(key)), head[paths.AGENTS][key], self._cut
         made = copies.get(key)
         if made is None:
-            made = copies[key] = _Copy(Copying(sealed.archive.id), Course(sliding_width(stored)))
+            # What is copied as a whole needs no notes.
+            made = copies[key] = Copying(sealed.archive.id, None if cut is None else Course(sliding_width(stored)))
         else:
-            await related.refresh(sealed, made.copying)
+            await related.refresh(sealed, made)
 
         def keeps(item: Document) -> bool:
             return cut is None or cut.keeps(key, item[paths.MESSAGE_ID], item)
 
-        segment = await related.copy(sealed, made.copying, keeps, made.note if cut else _note_nothing)
+        segment = await related.copy(sealed, made, keeps)
         if segment is not None:
             numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
             numbered = list(_numbered(_id_of(key, stored), key, stored))
         kept = numbered if cut is None else list(takewhile(lambda one: cut.keeps(key, *one), numbered))
-        count = made.copying.count + len(kept)
+        count = made.count + len(kept)
         if cut is not None and not count and key != cut.key and not cut.is_before(stored, paths.CREATED_AT):
             return None, 0  # It was not there by then.
-        if cut is None or (segment is None and len(kept) == len(numbered)):
+        if made.course is None or (segment is None and len(kept) == len(numbered)):
             return stored, count
         course = copy.deepcopy(made.course)
         for number, item in kept:
             course.note(number, item)
         agent = cut_agent(stored, course, moment)
-        archived = made.copying.count
+        archived = made.count
         tail = [item for _, item in kept]
         if segment is not None and (moved := _overflow(tail)):
-            await related.copy_cut(segment, sealed, made.copying, tail[:moved])
+            await related.copy_cut(segment, sealed, made, tail[:moved])
             archived, tail = archived + moved, tail[moved:]
-        token = made.copying.cut_token if made.copying.is_cut else made.copying.token
+        token = made.cut_token if made.is_cut else made.token
         agent[paths.MESSAGES] = tail
         agent[paths.ARCHIVE] = {**(stored.get(paths.ARCHIVE) or {}), paths.TOKEN: token}
         agent[paths.ARCHIVED_COUNT] = archived
@@ -297,11 +280,11 @@ class SessionFork:
         return agent, count
 
     async def _copy_events(
-        self, head: Document, agents: Mapping[str, Document], related: RelatedCopies, copies: dict[str, _Copy]
+        self, head: Document, agents: Mapping[str, Document], related: RelatedCopies, copies: dict[str, Copying]
     ) -> Document:
         """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
         entry, sealed = GUARDRAIL_EVENTS, SealedPart.read(head, GUARDRAIL_EVENTS)
-        made = copies.setdefault(entry.path, _Copy(Copying(sealed.archive.id)))
+        made = copies.setdefault(entry.path, Copying(sealed.archive.id))
         cut = self._cut
 
         def keeps(event: object) -> bool:
@@ -313,17 +296,17 @@ class SessionFork:
                 return number < int(agent[paths.NEXT_MESSAGE_ID])
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
-        await related.copy(sealed, made.copying, keeps, _note_nothing)
+        await related.copy(sealed, made, keeps)
         events: Document = {entry.path: [event for event in paths.at(head, entry.path) or [] if keeps(event)]}
-        if made.copying.count:
-            noted = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.copying.count}
-            noted[paths.ARCHIVE] = {**(noted.get(paths.ARCHIVE) or {}), paths.TOKEN: made.copying.token}
+        if made.count:
+            noted = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.count}
+            noted[paths.ARCHIVE] = {**(noted.get(paths.ARCHIVE) or {}), paths.TOKEN: made.token}
             events[entry.archive] = noted
         return events
 
     # -- once it is there
 
-    async def _carry_over(self, document: Document, related: RelatedCopies, copies: dict[str, _Copy]) -> None:
+    async def _carry_over(self, document: Document, related: RelatedCopies, copies: dict[str, Copying]) -> None:
         """Carry over what was redacted of the source before the fork was there, and drop its payloads."""
         try:
             for _ in range(_LOOKS):
@@ -338,12 +321,12 @@ class SessionFork:
             await self._payloads.remove_unreferred(self._new_id, document[paths.INCARNATION], related.outdated)
 
     async def _bring_up_to_date(
-        self, document: Document, head: Document, related: RelatedCopies, copies: dict[str, _Copy]
+        self, document: Document, head: Document, related: RelatedCopies, copies: dict[str, Copying]
     ) -> None:
         for key, agent in document[paths.AGENTS].items():
             sealed = SealedPart.read(head, SealedList.of_agent(key))
             if key in head[paths.AGENTS] and sealed.archive.id == Archive.read(agent).id:
-                await related.refresh(sealed, copies[key].copying)
+                await related.refresh(sealed, copies[key])
                 await self._bring_tail_up_to_date(sealed, agent, document, head, related)
         title = head.get(paths.TITLE, _NOTHING)
         if title is not _NOTHING and title != document.get(paths.TITLE):

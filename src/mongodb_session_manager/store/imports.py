@@ -58,17 +58,14 @@ class SessionImport:
         self._has = {SEGMENTS: False, PAYLOADS: False}
         self._live_bytes = 0
         self._spoken: dict[str, list[Document]] = {}
-        self._begin("", None)
+        self.begin_agent("", "")
 
-    def _begin(self, key: str, archive_id: str | None) -> None:
+    def begin_agent(self, key: str, archive_id: str) -> None:
+        """Begin with the messages of an agent: its field under `agents`, and the id of its archive."""
         self._entry, self._archive_id = SealedList.of_agent(key), archive_id
         self._items: list[Document] = []
         self._sizes: list[int] = []
         self._archived, self._token = 0, ""
-
-    def begin_agent(self, key: str, archive_id: str) -> None:
-        """Begin with the messages of an agent: its field under `agents`, and the id of its archive."""
-        self._begin(key, archive_id)
 
     async def add_payloads(self, payloads: Mapping[str, bytes]) -> None:
         """Store large bytes by name; before what refers to them is added."""
@@ -92,14 +89,10 @@ class SessionImport:
         if self._items and sum(self._sizes) > self._share and max(self._sizes) > _LARGEST_IN_TAIL:
             await self._seal(keep_newest=self._sizes[-1] <= _LARGEST_IN_TAIL)
         self._live_bytes += sum(self._sizes)
-        archive: Document = {"id": self._archive_id}
-        if not self._archived:
-            return {paths.MESSAGES: self._items, paths.ARCHIVE: archive}
-        return {
-            paths.MESSAGES: self._items,
-            paths.ARCHIVED_COUNT: self._archived,
-            paths.ARCHIVE: {**archive, paths.TOKEN: self._token},
-        }
+        fields: Document = {paths.MESSAGES: self._items, paths.ARCHIVE: {paths.ID: self._archive_id}}
+        if self._archived:
+            fields[paths.ARCHIVED_COUNT], fields[paths.ARCHIVE][paths.TOKEN] = self._archived, self._token
+        return fields
 
     async def _seal(self, *, keep_newest: bool = True) -> None:
         """Move the oldest messages into a segment, until only the tail is left or the segment is full."""

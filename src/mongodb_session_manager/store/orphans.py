@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,8 +21,6 @@ from .updates import Document
 logger = logging.getLogger(__name__)
 
 _ARCHIVES = {paths.AGENTS: 1, FEEDBACKS.archive: 1, GUARDRAIL_EVENTS.archive: 1}
-_PLACE = (paths.SESSION_ID, paths.INCARNATION, paths.LIST, paths.AGENT, paths.ARCHIVE, paths.START)
-_SEGMENT = dict.fromkeys((*_PLACE, paths.TOKEN, paths.COMMITTED), 1)
 _SIDE_LISTS = {entry.path: entry for entry in (FEEDBACKS, GUARDRAIL_EVENTS)}
 
 # What is of no such kinds another tool left there, and it stays.
@@ -83,9 +81,9 @@ class OrphanSweep:
     async def _sweep_segments(self) -> int:
         removed = 0
         old = {paths.CREATED_AT: {"$lt": self._cutoff}}
-        async for run in _runs(self._segments.segments, old, _SEGMENT, _OF_SEGMENT):
+        async for run in _runs(self._segments.segments, old, _OF_SEGMENT, (paths.ARCHIVE, paths.TOKEN)):
             document = await self._document(run[0], _ARCHIVES)
-            orphans = [segment for segment in run if _has_a_list(segment) and _is_orphan(segment, document)]
+            orphans = [segment for segment in run if _is_orphan(segment, document)]
             if self._dry_run:
                 removed += len(orphans)
                 continue
@@ -99,7 +97,7 @@ class OrphanSweep:
     async def _shut_out(self, segment: Document, document: Document | None) -> bool:
         """Keep a segment from being committed from now on; False when its list was changed meanwhile."""
         entry = _list_of(segment)
-        if document is None or (entry.agent is not None and paths.at(document, entry.archive) is None):
+        if document is None or entry is None or (entry.agent is not None and paths.at(document, entry.archive) is None):
             return True  # Commits name fields that are not there.
         sealed = SealedPart.read(document, entry)
         if segment[paths.START] < sealed.archive.count or segment.get(paths.ARCHIVE) != sealed.archive.id:
@@ -115,7 +113,7 @@ class OrphanSweep:
     async def _sweep_payloads(self) -> int:
         removed = 0
         old = {paths.USED_AT: {"$lt": self._cutoff}}
-        async for run in _runs(self._payloads.chunks, old, dict.fromkeys(_OF_PAYLOAD, 1), _OF_PAYLOAD):
+        async for run in _runs(self._payloads.chunks, old, _OF_PAYLOAD):
             session_id, incarnation = run[0][paths.SESSION_ID], run[0][paths.INCARNATION]
             names = {chunk[paths.SHA256] for chunk in run}
             if self._dry_run:
@@ -158,11 +156,11 @@ class OrphanSweep:
 
 
 async def _runs(
-    related: Collection, query: Document, projection: Document, kinds: Document
+    related: Collection, query: Document, kinds: Document, more: Sequence[str] = ()
 ) -> AsyncIterator[list[Document]]:
-    """Yield the matching documents with fields of these kinds, those of one session together."""
+    """Yield the matching documents with fields of these kinds and some more, those of one session together."""
     run: list[Document] = []
-    async for one in related.iterate(query, projection, sort=[("_id", 1)]):
+    async for one in related.iterate(query, dict.fromkeys((*kinds, *more), 1), sort=[("_id", 1)]):
         if not _has(one, kinds):
             continue
         if run and any(run[0][name] != one[name] for name in (paths.SESSION_ID, paths.INCARNATION)):
@@ -177,18 +175,14 @@ def _has(one: Document, kinds: Document) -> bool:
     return all(isinstance(one.get(name), kind) for name, kind in kinds.items())
 
 
-def _has_a_list(segment: Document) -> bool:
-    return segment.get(paths.AGENT) is not None or segment.get(paths.LIST) in _SIDE_LISTS
-
-
-def _list_of(segment: Document) -> SealedList:
+def _list_of(segment: Document) -> SealedList | None:
     key = segment.get(paths.AGENT)
-    return _SIDE_LISTS[segment[paths.LIST]] if key is None else SealedList.of_agent(key)
+    return _SIDE_LISTS.get(segment.get(paths.LIST, "")) if key is None else SealedList.of_agent(key)
 
 
 def _is_orphan(segment: Document, document: Document | None) -> bool:
-    if document is None:
-        return True
-    archive = Archive.read(paths.at(document, _list_of(segment).archive))
+    if (entry := _list_of(segment)) is None or document is None:
+        return entry is not None  # What is of no list that there is another tool left there.
+    archive = Archive.read(paths.at(document, entry.archive))
     counts = segment[paths.COMMITTED] or segment.get(paths.TOKEN) == archive.token
     return not counts or segment[paths.START] >= archive.count or segment.get(paths.ARCHIVE) != archive.id

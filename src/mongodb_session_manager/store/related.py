@@ -96,13 +96,8 @@ class RelatedDocuments:
         for suffix in suffixes:
             await self._store.sibling(suffix).update_many(query, {"$set": {paths.EXPIRES_AT: moment}})
 
-    async def delete(self, session_id: str) -> dict[str, int]:
-        """Delete the related documents of a session that is gone, and none of one created anew under the same id.
-
-        Returns:
-            How many documents were deleted, by the suffix of their collection without its `_`.
-        """
-        deleted: dict[str, int] = {}
+    async def delete(self, session_id: str) -> None:
+        """Delete the related documents of a session that is gone, and none of one created anew under the same id."""
         for suffix in _ALL:
             target = self._store.sibling(suffix)
             pipeline = [{"$match": {paths.SESSION_ID: session_id}}, {"$group": {"_id": f"${paths.INCARNATION}"}}]
@@ -111,10 +106,5 @@ class RelatedDocuments:
             present = await self._store.find_one({"_id": session_id}, {paths.INCARNATION: 1})
             living = None if present is None else present.get(paths.INCARNATION)
             gone = sorted(entry["_id"] for entry in found if entry["_id"] != living)
-            count = 0
             if gone:
-                query = {paths.SESSION_ID: session_id, paths.INCARNATION: {"$in": gone}}
-                result = await target.delete_many(query)
-                count = int(result.deleted_count)
-            deleted[suffix.removeprefix("_")] = count
-        return deleted
+                await target.delete_many({paths.SESSION_ID: session_id, paths.INCARNATION: {"$in": gone}})

@@ -14,6 +14,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from ..errors import SessionStoreError
 from ..schema import paths
 from ..schema.archives import SealedPart, filled, place_of
+from ..schema.forks import Course
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
 from ..schema.sessions import belonging_to, new_token
@@ -48,6 +49,7 @@ class Copying:
     """How far the sealed items of one list are copied.
 
     Attributes:
+        course: Takes note of the messages that are copied; None where nothing has to be known of them.
         archive_id: Whose segments they are.
         position: Where in the source's list the next segment begins.
         count: How many items the copies hold.
@@ -57,6 +59,7 @@ class Copying:
     """
 
     archive_id: str | None
+    course: Course | None = None
     position: int = 0
     count: int = 0
     token: str | None = None
@@ -110,7 +113,6 @@ class RelatedCopies:
         sealed: SealedPart,
         copying: Copying,
         keeps: Callable[[Document], bool],
-        passed: Callable[[Sequence[Document]], None],
     ) -> Document | None:
         """Copy the segments of a list that are not copied yet.
 
@@ -118,7 +120,6 @@ class RelatedCopies:
             sealed: What is sealed of the list.
             copying: How far it is copied; moved on.
             keeps: Tells what goes into the copy: of an agent's messages the first ones, of other lists any.
-            passed: Is given the messages of each segment that was copied as a whole.
 
         Returns:
             The segment in which an agent's messages end, which is not copied; None where all of them are.
@@ -146,7 +147,9 @@ class RelatedCopies:
                     copying.token = segment[paths.TOKEN]
                     copying.count += len(kept)
                 copying.position = segment[paths.END]
-                passed(kept)
+                if copying.course is not None:
+                    for item in kept:
+                        copying.course.note(item[paths.MESSAGE_ID], item)
             if not page:
                 raise MissingSegmentsError(sealed.session_id)
             await self._insert(copies)
