@@ -63,8 +63,7 @@ class StoredAgent:
 
     def __post_init__(self) -> None:
         """Derive what older documents lack."""
-        data = self.raw.get(paths.AGENT_DATA)
-        self.data = dict(data) if isinstance(data, Mapping) else {}
+        self.data = dict(paths.object_at(self.raw, paths.AGENT_DATA))
         stored = self.raw.get(paths.NEXT_MESSAGE_ID)
         counter = stored if is_integer(stored) else None
         # Older documents do not hold that number.

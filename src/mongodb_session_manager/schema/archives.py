@@ -82,13 +82,8 @@ class Archive:
     @classmethod
     def read(cls, holder: object) -> Archive:
         """Read it from the document that holds it."""
-        if not isinstance(holder, Mapping):
-            return cls()
-        archive = holder.get(paths.ARCHIVE)
-        if not isinstance(archive, Mapping):
-            archive = {}
-        count, redactions = (stored_count(holder.get(name)) for name in (paths.ARCHIVED_COUNT, paths.REDACTIONS))
-        token, own_id = (_text(archive.get(name)) for name in (paths.TOKEN, paths.ID))
+        token, own_id = (_text(paths.at(holder, name)) for name in (paths.ARCHIVE_TOKEN, paths.ARCHIVE_ID))
+        count, redactions = (stored_count(paths.at(holder, name)) for name in (paths.ARCHIVED_COUNT, paths.REDACTIONS))
         return cls(count, token, own_id, redactions)
 
     def committed(self) -> Document:

@@ -29,6 +29,7 @@ from .names import encode_name
 from .numbers import is_measure, stored_count
 from .sessions import new_session, ttl_of
 from .totals import RunningTotals, metric_counts
+from .windows import is_window
 
 Document = dict[str, Any]
 
@@ -38,6 +39,7 @@ _LEFT_BEHIND: Final = frozenset(field.name for field in FIELDS if not field.is_f
 _SESSION_OBJECTS = (paths.AGENTS, paths.SUMMARY, paths.METADATA)
 _SESSION_LISTS = (paths.GUARDRAIL_EVENTS, paths.ERRORS)
 _AGENT_OBJECTS = (paths.AGENT_DATA, paths.ARCHIVE, paths.USAGE)
+_MANAGER_STATE = paths.agent_data(paths.MANAGER_STATE)
 _SLIDING = "SlidingWindowConversationManager"
 
 
@@ -147,39 +149,25 @@ class Course:
 
 
 def _blocks(message: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
-    content = message.get("content")
-    for block in content if isinstance(content, list) else ():
+    for block in paths.list_at(message, "content"):
         if isinstance(block, Mapping) and isinstance(block.get(kind), Mapping):
             yield block[kind]
 
 
 def sliding_width(agent: Mapping[str, Any]) -> int:
     """Return how many messages the sliding window of a stored agent holds, 0 where nothing slides."""
-    if _manager_state(agent).get("__name__") != _SLIDING:
+    if paths.at(agent, f"{_MANAGER_STATE}.__name__") != _SLIDING:
         return 0
     first = _window(agent)[-1][0]  # Without what is pinned, further up.
     return max(int(agent.get(paths.NEXT_MESSAGE_ID) or 0) - first, 1) if first else 0
 
 
-def _manager_state(agent: Mapping[str, Any]) -> Mapping[str, Any]:
-    data = agent.get(paths.AGENT_DATA)
-    state = data.get(paths.MANAGER_STATE) if isinstance(data, Mapping) else None
-    return state if isinstance(state, Mapping) else {}
-
-
 def _window(agent: Mapping[str, Any]) -> list[list[Any]]:
     stored = agent.get(paths.WINDOW)
-    if ranges := [list(item) for item in stored if _is_range(item)] if isinstance(stored, list) else []:
+    if is_window(stored) and (ranges := [[first, last] for first, last in stored if first is not None]):
         return ranges
-    removed = _manager_state(agent).get("removed_message_count")
+    removed = paths.at(agent, f"{_MANAGER_STATE}.removed_message_count")
     return [[removed if isinstance(removed, int) else 0, None]]
-
-
-def _is_range(item: object) -> bool:
-    match item:
-        case [int(), int() | None]:
-            return True
-    return False
 
 
 def sound(document: Document) -> Document:
@@ -187,7 +175,7 @@ def sound(document: Document) -> Document:
 
     The agents that are there may lack their objects, too, but hold nothing else in their place.
     """
-    objects = {name: _object(document, name) for name in _SESSION_OBJECTS}
+    objects = {name: paths.object_at(document, name) for name in _SESSION_OBJECTS}
     lists = {name: document[name] for name in _SESSION_LISTS if isinstance(document.get(name), list)}
     found = objects[paths.AGENTS].items()
     agents = {key: _sound_agent(agent) for key, agent in found if isinstance(agent, Mapping)}
@@ -196,14 +184,8 @@ def sound(document: Document) -> Document:
 
 
 def _sound_agent(agent: Mapping[str, Any]) -> Document:
-    messages = agent.get(paths.MESSAGES)
     sound = {name: value for name, value in agent.items() if name not in _AGENT_OBJECTS or isinstance(value, Mapping)}
-    return {**sound, paths.MESSAGES: messages if isinstance(messages, list) else []}
-
-
-def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = holder.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return {**sound, paths.MESSAGES: paths.list_at(agent, paths.MESSAGES)}
 
 
 def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
@@ -229,7 +211,7 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
         rest[paths.WINDOW] = [*pinned, [start, None]]
         manager_state: Mapping[str, Any] = {}
     elif course.count and window[-1][0] <= last:
-        manager_state = _manager_state(agent)
+        manager_state = paths.object_at(agent, _MANAGER_STATE)
         rest |= {name: agent[name] for name in (paths.WINDOW, paths.WINDOW_HEAD) if name in agent}
     else:
         manager_state = {}
@@ -301,7 +283,7 @@ def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_
     summary = {paths.AGENTS: len(agents), paths.MESSAGES: message_count, paths.FEEDBACKS: 0, paths.USAGE: usage}
     before = source.get(paths.SUMMARY) or {}
     if paths.RATINGS in before:
-        summary[paths.RATINGS] = dict.fromkeys(_object(before, paths.RATINGS), 0)
+        summary[paths.RATINGS] = dict.fromkeys(paths.object_at(before, paths.RATINGS), 0)
     if paths.ERRORS in before:
         summary[paths.ERRORS] = before[paths.ERRORS]
         stored = source.get(paths.ERRORS)

@@ -109,8 +109,7 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
 
     tools: dict[str, dict[str, float]] = {}
     for usage in usages:
-        counted = usage.get("tools")
-        for key, counts in counted.items() if isinstance(counted, Mapping) else ():
+        for key, counts in paths.object_at(usage, "tools").items():
             tool = tools.setdefault(decode_name(key), dict.fromkeys(TOOL_COUNTS, 0))
             for name in TOOL_COUNTS if isinstance(counts, Mapping) else ():
                 tool[name] += counts[name] if _is_total(counts.get(name)) else 0

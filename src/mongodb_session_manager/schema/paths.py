@@ -175,7 +175,19 @@ def summary_ratings(field: str) -> str:
     return f"{SUMMARY_RATINGS}.{field}"
 
 
-def at(document: Mapping[str, Any], path: str) -> Any:
+def object_at(document: object, path: str) -> Mapping[str, Any]:
+    """Return the object at a dotted path of a document, an empty one where there is something else or nothing."""
+    found = at(document, path)
+    return found if isinstance(found, Mapping) else {}
+
+
+def list_at(document: object, path: str) -> list[Any]:
+    """Return the list at a dotted path of a document, an empty one where there is something else or nothing."""
+    found = at(document, path)
+    return found if isinstance(found, list) else []
+
+
+def at(document: object, path: str) -> Any:
     """Return what stands at a dotted path of a document, None where there is nothing."""
     node: Any = document
     for name in path.split("."):

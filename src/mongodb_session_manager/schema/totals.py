@@ -60,19 +60,14 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
 
 def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield the counts of a message's metrics, by their path in an agent's totals."""
-    usage, latency, cycles = (
-        _section(metrics, name) for name in ("accumulated_usage", "accumulated_metrics", "cycle_metrics")
+    latency, cycles = (
+        paths.at(metrics, name) for name in ("accumulated_metrics.latencyMs", "cycle_metrics.cycle_count")
     )
-    named = {**usage, "latencyMs": latency.get("latencyMs"), "modelCalls": cycles.get("cycle_count")}
-    for name, count in named.items():
+    usage = paths.object_at(metrics, "accumulated_usage")
+    for name, count in {**usage, "latencyMs": latency, "modelCalls": cycles}.items():
         if is_measure(count):
             yield (name,), count
-    for tool, counts in _section(metrics, "tool_usage").items():
+    for tool, counts in paths.object_at(metrics, "tool_usage").items():
         for name in TOOL_COUNTS if isinstance(counts, Mapping) else ():
             if is_measure(counts.get(name)):
                 yield ("tools", encode_name(decode_name(tool)), name), counts[name]
-
-
-def _section(metrics: object, name: str) -> Mapping[str, Any]:
-    section = metrics.get(name) if isinstance(metrics, Mapping) else None
-    return section if isinstance(section, Mapping) else {}

@@ -72,6 +72,7 @@ def encode(
     max_depth: int = MAX_DEPTH,
     native_dates: bool = False,
     foreign: bool = False,
+    flattens: bool = False,
 ) -> Any:
     """Return a fresh copy of the value that BSON can hold and that `decode` turns into an equal value.
 
@@ -85,18 +86,20 @@ def encode(
             Without it a datetime that BSON would change is marked.
         foreign: The value comes from code that does not know of its storage, such as a tool: take whatever Strands' own
             session managers take. That is instances of dataclasses, and up to `nested.MAX_DEPTH` levels.
+        flattens: Store what has no room for its levels flat, which a foreign value that needs it gets by itself.
 
     Raises:
         TypeError: A value of another type. The message says where it sits, not what it holds.
         ValueError: Nested deeper than `max_depth`, or cyclic, or a date that UTC cannot express.
     """
     try:
-        return _Encoder(native_dates, foreign).encode(value, max_depth)
-    except _TooDeepError as refusal:
-        if foreign and max_depth >= _ROOM_OF_FLAT + _DEEPEST_STEP:
-            return _encode_deep(value, where, max_depth, native_dates)
-        raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
+        return _Encoder(native_dates, foreign, flattens=flattens).encode(value, max_depth)
     except _UnstorableError as refusal:
+        may_flatten = foreign and not flattens and max_depth >= _ROOM_OF_FLAT + _DEEPEST_STEP
+        if may_flatten and isinstance(refusal, _TooDeepError):
+            return encode(
+                value, where=where, max_depth=max_depth, native_dates=native_dates, foreign=True, flattens=True
+            )
         raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
     except RecursionError:  # an ordinary value, met by a caller that has used up Python's stack itself
         raise ValueError(f"invalid {where}: {_TOO_DEEP}") from None
@@ -277,15 +280,6 @@ class _Encoder:
         except nested.TooDeepError:
             raise _TooDeepError from None
         return _marked("deep", nodes, room)
-
-
-def _encode_deep(value: Any, where: str, max_depth: int, native_dates: bool) -> Any:
-    try:
-        return _Encoder(native_dates, foreign=True, flattens=True).encode(value, max_depth)
-    except _UnstorableError as refusal:
-        raise refusal.error(f"invalid {where}{refusal.path()}: {refusal}") from None
-    except RecursionError:
-        raise ValueError(f"invalid {where}: {_TOO_DEEP}") from None
 
 
 def _check_room(room: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from . import paths
 from .numbers import is_integer
@@ -25,7 +25,7 @@ MOST_RANGES = 64
 message that code appends by hand in each turn of a sliding window would leave a range of its own for ever."""
 
 
-def is_window(value: object) -> bool:
+def is_window(value: object) -> TypeGuard[list[list[int | None]]]:
     """Tell whether a stored value is a window; another tool may have left anything there."""
     return isinstance(value, list) and all(isinstance(part, list) and _is_range(part) for part in value)
 

@@ -158,8 +158,7 @@ async def _summaries_by_find(collection: Collection, query: Mapping[str, Any], l
 
 def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a list shows of a session: no messages. What is not known of an older document is None."""
-    stored = document.get(paths.SUMMARY)
-    summary = stored if isinstance(stored, Mapping) else {}
+    summary = paths.object_at(document, paths.SUMMARY)
     title, ratings = document.get(paths.TITLE), summary.get(paths.RATINGS)
     return {
         paths.SESSION_ID: document["_id"],

@@ -48,8 +48,7 @@ class StoredSession:
             SessionStoreError: A newer version of this library wrote it.
         """
         head = SessionHead.read(document)
-        raw_graphs = document.get(paths.MULTI_AGENTS)
-        graphs = raw_graphs if isinstance(raw_graphs, Mapping) else {}
+        graphs = paths.object_at(document, paths.MULTI_AGENTS)
         return cls(
             head=head,
             session_type=str(document.get(paths.SESSION_TYPE) or SessionType.AGENT.value),

@@ -5,7 +5,9 @@ Of messages only the beginning of the first texts is sent, of feedbacks only how
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from pymongo.errors import OperationFailure
@@ -59,9 +61,9 @@ class OlderCounts:
         if not lacking:
             return
         found = {one["_id"]: one for one in await self._live(list(lacking)) if one["_id"] in lacking}
-        sealed = await self._sealed([one for one in found.values() if _has_sealed(one)])
+        sealed = await self._sealed(found.values())
         for session_id, one in found.items():
-            _complete(lacking[session_id], one, sealed.get(session_id) if _has_sealed(one) else ())
+            _complete(lacking[session_id], one, sealed.get(session_id, ()))
 
     async def _live(self, session_ids: Sequence[Any]) -> Sequence[Document]:
         """Return what counts of documents, without those that hold text which the server cannot read."""
@@ -74,28 +76,22 @@ class OlderCounts:
             middle = len(session_ids) // 2
             return [*await self._live(session_ids[:middle]), *await self._live(session_ids[middle:])]
 
-    async def _sealed(self, found: Sequence[Document]) -> dict[Any, list[Document]]:
-        """Return what counts of the segments, by session; none of a session whose segments could not be read."""
-        wanted: list[Document] = []
-        for one in found:
-            of_session = belonging_to(one["_id"], one[paths.INCARNATION])
-            feedbacks = Archive.read(paths.at(one, FEEDBACKS.archive))
-            if any(agent[paths.ARCHIVED_COUNT] for agent in one["opening"]):
-                wanted.append({**of_session, paths.LIST: paths.MESSAGES, paths.START: 0})
-            if feedbacks.count:
-                wanted.append({**of_session, paths.LIST: FEEDBACKS.name, **feedbacks.committed()})
+    async def _sealed(self, found: Iterable[Document]) -> Mapping[Any, list[Document] | None]:
+        """Return what counts of the segments, by session that has some; None where those could not be read."""
+        wanted = {one["_id"]: conditions for one in found if (conditions := _sealed_lists(one))}
         if not wanted:
             return {}
+        match = {"$match": {"$or": [*chain.from_iterable(wanted.values())]}}
         try:
-            segments = await self._aggregated(self._segments, [{"$match": {"$or": wanted}}, {"$project": _SEALED}])
+            segments = await self._aggregated(self._segments, [match, {"$project": _SEALED}])
         except _UnreadableError:
-            return {}
+            segments = None
         if segments is None:
-            return {}
-        read: dict[Any, list[Document]] = {one["_id"]: [] for one in found}
+            return dict.fromkeys(wanted)
+        read: defaultdict[Any, list[Document]] = defaultdict(list)
         for segment in segments:
             read[segment[paths.SESSION_ID]].append(segment)
-        return read
+        return {session_id: read[session_id] for session_id in wanted}
 
     async def _aggregated(self, collection: Collection, pipeline: list[Document]) -> list[Document] | None:
         """Return what comes out of a pipeline, None where the server does not know its expressions."""
@@ -120,17 +116,21 @@ def _lacks(document: Mapping[str, Any]) -> bool:
     return is_untitled or any(name not in summary for name in _COUNTED)
 
 
-def _has_sealed(found: Mapping[str, Any]) -> bool:
+def _sealed_lists(found: Mapping[str, Any]) -> list[Document]:
+    """Return the conditions for the segments that tell what a document lacks."""
     if not isinstance(found.get(paths.INCARNATION), str):
-        return False
-    feedbacks = Archive.read(paths.at(found, FEEDBACKS.archive)).count
-    return bool(feedbacks or any(agent[paths.ARCHIVED_COUNT] for agent in found["opening"]))
+        return []
+    session, wanted = belonging_to(found["_id"], found[paths.INCARNATION]), []
+    feedbacks = Archive.read(paths.at(found, FEEDBACKS.archive))
+    if any(agent[paths.ARCHIVED_COUNT] for agent in found["opening"]):
+        wanted.append({**session, paths.LIST: paths.MESSAGES, paths.START: 0})
+    if feedbacks.count:
+        wanted.append({**session, paths.LIST: FEEDBACKS.name, **feedbacks.committed()})
+    return wanted
 
 
 def _complete(document: Document, found: Mapping[str, Any], sealed: Sequence[Document] | None) -> None:
     """Complete a document by what was found in it and in its segments; None where those could not be read."""
-    stored = document.get(paths.SUMMARY)
-    summary = dict(stored) if isinstance(stored, Mapping) else {}
     counts = {name: found[name] for name in _COUNTED}
     counts[paths.MESSAGES] += sum(agent[paths.ARCHIVED_COUNT] for agent in found["opening"])
     feedbacks = Archive.read(paths.at(found, FEEDBACKS.archive)).count
@@ -139,7 +139,7 @@ def _complete(document: Document, found: Mapping[str, Any], sealed: Sequence[Doc
         counts[paths.RATINGS] = _all_ratings(counts[paths.RATINGS], sealed, feedbacks)
         if counts[paths.RATINGS] is None:
             del counts[paths.RATINGS]
-    document[paths.SUMMARY] = counts | summary
+    document[paths.SUMMARY] = counts | dict(paths.object_at(document, paths.SUMMARY))
     if not isinstance(document.get(paths.TITLE), str):
         first = {agent["key"]: _first_of(agent, sealed or ()) for agent in found["opening"]}
         document[paths.TITLE] = first_title(first).get(paths.TITLE)

@@ -250,14 +250,8 @@ def _named(session_id: str, incarnation: str, names: Names[str]) -> Document:
 
 def _listed_in(agent: object) -> set[str]:
     """Return what an agent of a session document refers to."""
-    if not isinstance(agent, Mapping):
-        return set()
-    messages = agent.get(paths.MESSAGES)
-    used = names_in(agent.get(paths.AGENT_DATA))
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, Mapping):
-            used |= payloads_of(message)
-    return used
+    messages = (message for message in paths.list_at(agent, paths.MESSAGES) if isinstance(message, Mapping))
+    return names_in(paths.at(agent, paths.AGENT_DATA)).union(*map(payloads_of, messages))
 
 
 def _needed_by(agent: StoredAgent) -> set[str]:

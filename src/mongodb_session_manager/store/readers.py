@@ -98,8 +98,7 @@ class AgentReader:
         """Return the running totals of all agents by agent id."""
         agents = await self._all(session_id, [paths.USAGE, paths.agent_data(paths.AGENT_ID)])
         if agents is not None:
-            found = {agent_id: agent.raw.get(paths.USAGE) for agent_id, agent in agents.items()}
-            return {agent_id: usage if isinstance(usage, Mapping) else {} for agent_id, usage in found.items()}
+            return {agent_id: paths.object_at(agent.raw, paths.USAGE) for agent_id, agent in agents.items()}
         return {agent_id: usage_of_messages(agent) for agent_id, agent in (await self._older(session_id)).items()}
 
     async def totals(self, session_id: str, agent_id: str) -> AgentTotals | None:

@@ -125,8 +125,7 @@ async def _submit_to_latest(
 
 def metadata_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return `{"metadata": {...}}` out of a stored document."""
-    metadata = document.get(paths.METADATA)
-    fields = metadata if isinstance(metadata, Mapping) else {}
+    fields = paths.object_at(document, paths.METADATA)
     return {paths.METADATA: {key: values.decode(value) for key, value in fields.items()}}
 
 
