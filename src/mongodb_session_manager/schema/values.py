@@ -269,8 +269,13 @@ class _Encoder:
             case _ if self._foreign and is_dataclass(value) and not isinstance(value, type):
                 name, fields = nested.dataclass_fields(value)
                 return _marked("dataclass", self._object(fields, room - 1), room) | {"name": name}
-            case _:
-                return _encode_rare(value, room)
+            case date():
+                return _marked("date", value.isoformat(), room)
+            case Decimal():
+                return _marked("decimal", str(value), room)
+            case UUID():
+                return _marked("uuid", str(value), room)
+        raise _UnstorableError(TypeError, f"cannot store a {type(value).__name__}; {_instead(value)}")
 
     def _flat(self, value: Any, room: int) -> dict[str, Any]:
         """Return a value of any depth in `_ROOM_OF_FLAT` levels."""
@@ -307,17 +312,6 @@ def _encode_text(value: str, room: int) -> Any:
     except UnicodeEncodeError:
         return _marked("str", value.encode("utf-8", "surrogatepass"), room)
     return value
-
-
-def _encode_rare(value: Any, room: int) -> dict[str, Any]:
-    match value:
-        case date():
-            return _marked("date", value.isoformat(), room)
-        case Decimal():
-            return _marked("decimal", str(value), room)
-        case UUID():
-            return _marked("uuid", str(value), room)
-    raise _UnstorableError(TypeError, f"cannot store a {type(value).__name__}; {_instead(value)}")
 
 
 def _instead(value: Any) -> str:
