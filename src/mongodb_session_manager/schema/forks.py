@@ -176,11 +176,10 @@ def sound(document: Document) -> Document:
     The agents that are there may lack their objects, too, but hold nothing else in their place.
     """
     objects = {name: paths.object_at(document, name) for name in _SESSION_OBJECTS}
-    lists = {name: document[name] for name in _SESSION_LISTS if isinstance(document.get(name), list)}
+    kept = {name: value for name, value in document.items() if name not in _SESSION_LISTS or isinstance(value, list)}
     found = objects[paths.AGENTS].items()
     agents = {key: _sound_agent(agent) for key, agent in found if isinstance(agent, Mapping)}
-    rest = {name: value for name, value in document.items() if name not in _SESSION_LISTS}
-    return {**rest, **objects, **lists, paths.AGENTS: agents}
+    return {**kept, **objects, paths.AGENTS: agents}
 
 
 def _sound_agent(agent: Mapping[str, Any]) -> Document:

@@ -125,20 +125,17 @@ class SessionFork:
         raise AssertionError("unreachable")
 
     async def _attempt(self, head: Document) -> Document:
-        incarnation, ttl_s = secrets.token_hex(8), ttl_of(head)
+        incarnation = secrets.token_hex(8)
         related = RelatedCopies(
             self._store,
-            self._history,
-            self._payloads,
             source=(self._id, head[paths.INCARNATION]),
             target=(self._new_id, incarnation),
-            ttl_s=ttl_s,
+            ttl_s=ttl_of(head),
         )
-        copies: dict[str, Copying] = {}
         try:
-            first = await self._copy(head, incarnation, related, copies)
+            first = await self._copy(head, incarnation, related)
             await related.renew()
-            document = await self._copy(await self._head(), incarnation, related, copies)
+            document = await self._copy(await self._head(), incarnation, related)
             related.outdated |= names_in(first) - names_in(document)
             await related.check_there()
         except Exception:
@@ -157,7 +154,7 @@ class SessionFork:
             if await self._store.delete(self._new_id, untouched):
                 await related.discard()
                 raise
-        await self._carry_over(document, related, copies)
+        await self._carry_over(document, related)
         logger.info("session_id=<%r>, new_session_id=<%r> | forked", self._id, self._new_id)
         return document
 
@@ -203,17 +200,15 @@ class SessionFork:
 
     # -- copying
 
-    async def _copy(
-        self, head: Document, incarnation: str, related: RelatedCopies, copies: dict[str, Copying]
-    ) -> Document:
+    async def _copy(self, head: Document, incarnation: str, related: RelatedCopies) -> Document:
         """Copy what is not copied yet, change what was changed since, and return the fork's document."""
         moment = now()
         agents: dict[str, Document] = {}
         message_count = 0
-        if not copies.keys() - {GUARDRAIL_EVENTS.path} <= head[paths.AGENTS].keys():
+        if not related.copied.keys() - {GUARDRAIL_EVENTS.path} <= set(map(paths.messages, head[paths.AGENTS])):
             raise MissingSegmentsError(self._id)
         for key in head[paths.AGENTS]:
-            agent, count = await self._copy_agent(head, key, related, copies, moment)
+            agent, count = await self._copy_agent(head, key, related, moment)
             if agent is not None:
                 agents[key] = agent
                 message_count += count
@@ -224,7 +219,7 @@ class SessionFork:
             incarnation=incarnation,
             cut=self._cut,
             message_count=message_count,
-            events=await self._copy_events(head, agents, related, copies),
+            events=await self._copy_events(head, agents, related),
             metadata=self._metadata,
             moment=moment,
         )
@@ -238,20 +233,19 @@ class SessionFork:
         return document
 
     async def _copy_agent(
-        self, head: Document, key: str, related: RelatedCopies, copies: dict[str, Copying], moment: datetime
+        self, head: Document, key: str, related: RelatedCopies, moment: datetime
     ) -> tuple[Document | None, int]:
         sealed, stored, cut = SealedPart.read(head, SealedList.of_agent(key)), head[paths.AGENTS][key], self._cut
-        made = copies.get(key)
-        if made is None:
-            # What is copied as a whole needs no notes.
-            made = copies[key] = Copying(sealed.archive.id, None if cut is None else Course(sliding_width(stored)))
-        else:
-            await related.refresh(sealed, made)
+        if sealed.entry.path in related.copied:
+            await related.refresh(sealed)
+        # What is copied as a whole needs no notes.
+        course = None if cut is None else Course(sliding_width(stored))
+        made = related.copied.setdefault(sealed.entry.path, Copying(sealed.archive.id, course))
 
         def keeps(item: Document) -> bool:
             return cut is None or cut.keeps(key, item[paths.MESSAGE_ID], item)
 
-        segment = await related.copy(sealed, made, keeps)
+        segment = await related.copy(sealed, keeps)
         if segment is not None:
             numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
@@ -269,7 +263,7 @@ class SessionFork:
         archived = made.count
         tail = [item for _, item in kept]
         if segment is not None and (moved := _overflow(tail)):
-            await related.copy_cut(segment, sealed, made, tail[:moved])
+            await related.copy_cut(segment, sealed, tail[:moved])
             archived, tail = archived + moved, tail[moved:]
         token = made.cut_token if made.is_cut else made.token
         agent[paths.MESSAGES] = tail
@@ -279,12 +273,10 @@ class SessionFork:
             del agent[paths.ARCHIVED_COUNT], agent[paths.ARCHIVE][paths.TOKEN]
         return agent, count
 
-    async def _copy_events(
-        self, head: Document, agents: Mapping[str, Document], related: RelatedCopies, copies: dict[str, Copying]
-    ) -> Document:
+    async def _copy_events(self, head: Document, agents: Mapping[str, Document], related: RelatedCopies) -> Document:
         """Copy the guardrail events of messages that are kept, and return what the fork's document holds of them."""
         entry, sealed = GUARDRAIL_EVENTS, SealedPart.read(head, GUARDRAIL_EVENTS)
-        made = copies.setdefault(entry.path, Copying(sealed.archive.id))
+        made = related.copied.setdefault(entry.path, Copying(sealed.archive.id))
         cut = self._cut
 
         def keeps(event: object) -> bool:
@@ -296,7 +288,7 @@ class SessionFork:
                 return number < int(agent[paths.NEXT_MESSAGE_ID])
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
-        await related.copy(sealed, made, keeps)
+        await related.copy(sealed, keeps)
         events: Document = {entry.path: [event for event in paths.at(head, entry.path) or [] if keeps(event)]}
         if made.count:
             noted = {**paths.at(head, entry.archive), paths.ARCHIVED_COUNT: made.count}
@@ -306,12 +298,12 @@ class SessionFork:
 
     # -- once it is there
 
-    async def _carry_over(self, document: Document, related: RelatedCopies, copies: dict[str, Copying]) -> None:
+    async def _carry_over(self, document: Document, related: RelatedCopies) -> None:
         """Carry over what was redacted of the source before the fork was there, and drop its payloads."""
         try:
             for _ in range(_LOOKS):
                 head = await self._head()
-                await self._bring_up_to_date(document, head, related, copies)
+                await self._bring_up_to_date(document, head, related)
                 seen = await self._store.find_one({"_id": self._id}, {paths.REVISION: 1})
                 if seen is None or seen.get(paths.REVISION) == head.get(paths.REVISION):
                     break
@@ -320,13 +312,11 @@ class SessionFork:
         if related.outdated:
             await self._payloads.remove_unreferred(self._new_id, document[paths.INCARNATION], related.outdated)
 
-    async def _bring_up_to_date(
-        self, document: Document, head: Document, related: RelatedCopies, copies: dict[str, Copying]
-    ) -> None:
+    async def _bring_up_to_date(self, document: Document, head: Document, related: RelatedCopies) -> None:
         for key, agent in document[paths.AGENTS].items():
             sealed = SealedPart.read(head, SealedList.of_agent(key))
             if key in head[paths.AGENTS] and sealed.archive.id == Archive.read(agent).id:
-                await related.refresh(sealed, copies[key])
+                await related.refresh(sealed)
                 await self._bring_tail_up_to_date(sealed, agent, document, head, related)
         title = head.get(paths.TITLE, _NOTHING)
         if title is not _NOTHING and title != document.get(paths.TITLE):

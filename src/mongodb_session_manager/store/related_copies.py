@@ -18,9 +18,8 @@ from ..schema.forks import Course
 from ..schema.messages import now
 from ..schema.payloads import payloads_of
 from ..schema.sessions import belonging_to, new_token
-from .payloads import PayloadStore
 from .related import PAYLOADS, SEGMENTS, related_expiry
-from .segments import MissingSegmentsError, Segments
+from .segments import MissingSegmentsError
 from .store import SessionStore
 from .updates import Document
 
@@ -71,6 +70,7 @@ class RelatedCopies:
     """Copies what one session holds outside its document into another incarnation, a page at a time.
 
     Attributes:
+        copied: How far each list is copied, by its path.
         expires_at: The moment from which copies may expire; None for never.
         outdated: Names of payloads that were copied for what was changed since.
     """
@@ -78,21 +78,18 @@ class RelatedCopies:
     def __init__(
         self,
         store: SessionStore,
-        history: Segments,
-        payloads: PayloadStore,
         *,
         source: tuple[str, str],
         target: tuple[str, str],
         ttl_s: float | None,
     ) -> None:
         """Prepare to copy; no I/O. `source` and `target` are session id and incarnation each."""
-        self._store = store
-        self._segments = history.segments
-        self._chunks = payloads.chunks
+        self._segments, self._chunks = store.sibling(SEGMENTS), store.sibling(PAYLOADS)
         self._source, self._target = belonging_to(*source), belonging_to(*target)
         self._ttl_s = ttl_s
         self._counts = {SEGMENTS: 0, PAYLOADS: 0}
         self._begun = time.monotonic()
+        self.copied: dict[str, Copying] = {}
         self.expires_at = related_expiry(ttl_s)
         self.outdated: set[str] = set()
 
@@ -108,17 +105,11 @@ class RelatedCopies:
 
     # -- segments
 
-    async def copy(
-        self,
-        sealed: SealedPart,
-        copying: Copying,
-        keeps: Callable[[Document], bool],
-    ) -> Document | None:
+    async def copy(self, sealed: SealedPart, keeps: Callable[[Document], bool]) -> Document | None:
         """Copy the segments of a list that are not copied yet.
 
         Args:
             sealed: What is sealed of the list.
-            copying: How far it is copied; moved on.
             keeps: Tells what goes into the copy: of an agent's messages the first ones, of other lists any.
 
         Returns:
@@ -127,7 +118,7 @@ class RelatedCopies:
         Raises:
             MissingSegmentsError: The list is another one by now, or lost something.
         """
-        archive = sealed.archive
+        archive, copying = sealed.archive, self.copied[sealed.entry.path]
         if copying.archive_id != archive.id and (copying.position or archive.count):
             if copying.position:
                 raise MissingSegmentsError(sealed.session_id)
@@ -155,10 +146,9 @@ class RelatedCopies:
             await self._insert(copies)
         return None
 
-    async def copy_cut(
-        self, segment: Document, sealed: SealedPart, copying: Copying, items: Sequence[Document]
-    ) -> None:
+    async def copy_cut(self, segment: Document, sealed: SealedPart, items: Sequence[Document]) -> None:
         """Copy the first items of the segment in which an agent's messages end; may be repeated."""
+        copying = self.copied[sealed.entry.path]
         copied = self._copy_of(segment, sealed, items, copying.count, token=copying.cut_token)
         await self.copy_payloads(_payloads_of(items))
         place = place_of(copied)
@@ -214,8 +204,9 @@ class RelatedCopies:
 
     # -- what changed since
 
-    async def refresh(self, sealed: SealedPart, copying: Copying) -> None:
+    async def refresh(self, sealed: SealedPart) -> None:
         """Change copied messages as the source's were changed since; redactions above all."""
+        copying = self.copied[sealed.entry.path]
         stop = copying.position + copying.is_cut
         start = 0
         while start < stop:
