@@ -74,14 +74,14 @@ def check_session_id(session_id: object) -> str:
     return _checked("session id", session_id)
 
 
-def check_agent_id(agent_id: object) -> str:
-    """Return the agent id if it is a string, of whatever characters.
+def check_agent_id(agent_id: object, kind: str = "agent id") -> str:
+    """Return the id of an agent, or of a graph or swarm, if it is a string, of whatever characters.
 
     Raises:
         InvalidNameError: It is not a string.
     """
     if not isinstance(agent_id, str):
-        raise InvalidNameError("agent id", agent_id, "it must be a string")
+        raise InvalidNameError(kind, agent_id, "it must be a string")
     return str.__str__(agent_id)
 
 

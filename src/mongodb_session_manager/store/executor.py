@@ -279,7 +279,7 @@ class UpdateExecutor:
         after = head.but(revision=head.revision + 1, live_bytes=head.live_bytes + size)
         if title is not None:
             source = title.get(paths.TITLE_OF)
-            of = head.title_of if source is None else (source["agent"], source[paths.MESSAGE_ID])
+            of = head.title_of if source is None else (source[paths.AGENT], source[paths.MESSAGE_ID])
             after = after.but(has_title=True, title_of=of)
         change = update.message
         outcome: Outcome = "changed"
@@ -312,7 +312,7 @@ def _titled_by(source: tuple[str, int] | None) -> Document:
     if source is None:
         return {paths.TITLE_OF: None}
     agent, number = source
-    return {f"{paths.TITLE_OF}.agent": agent, f"{paths.TITLE_OF}.{paths.MESSAGE_ID}": number}
+    return {f"{paths.TITLE_OF}.{paths.AGENT}": agent, f"{paths.TITLE_OF}.{paths.MESSAGE_ID}": number}
 
 
 def _identity(head: SessionHead) -> Document:

@@ -35,6 +35,8 @@ _SHORT_FIELDS = 64
 
 _LONGEST_CURSOR = 64 * 1024
 
+Interval = tuple[datetime | None, datetime | None]
+
 Position = tuple[Any, str]
 """Where a page ended: the date of its last session, or what other tools left in its place, and its id."""
 
@@ -42,16 +44,20 @@ _ANY_DATE = CodecOptions[dict[str, Any]](tz_aware=True, datetime_conversion=Date
 
 
 def session_filter(
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    agent_id: str | None = None,
-    application_name: str | None = None,
-    created_from: datetime | None = None,
-    created_before: datetime | None = None,
-    updated_from: datetime | None = None,
-    updated_before: datetime | None = None,
+    metadata: Mapping[str, Any] | None,
+    agent_id: str | None,
+    application_name: str | None,
+    created: Interval,
+    updated: Interval,
 ) -> dict[str, Any]:
     """Return the query for sessions that fulfil all conditions given.
+
+    Args:
+        metadata: Fields and the values that they must have; dots address nested fields.
+        agent_id: An agent that they must have.
+        application_name: Their application.
+        created: From which moment on, and before which, they must have been created; None for any.
+        updated: Likewise for when they were last active.
 
     Raises:
         InvalidNameError: A metadata key is not allowed, or the application's name is no string.
@@ -71,15 +77,11 @@ def session_filter(
         query |= _with_agent(check_agent_id(agent_id))
     if application_name is not None:
         query[paths.APPLICATION_NAME] = {"$eq": check_application_name(application_name)}
-    bounds = (
-        (paths.CREATED_AT, "$gte", "created_from", created_from),
-        (paths.CREATED_AT, "$lt", "created_before", created_before),
-        (paths.UPDATED_AT, "$gte", "updated_from", updated_from),
-        (paths.UPDATED_AT, "$lt", "updated_before", updated_before),
-    )
-    for field, operator, name, limit in bounds:
-        if limit is not None:
-            query.setdefault(field, {})[operator] = zoned(limit, name)
+    for field, name, (start, end) in ((paths.CREATED_AT, "created", created), (paths.UPDATED_AT, "updated", updated)):
+        if start is not None:
+            query.setdefault(field, {})["$gte"] = zoned(start, f"{name}_from")
+        if end is not None:
+            query.setdefault(field, {})["$lt"] = zoned(end, f"{name}_before")
     return query
 
 

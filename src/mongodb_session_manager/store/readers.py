@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +49,7 @@ class AgentTotals:
     usage: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What was read of an agent's messages; `sealed` is None for an older tool's, which has no segments."""
-
-    tail: list[Document | CorruptMessageError]
-    sealed: SealedPart | None = None
+_Tail = list[Document | CorruptMessageError]
 
 
 class AgentReader:
@@ -130,16 +125,14 @@ class AgentReader:
 
     async def message(self, session_id: str, agent_id: str, message_id: int) -> Document | None:
         """Return a message of an agent, None when there is none of that number."""
-        found = await self._messages(session_id, agent_id, lambda messages: only_message(messages, message_id))
-        if found is None:
-            return None
-        items = (_readable(item) for item in found.tail)
+        tail, sealed = await self._messages(session_id, agent_id, lambda items: only_message(items, message_id))
+        items = (_readable(item) for item in tail or ())
         message = next((message for message in items if message[paths.MESSAGE_ID] == message_id), None)
-        if message is None and found.sealed is not None:
-            message = await self._segments.find_message(found.sealed, message_id)
-        if message is None or found.sealed is None:
+        if message is None and sealed is not None:
+            message = await self._segments.find_message(sealed, message_id)
+        if message is None or sealed is None:
             return message
-        return (await self._restored(found.sealed, agent_id, [message]))[0]
+        return (await self._restored(sealed, agent_id, [message]))[0]
 
     async def messages(
         self, session_id: str, agent_id: str, limit: int | None, offset: int
@@ -159,16 +152,15 @@ class AgentReader:
             page = {"$slice": [messages, min(offset, _LARGEST_SLICE), max(length, 1)]}
             return {"$cond": [{"$gt": [archived, 0]}, messages, page]}
 
-        found = await self._messages(session_id, agent_id, part)
-        if found is None:
+        tail, sealed = await self._messages(session_id, agent_id, part)
+        if tail is None:
             return None
-        if found.sealed is None:
-            return [_readable(item) for item in found.tail[offset:][:length]]
-        count = found.sealed.archive.count
-        sealed = await self._segments.items(found.sealed, offset, offset + length)
-        tail = found.tail[max(offset - count, 0) :] if count else found.tail
-        page = [*sealed, *(_readable(item) for item in tail[: max(length - len(sealed), 0)])]
-        return await self._restored(found.sealed, agent_id, page)
+        if sealed is None:
+            return [_readable(item) for item in tail[offset:][:length]]
+        older, count = await self._segments.items(sealed, offset, offset + length), sealed.archive.count
+        live = tail[max(offset - count, 0) :] if count else tail
+        page = [*older, *(_readable(item) for item in live[: max(length - len(older), 0)])]
+        return await self._restored(sealed, agent_id, page)
 
     async def _restored(self, sealed: SealedPart, agent_id: str, messages: Sequence[Document]) -> list[Document]:
         """Return messages with the large bytes that are stored outside the session document."""
@@ -176,8 +168,13 @@ class AgentReader:
         payloads = await self._payloads.fetch(sealed.session_id, sealed.incarnation, names)
         return [restored_message(message, payloads, agent_id) for message in messages]
 
-    async def _messages(self, session_id: str, agent_id: str, wanted: Any) -> _Found | None:
-        """Return what `wanted` makes of the live tail of an agent, and where the rest is; older documents whole."""
+    async def _messages(
+        self, session_id: str, agent_id: str, wanted: Callable[[Document], Document]
+    ) -> tuple[_Tail | None, SealedPart | None]:
+        """Return what `wanted` makes of the live tail of an agent, None where there is no such agent, and the rest.
+
+        An older tool's document has no segments, and is returned whole.
+        """
         key = encode_name(check_agent_id(agent_id))
         agent, entry = _agent(agent_id), SealedList.of_agent(key)
         fields = {
@@ -190,12 +187,12 @@ class AgentReader:
         found = await self._project(session_id, fields)
         if not version_of(found):
             older = (await self._older(session_id)).get(agent_id)
-            return None if older is None else _Found(list(older.messages()))
+            return None if older is None else list(older.messages()), None
         if not found.keys() & {"number", "said_id"} and not found[paths.MESSAGES]:
-            return None
+            return None, None
         raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found.get("number")}
         sealed = SealedPart(session_id, found[paths.INCARNATION], entry, Archive.read(found))
-        return _Found(list(StoredAgent(agent_id, key, raw).messages()), sealed)
+        return list(StoredAgent(agent_id, key, raw).messages()), sealed
 
     async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
         """Return the session's incarnation, and what is sealed of its agents by key."""

@@ -17,7 +17,6 @@ from ..client import ClientHandle, MongoDBClient
 from ..errors import (
     AgentExistsError,
     AgentNotFoundError,
-    InvalidNameError,
     MessageNotFoundError,
     SessionExistsError,
     SessionNotFoundError,
@@ -307,7 +306,7 @@ class AsyncMongoDBSessionRepository:
                     paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
                     **totals.sealed.unchanged(),
                     # What it said is gone from the title, too; the next thing that a person says gives another one.
-                    f"{paths.TITLE_OF}.agent": key if titled else {"$ne": key},
+                    f"{paths.TITLE_OF}.{paths.AGENT}": key if titled else {"$ne": key},
                 },
             )
             if isinstance(await self._apply(session_id, Update(session=removal)), Applied):
@@ -757,15 +756,8 @@ class AsyncMongoDBSessionRepository:
         limit = min(check_whole_number("limit", limit), INT32_MAX - 1)
         if limit < 1:
             raise ValueError(f"invalid limit: it must be at least 1, got {limit}")
-        query = listing.session_filter(
-            metadata=metadata,
-            agent_id=agent_id,
-            application_name=application_name,
-            created_from=created_from,
-            created_before=created_before,
-            updated_from=updated_from,
-            updated_before=updated_before,
-        )
+        created, updated = (created_from, created_before), (updated_from, updated_before)
+        query = listing.session_filter(metadata, agent_id, application_name, created, updated)
         if cursor is not None:
             query = listing.after_position(query, listing.position_of(cursor))
         found = await listing.summaries(self._store.collection, self._segments.segments, query, limit + 1)
@@ -788,15 +780,8 @@ class AsyncMongoDBSessionRepository:
         updated_before: datetime | None = None,
     ) -> int:
         """Return how many sessions fulfil the conditions; these, and their errors, are those of `list_sessions`."""
-        query = listing.session_filter(
-            metadata=metadata,
-            agent_id=agent_id,
-            application_name=application_name,
-            created_from=created_from,
-            created_before=created_before,
-            updated_from=updated_from,
-            updated_before=updated_before,
-        )
+        created, updated = (created_from, created_before), (updated_from, updated_before)
+        query = listing.session_filter(metadata, agent_id, application_name, created, updated)
         return await self._store.collection.count_documents(query)
 
     async def delete_sessions(self, *, older_than: datetime | timedelta, dry_run: bool = True) -> int:
@@ -902,9 +887,7 @@ def _session_type(given: object) -> str:
 
 
 def _graph_key(multi_agent_id: object) -> str:
-    if not isinstance(multi_agent_id, str):
-        raise InvalidNameError("multi-agent id", multi_agent_id, "it must be a string")
-    return encode_name(multi_agent_id)
+    return encode_name(check_agent_id(multi_agent_id, "multi-agent id"))
 
 
 def _states(session_agent: SessionAgent, *, create: bool) -> AppendMessages:

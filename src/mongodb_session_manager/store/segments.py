@@ -14,7 +14,7 @@ from ..errors import SessionStoreError
 from ..schema import paths
 from ..schema.archives import Archive, SealedList, SealedPart, gaps, is_contiguous, place_of
 from ..schema.messages import now
-from ..schema.sessions import TOKEN_RING, belonging_to, identity, new_token
+from ..schema.sessions import TOKEN_RING, belonging_to, identity
 from .loaded import StoredSession
 from .related import SEGMENTS
 from .store import SessionStore
@@ -114,7 +114,7 @@ class Segments:
         items = segments[0].get(paths.ITEMS) if segments else None
         return items[0] if items else None
 
-    async def change_message(self, session_id: str, change: ChangeMessage, token: str | None = None) -> Outcome:
+    async def change_message(self, session_id: str, change: ChangeMessage, token: str) -> Outcome:
         """Change fields of a sealed message, once per token.
 
         What was redacted stays so: its content only changes along with its redaction.
@@ -122,7 +122,7 @@ class Segments:
         Raises:
             SessionNotFoundError: No such session.
         """
-        entry, token = SealedList.of_agent(change.key), token or new_token()
+        entry = SealedList.of_agent(change.key)
         seen = (paths.INCARNATION, entry.noted(paths.ARCHIVED_COUNT), entry.noted(paths.ARCHIVE))
         sealed = SealedPart.read(await self._store.find(session_id, dict.fromkeys(seen, 1)), entry)
         if sealed.archive.token is None:
