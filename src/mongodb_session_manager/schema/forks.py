@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import bson
-
 from . import paths, values
 from .agents import STATE_FIELDS
 from .fields import FIELDS
@@ -269,7 +267,7 @@ def fork_document(
         paths.SUMMARY: _summary(source, agents, message_count, errors),
     }
     lists = [[agent.get(paths.MESSAGES) for agent in agents.values()], document.get(paths.GUARDRAIL_EVENTS)]
-    document[paths.LIVE_BYTES] = len(bson.encode({"": lists}))
+    document[paths.LIVE_BYTES] = values.encoded_size(lists)
     return document
 
 

@@ -17,7 +17,7 @@ import bson
 
 from ..errors import InvalidNameError, MetadataTooLargeError
 from . import paths, values
-from .names import RESERVED_KEY, check_metadata_update
+from .names import RESERVED_KEY, check_metadata_update, parents
 
 MAX_UPDATE_BYTES = 256 * 1024
 """Most bytes of one update."""
@@ -76,7 +76,7 @@ class MetadataUpdate:
 
         It refuses too much rather than too little: a field inside a list, for one.
         """
-        above = dict.fromkeys(parent for path in self.fields for parent in _parents(path))
+        above = dict.fromkeys(parent for path in self.fields for parent in parents(path))
         if len(above) > _MOST_CONDITIONS:
             return {COUNTER: {"$lt": 0}}  # never: what is read will decide
         conditions: list[dict[str, Any]] = [
@@ -107,7 +107,7 @@ class MetadataUpdate:
 
 def deletion_guard(fields: Iterable[str]) -> dict[str, Any]:
     """Return a condition under which no path leads into a marked value; it refuses too much rather than too little."""
-    above = dict.fromkeys(parent for path in fields for parent in _parents(path) if parent != _ROOT)
+    above = dict.fromkeys(parent for path in fields for parent in parents(path) if parent != _ROOT)
     if len(above) > _MOST_CONDITIONS:
         return {COUNTER: {"$lt": 0}}
     return {f"{path}.{RESERVED_KEY}": _UNMARKED for path in above}
@@ -140,12 +140,6 @@ def _size_alone(path: str, value: Any) -> int:
     for parent in reversed(parents):
         document = {parent: document}
     return len(bson.encode(document))
-
-
-def _parents(path: str) -> list[str]:
-    """Return the paths of all that a field lies in, outermost first."""
-    segments = path.split(".")
-    return [".".join(segments[:end]) for end in range(1, len(segments))]
 
 
 def _set(document: dict[str, Any], path: str, value: Any, lengths: dict[int, int]) -> None:

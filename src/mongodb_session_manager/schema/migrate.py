@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-import bson
-
 from ..errors import CorruptMessageError
 from . import paths, values
-from .agents import STATE_FIELDS, StoredAgent, is_of_an_older_tool, new_archive, split_agents
+from .agents import STATE_FIELDS, StoredAgent, is_of_an_older_tool, new_agent, split_agents
 from .fields import FIELDS
 from .messages import dated, encode_content, iso_date, parse_date, read_date, set_aside, stable_tracking_id
 from .metadata import COUNTER, metadata_size
@@ -91,7 +89,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     }
     read = (paths.UPDATED_AT, paths.SCHEMA_VERSION, paths.INCARNATION)
     seen = {name: document.get(name, {"$exists": False}) for name in read}
-    fields[paths.LIVE_BYTES] = len(bson.encode({"": [agents, fields[paths.FEEDBACKS], fields[paths.GUARDRAIL_EVENTS]]}))
+    fields[paths.LIVE_BYTES] = values.encoded_size([agents, fields[paths.FEEDBACKS], fields[paths.GUARDRAIL_EVENTS]])
     names = _NEW_FIELDS if ttl_of(document) is not None else (*_NEW_FIELDS, paths.TTL_S)
     gone = {name: "" for name in names if name in document and name not in fields}
     return {"_id": document["_id"], **seen}, {"$set": fields, **({"$unset": gone} if gone else {})}
@@ -147,7 +145,7 @@ def _agent_update(session_id: str, key: str, raw: Mapping[str, Any], now: dateti
     agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**raw}, legacy=True), session_id, now)
     usage = {paths.summary_usage(name): n for name, n in agent[paths.USAGE].items() if isinstance(n, int | float)}
     counts = {paths.SUMMARY_AGENTS: 1, paths.SUMMARY_MESSAGES: len(agent[paths.MESSAGES]), paths.REVISION: 1}
-    increments = {**counts, **usage, paths.LIVE_BYTES: len(bson.encode({"": agent[paths.MESSAGES]}))}
+    increments = {**counts, **usage, paths.LIVE_BYTES: values.encoded_size(agent[paths.MESSAGES])}
     return {"$set": {paths.agent(key): agent}, "$inc": increments}
 
 
@@ -232,11 +230,10 @@ def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[
             messages.append(
                 _reencoded(message, stable_tracking_id(session_id, agent.agent_id, message[paths.MESSAGE_ID]))
             )
-    data = {**agent.data, paths.AGENT_ID: values.encode(agent.agent_id)}
+    new = new_agent(agent.agent_id, now)
+    data = {**new[paths.AGENT_DATA], **agent.data, paths.AGENT_ID: values.encode(agent.agent_id)}
     for name, state in zip(STATE_FIELDS, agent.states(), strict=True):
         data[name] = values.encode(state, where=name, foreign=True)
-    data.setdefault(paths.MODEL, None)
-    data.setdefault(paths.SYSTEM_PROMPT, None)
     for name in (paths.CREATED_AT, paths.UPDATED_AT):
         data[name] = iso_date(data.get(name) or now)
     others = dict(agent.raw)
@@ -245,12 +242,11 @@ def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[
         others[paths.LEGACY] = {**others.get(paths.LEGACY, {}), paths.AGENT_DATA: agent.raw[paths.AGENT_DATA]}
     return {
         **others,
+        **new,
         paths.AGENT_DATA: data,
         paths.CREATED_AT: parse_date(agent.raw.get(paths.CREATED_AT) or now),
         paths.UPDATED_AT: parse_date(agent.raw.get(paths.UPDATED_AT) or now),
         paths.NEXT_MESSAGE_ID: agent.next_message_id,
-        paths.REDACTIONS: 0,
-        paths.ARCHIVE: new_archive(),
         paths.USAGE: usage_of_messages(agent),
         paths.MESSAGES: messages,
     }

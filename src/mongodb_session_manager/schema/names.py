@@ -174,6 +174,12 @@ def check_idempotency_key(key: object) -> str:
     return key
 
 
+def parents(path: str) -> list[str]:
+    """Return the paths of all that a field lies in, outermost first."""
+    segments = path.split(".")
+    return [".".join(segments[:end]) for end in range(1, len(segments))]
+
+
 def metadata_path(key: object) -> str:
     """Return the field path of a metadata key: `a.b` is `metadata.a.b`.
 
@@ -260,12 +266,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _parent_in(path: str, paths: dict[str, Any]) -> str | None:
-    end = path.rfind(".")
-    while end > 0:
-        if path[:end] in paths:
-            return path[:end]
-        end = path.rfind(".", 0, end)
-    return None
+    return next((parent for parent in reversed(parents(path)) if parent in paths), None)
 
 
 def _key_of(path: str) -> str:

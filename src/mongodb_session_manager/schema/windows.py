@@ -36,12 +36,7 @@ def _is_range(part: Sequence[object]) -> bool:
 
 def ranges(message_ids: Iterable[int], next_message_id: int) -> list[list[int | None]]:
     """Return message ids as ranges in their order, the last one open from `next_message_id` on at the latest."""
-    result: list[list[int | None]] = []
-    for message_id in message_ids:
-        if result and result[-1][1] == message_id - 1:
-            result[-1][1] = message_id
-        else:
-            result.append([message_id, message_id])
+    result = _joined((message_id, message_id) for message_id in message_ids)
     if result and result[-1][1] == next_message_id - 1:
         result[-1][1] = None
     else:

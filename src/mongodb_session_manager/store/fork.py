@@ -22,7 +22,6 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-import bson
 from pymongo.errors import PyMongoError
 
 from ..errors import AgentNotFoundError, MessageNotFoundError, SessionExistsError, SessionNotFoundError
@@ -36,6 +35,7 @@ from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import is_integer
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import identity, ttl_of, version_of
+from ..schema.values import encoded_size
 from . import sealing
 from .payloads import PayloadStore
 from .related_copies import Copying, LostCopiesError, RelatedCopies, is_newer
@@ -365,6 +365,6 @@ def _has_number(item: object) -> bool:
 def _overflow(items: list[Document]) -> int:
     """Return how many of the first of these messages are too many for a live tail."""
     taken, size = len(items), 0
-    while taken and (size := size + len(bson.encode({"": items[taken - 1]}))) <= sealing.TAIL_BYTES:
+    while taken and (size := size + encoded_size(items[taken - 1])) <= sealing.TAIL_BYTES:
         taken -= 1
     return taken

@@ -18,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import bson
-
 from ..schema import paths
 from ..schema.archives import SealedList, SealedPart, filled, lists_of, place_of
 from ..schema.numbers import stored_count
 from ..schema.sessions import identity
+from ..schema.values import encoded_size
 from .related import announcement, related_expiry
 from .segments import Segments
 from .store import SessionStore
@@ -226,7 +225,7 @@ class Sealer:
 def _weighed(document: Document) -> list[_Weighed]:
     """Return the lists of a document that hold something, with the bytes of each item."""
     lists = [(entry, paths.at(document, entry.path) or []) for entry in lists_of(document)]
-    return [(entry, items, [len(bson.encode({"": item})) for item in items]) for entry, items in lists if items]
+    return [(entry, items, [encoded_size(item) for item in items]) for entry, items in lists if items]
 
 
 def _is_sealable(item: object, entry: SealedList) -> bool:
