@@ -12,8 +12,8 @@ from pymongo import AsyncMongoClient, IndexModel, MongoClient
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.client.index_building import build_once
-from mongodb_session_manager.store.indexes import IndexWork, ensure_indexes, index_specs
+from mongodb_session_manager.client.index_building import IndexWork, build_once
+from mongodb_session_manager.store.indexes import ensure_indexes, index_specs
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.faults import fail_point
 from tests.fixtures.waiting import WAIT_S

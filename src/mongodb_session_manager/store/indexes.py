@@ -16,16 +16,6 @@ from ..schema import paths
 from ..schema.names import check_names, metadata_path
 from .related import INDEXED, related_index_specs
 
-__all__ = [
-    "FINISH_WAIT_S",
-    "IndexWork",
-    "check_expiry",
-    "ensure_indexes",
-    "index_specs",
-    "order_index_specs",
-    "wait_for_builds",
-]
-
 _EXPIRY_NAME = "expires_at_1"
 _COUNTED = (
     paths.SUMMARY_FEEDBACKS,

@@ -20,7 +20,6 @@ from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
 from ..schema.moments import zoned
 from ..schema.names import check_agent_id, check_application_name, encode_name, is_path, metadata_path
-from ..schema.sessions import behind
 from .older_counts import NO_SUCH_EXPRESSION, OlderCounts
 from .session_data import metadata_of
 
@@ -92,11 +91,6 @@ def _with_agent(agent_id: str) -> dict[str, Any]:
     if key == agent_id or not is_path(agent_id):
         return stored
     return {"$or": [stored, {paths.agent(agent_id, paths.agent_data(paths.AGENT_ID)): agent_id}]}
-
-
-def after_position(query: dict[str, Any], position: Position) -> dict[str, Any]:
-    """Return the query for what comes after a session, newest first."""
-    return behind(query, paths.CREATED_AT, *position)
 
 
 def position_of(cursor: str) -> Position:

@@ -20,11 +20,10 @@ PAYLOADS = "_payloads"
 STORAGE = SESSION_SUFFIX
 STORAGE_CHUNKS = f"{SESSION_SUFFIX}{CHUNKS_SUFFIX}"
 
-_ALL_BUT_STORAGE = (SEGMENTS, PAYLOADS)
-_ALL = (*_ALL_BUT_STORAGE, STORAGE, STORAGE_CHUNKS)
-
-INDEXED = _ALL_BUT_STORAGE
+INDEXED = (SEGMENTS, PAYLOADS)
 """Those whose indexes `related_index_specs` returns, in this order; a storage makes its own."""
+
+_ALL = (*INDEXED, STORAGE, STORAGE_CHUNKS)
 
 LIFETIMES = 2
 """How many times to live ahead related documents expire; the session itself one, so it always goes first."""
@@ -79,7 +78,7 @@ class RelatedDocuments:
         session_id, incarnation, moment = head.session_id, head.incarnation, related_expiry(head.ttl_s)
         assert moment is not None
         related = belonging_to(session_id, incarnation)
-        suffixes = _ALL if head.has_storage else _ALL_BUT_STORAGE
+        suffixes = _ALL if head.has_storage else INDEXED
         await self._set_expiry(suffixes, related, moment)
         # After the related documents: a crash in between only means that this is done again.
         session = identity(session_id, incarnation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
@@ -32,7 +32,7 @@ from ..schema.names import check_agent_id, check_application_name, check_place, 
 from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
 from ..schema.session_messages import encode_session_message
-from ..schema.sessions import new_session
+from ..schema.sessions import behind, new_session
 from . import listing, session_data
 from .executor import Applied, Conflict, UpdateExecutor
 from .fork import SessionFork
@@ -47,7 +47,7 @@ from .repair import repair_agent
 from .sealing import SEAL_AT_BYTES
 from .segments import Outcome
 from .store import SessionStore
-from .updates import AppendMessages, ChangeMessage, Document, NewMessage, SetFields, Update
+from .updates import AppendMessages, ChangeMessage, NewMessage, SetFields, Update
 from .upgrade import bring_agents_up_to_date
 
 if TYPE_CHECKING:
@@ -629,8 +629,7 @@ class AsyncMongoDBSessionRepository:
         Raises:
             SessionNotFoundError: No such session.
         """
-        projection = session_data.METADATA_PROJECTION
-        return session_data.metadata_of(await self._store.find(check_session_id(session_id), projection))
+        return session_data.metadata_of(await self._store.find(check_session_id(session_id), {paths.METADATA: 1}))
 
     async def delete_metadata(self, session_id: str, metadata_keys: Sequence[str]) -> None:
         """Delete some metadata fields.
@@ -759,7 +758,7 @@ class AsyncMongoDBSessionRepository:
         created, updated = (created_from, created_before), (updated_from, updated_before)
         query = listing.session_filter(metadata, agent_id, application_name, created, updated)
         if cursor is not None:
-            query = listing.after_position(query, listing.position_of(cursor))
+            query = behind(query, paths.CREATED_AT, *listing.position_of(cursor))
         found = await listing.summaries(self._store.collection, self._segments.segments, query, limit + 1)
         page = found[:limit]
         more = len(found) > limit
@@ -802,7 +801,7 @@ class AsyncMongoDBSessionRepository:
         if dry_run:
             return await self._store.collection.count_documents(query)
         deleted = 0
-        async for document in self._ids(query):
+        async for document in self._store.collection.iterate(query, {"_id": 1}):
             # Asked again with the condition: a session that woke up meanwhile stays.
             deleted += await self._delete(document["_id"], query)
         return deleted
@@ -873,9 +872,6 @@ class AsyncMongoDBSessionRepository:
         if deleted or condition is None:
             await self._executor.related.delete(session_id)
         return deleted
-
-    def _ids(self, query: Mapping[str, Any]) -> AsyncIterator[Document]:
-        return self._store.collection.iterate(query, {"_id": 1})
 
 
 def _session_type(given: object) -> str:

@@ -21,8 +21,6 @@ from .refusals import Refusals
 from .store import SessionStore
 from .updates import SetFields, Update
 
-METADATA_PROJECTION = {paths.METADATA: 1}
-
 
 async def update_metadata(
     store: SessionStore, session_id: str, metadata: object, submit: Callable[[Update], Awaitable[bool]]
