@@ -54,9 +54,10 @@ class SealedList:
         """Return the path of what is noted of the list: `archived_count`, `redactions`, or something of `archive`."""
         return f"{self.archive}.{field}"
 
-    def archive_fields(self) -> Document:
-        """Return the projection of an aggregation that `Archive.read` reads, without `redactions`."""
-        return {name: f"${self.noted(name)}" for name in (paths.ARCHIVED_COUNT, paths.ARCHIVE)}
+    def projection(self) -> Document:
+        """Return the fields of a session document that `SealedPart.read` reads."""
+        noted = map(self.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS))
+        return dict.fromkeys((paths.INCARNATION, *noted), 1)
 
 
 FEEDBACKS = SealedList(paths.FEEDBACKS, paths.FEEDBACKS_SEALED)

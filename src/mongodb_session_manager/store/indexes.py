@@ -14,7 +14,7 @@ from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZE
 from ..errors import SessionStoreError
 from ..schema import paths
 from ..schema.names import check_names, metadata_path
-from .related import INDEXED, related_index_specs
+from .related import INDEXED, expiry_index, related_index_specs
 
 _EXPIRY_NAME = "expires_at_1"
 _COUNTED = (
@@ -40,15 +40,9 @@ def index_specs(metadata_fields: Iterable[str] | None = None) -> list[IndexModel
         InvalidNameError: A field that cannot be a metadata key.
         TypeError: A plain string where several fields are meant.
     """
-    keys = [
-        [(paths.CREATED_AT, ASCENDING), ("_id", ASCENDING)],
-        [(paths.UPDATED_AT, ASCENDING), ("_id", ASCENDING)],
-        [(paths.APPLICATION_NAME, ASCENDING)],
-    ]
-    for path in _metadata_paths(metadata_fields):
-        keys.append([(path, ASCENDING), (paths.CREATED_AT, ASCENDING), ("_id", ASCENDING)])
-    expiry = IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
-    return [*(IndexModel(key) for key in keys), expiry, *(_counted(path) for path in _COUNTED)]
+    keys = [[paths.CREATED_AT, "_id"], [paths.UPDATED_AT, "_id"], [paths.APPLICATION_NAME]]
+    keys += [[path, paths.CREATED_AT, "_id"] for path in _metadata_paths(metadata_fields)]
+    return [*map(IndexModel, keys), expiry_index(), *map(_counted, _COUNTED)]
 
 
 def order_index_specs() -> list[IndexModel]:
@@ -57,12 +51,11 @@ def order_index_specs() -> list[IndexModel]:
     The library never makes them on its own: they change with each turn, which costs a write, and only those who list
     sessions in these orders need them.
     """
-    return [IndexModel([(path, ASCENDING), ("_id", ASCENDING)]) for path in _ORDERS]
+    return [IndexModel([path, "_id"]) for path in _ORDERS]
 
 
 def _counted(path: str) -> IndexModel:
-    keys = [(paths.CREATED_AT, ASCENDING), ("_id", ASCENDING), (path, ASCENDING)]
-    return IndexModel(keys, partialFilterExpression={path: {"$gt": 0}})
+    return IndexModel([paths.CREATED_AT, "_id", path], partialFilterExpression={path: {"$gt": 0}})
 
 
 def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:
@@ -137,7 +130,7 @@ async def _makes_expiry(target: Collection) -> bool:
     """Make the index that lets sessions expire; False when another one is in its way, or may be."""
     try:
         async with asyncio.timeout(FINISH_WAIT_S):
-            await target.create_indexes([IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)])
+            await target.create_indexes([expiry_index()])
     except OperationFailure as error:
         if error.code not in EXISTS_OTHERWISE:
             raise

@@ -162,13 +162,12 @@ class PayloadStore:
         """Return a message as it is stored, wherever it is."""
         session, entry = identity(head.session_id, head.incarnation), SealedList.of_agent(key)
         messages = only_message({"$ifNull": [f"${entry.path}", []]}, message_id)
-        fields = {paths.MESSAGES: messages, paths.INCARNATION: 1, **entry.archive_fields()}
+        fields = {paths.MESSAGES: messages, **entry.projection()}
         pipeline: list[Document] = [{"$match": session}, {"$project": fields}]
         found = await self._store.collection.aggregate(pipeline)
         if not found or found[0][paths.MESSAGES]:
             return found[0][paths.MESSAGES][0] if found else None
-        sealed = SealedPart(head.session_id, found[0][paths.INCARNATION], entry, Archive.read(found[0]))
-        return await self._segments.find_message(sealed, message_id)
+        return await self._segments.find_message(SealedPart.read(found[0], entry), message_id)
 
     # -- removing
 

@@ -103,14 +103,14 @@ class AgentReader:
             session_id,
             {
                 paths.MESSAGES: _live(agent),
-                **entry.archive_fields(),
+                **entry.projection(),
                 "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
                 paths.USAGE: f"{agent}.{paths.USAGE}",
             },
         )
         if "number" not in found:
             return None
-        sealed = SealedPart(session_id, found.get(paths.INCARNATION, ""), entry, Archive.read(found))
+        sealed = SealedPart.read(found, entry)
         count = found[paths.MESSAGES] + sealed.archive.count
         return AgentTotals(count, sealed, found["number"], found.get(paths.USAGE))
 
@@ -178,11 +178,10 @@ class AgentReader:
         key = encode_name(check_agent_id(agent_id))
         agent, entry = _agent(agent_id), SealedList.of_agent(key)
         fields = {
-            paths.INCARNATION: 1,
             paths.MESSAGES: wanted(_array(f"{agent}.{paths.MESSAGES}")),
             "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
             "said_id": f"{agent}.{paths.agent_data(paths.AGENT_ID)}",
-            **entry.archive_fields(),
+            **entry.projection(),
         }
         found = await self._project(session_id, fields)
         if not version_of(found):
@@ -191,8 +190,7 @@ class AgentReader:
         if not found.keys() & {"number", "said_id"} and not found[paths.MESSAGES]:
             return None, None
         raw = {paths.MESSAGES: found[paths.MESSAGES], paths.NEXT_MESSAGE_ID: found.get("number")}
-        sealed = SealedPart(session_id, found[paths.INCARNATION], entry, Archive.read(found))
-        return list(StoredAgent(agent_id, key, raw).messages()), sealed
+        return list(StoredAgent(agent_id, key, raw).messages()), SealedPart.read(found, entry)
 
     async def archives(self, session_id: str) -> tuple[str | None, dict[str, Archive]]:
         """Return the session's incarnation, and what is sealed of its agents by key."""

@@ -29,12 +29,16 @@ LIFETIMES = 2
 """How many times to live ahead related documents expire; the session itself one, so it always goes first."""
 
 
+def expiry_index() -> IndexModel:
+    """Return the index that lets the documents of a collection expire."""
+    return IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
+
+
 def related_index_specs() -> dict[str, list[IndexModel]]:
     """Return the indexes of the collections beside a sessions collection, by the suffix of their names."""
-    expiry = IndexModel([(paths.EXPIRES_AT, ASCENDING)], expireAfterSeconds=0)
     position = IndexModel([paths.SESSION_ID, paths.AGENT, paths.LIST, paths.START])
     content = IndexModel([paths.SESSION_ID, paths.SHA256, paths.NUMBER])
-    return dict(zip(INDEXED, ([position, expiry], [content, expiry]), strict=True))
+    return dict(zip(INDEXED, ([position, expiry_index()], [content, expiry_index()]), strict=True))
 
 
 def related_expiry(ttl_s: float | None) -> datetime | None:

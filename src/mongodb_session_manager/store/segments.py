@@ -50,8 +50,7 @@ class Segments:
 
     async def sealed(self, session: Document, entry: SealedList) -> SealedPart | None:
         """Return what is sealed of a list by now, None when the session is gone."""
-        noted = map(entry.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS))
-        found = await self._store.find_one(session, dict.fromkeys((paths.INCARNATION, *noted), 1))
+        found = await self._store.find_one(session, entry.projection())
         return None if found is None else SealedPart.read(found, entry)
 
     async def items(
@@ -123,8 +122,7 @@ class Segments:
             SessionNotFoundError: No such session.
         """
         entry = SealedList.of_agent(change.key)
-        seen = (paths.INCARNATION, entry.noted(paths.ARCHIVED_COUNT), entry.noted(paths.ARCHIVE))
-        sealed = SealedPart.read(await self._store.find(session_id, dict.fromkeys(seen, 1)), entry)
+        sealed = SealedPart.read(await self._store.find(session_id, entry.projection()), entry)
         if sealed.archive.token is None:
             return "missing"
         item: Document = {paths.MESSAGE_ID: change.message.message_id}
