@@ -131,13 +131,13 @@ class UpdateExecutor:
         if not keeps_ttl:
             head = head.but(ttl_s=ttl_s)
         payloads, size = update.payloads, update.size
-        if payloads or (head.has_payloads and update.message is not None):
-            head = await self.payloads.prepare(head, update, payloads)
+        head = await self.payloads.prepare(head, update, payloads)
         if head.live_bytes + size > CROWDED_BYTES:
             head, _ = await self.seal(head)
         refusals = Refusals(head.session_id)
         while True:
-            head = await self.related.outlive(head)
+            if self.related.expire_too_early(head):
+                head = await self.related.postpone(head)
             own = own_lease()
             lease = in_force(own)
             title = update.title(head.has_title, head.title_of)
@@ -287,8 +287,7 @@ class UpdateExecutor:
             outcome = await self.segments.change_message(head.session_id, change, update.token)
         elif change is not None and change.rewrites and head.has_related:
             await self.segments.remove_refused(head.session_id, _incarnation(head), change.key)
-        if payloads or update.referred_before:
-            await self.payloads.finish(head, payloads, update.referred_before)
+        await self.payloads.finish(head, payloads, update.referred_before)
         return Applied(after, outcome)
 
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:

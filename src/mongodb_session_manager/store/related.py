@@ -73,10 +73,6 @@ class RelatedDocuments:
         expire_at = head.related_expire_at
         return expire_at is None or expire_at < now() + timedelta(seconds=lifetimes * head.ttl_s)
 
-    async def outlive(self, head: SessionHead) -> SessionHead:
-        """Let what belongs to a session expire later than the session does after the next write."""
-        return await self.postpone(head) if self.expire_too_early(head) else head
-
     async def postpone(self, head: SessionHead) -> SessionHead:
         """Let all related documents of a session expire two times to live from now."""
         session_id, incarnation, moment = head.session_id, head.incarnation, related_expiry(head.ttl_s)
