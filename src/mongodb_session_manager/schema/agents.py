@@ -22,6 +22,7 @@ from .windows import contains, is_window
 
 STATE_FIELDS = (paths.STATE, paths.MANAGER_STATE, paths.INTERNAL_STATE)
 CONFIG_FIELDS = (paths.MODEL, paths.SYSTEM_PROMPT)
+_ID_OF_AGENT = paths.agent_data(paths.AGENT_ID)
 _AGENT_FIELDS = frozenset(
     {
         paths.AGENT_DATA,
@@ -229,8 +230,7 @@ def _take_agents(path: tuple[str, ...], node: object, found: dict[str, StoredAge
 
 
 def _add_agent(path: tuple[str, ...], raw: dict[str, Any], found: dict[str, StoredAgent], *, legacy: bool) -> None:
-    data = raw.get(paths.AGENT_DATA)
-    stored_id = values.decode(data.get(paths.AGENT_ID)) if isinstance(data, Mapping) else None
+    stored_id = values.decode(paths.at(raw, _ID_OF_AGENT))
     if isinstance(stored_id, str):
         stored_id = str.__str__(stored_id)  # code is a string for PyMongo, and no key of a dict
     fallback = ".".join(path) if legacy else decode_name(".".join(path))
@@ -253,10 +253,9 @@ def _is_agent(value: Mapping[str, Any]) -> bool:
 
 def _holds_agent(path: tuple[str, ...], value: Mapping[str, Any]) -> bool:
     """Tell whether there is an agent here or further down whose id has dots, which made its parts nested fields."""
-    data = value.get(paths.AGENT_DATA)
-    if isinstance(data, Mapping) and isinstance(data.get(paths.AGENT_ID), str):
+    if isinstance(stored_id := paths.at(value, _ID_OF_AGENT), str):
         # What only looks like an agent, such as a copy that somebody keeps inside another one, has another id.
-        if data[paths.AGENT_ID] == ".".join(path):
+        if stored_id == ".".join(path):
             return True
     elif _is_agent(value):
         return True
