@@ -224,13 +224,7 @@ class SessionFork:
             moment=moment,
         )
         await related.copy_payloads(names_in(document))
-        if related.any_copies:
-            document[paths.HAS_RELATED] = True
-            if related.expires_at is not None:
-                document[paths.RELATED_EXPIRE_AT] = related.expires_at
-        if related.any_payloads:
-            document[paths.HAS_PAYLOADS] = True
-        return document
+        return {**document, **related.fields()}
 
     async def _copy_agent(
         self, head: Document, key: str, related: RelatedCopies, moment: datetime

@@ -14,7 +14,7 @@ from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList, SealedPart
 from ..schema.names import check_agent_id, check_session_id, encode_name
-from ..schema.numbers import stored_count
+from ..schema.numbers import is_message_number, stored_count
 from ..schema.payloads import names_in, payloads_of, restored_message
 from ..schema.sessions import version_of
 from ..schema.totals import usage_of_messages
@@ -124,7 +124,11 @@ class AgentReader:
         return 0 if older is None else len(list(older.messages()))
 
     async def message(self, session_id: str, agent_id: str, message_id: int) -> Document | None:
-        """Return a message of an agent, None when there is none of that number."""
+        """Return a message of an agent, None when there is none of that number; nothing is sent where none can be."""
+        check_session_id(session_id)
+        check_agent_id(agent_id)
+        if not is_message_number(message_id):
+            return None
         tail, sealed = await self._messages(session_id, agent_id, lambda items: only_message(items, message_id))
         items = (_readable(item) for item in tail or ())
         message = next((message for message in items if message[paths.MESSAGE_ID] == message_id), None)

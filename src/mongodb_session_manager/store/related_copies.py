@@ -93,15 +93,12 @@ class RelatedCopies:
         self.expires_at = related_expiry(ttl_s)
         self.outdated: set[str] = set()
 
-    @property
-    def any_payloads(self) -> bool:
-        """Whether a payload was copied."""
-        return self._counts[PAYLOADS] > 0
-
-    @property
-    def any_copies(self) -> bool:
-        """Whether anything was copied."""
-        return any(self._counts.values())
+    def fields(self) -> Document:
+        """Return the fields by which a session document tells of the copies."""
+        if not any(self._counts.values()):
+            return {}
+        told: Document = {paths.HAS_RELATED: True, **({paths.HAS_PAYLOADS: True} if self._counts[PAYLOADS] else {})}
+        return told if self.expires_at is None else {**told, paths.RELATED_EXPIRE_AT: self.expires_at}
 
     # -- segments
 

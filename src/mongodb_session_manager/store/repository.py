@@ -45,7 +45,6 @@ from .refusals import Refusals
 from .related import SEGMENTS
 from .repair import repair_agent
 from .sealing import SEAL_AT_BYTES
-from .segments import Outcome
 from .store import SessionStore
 from .updates import AppendMessages, ChangeMessage, NewMessage, SetFields, Update
 from .upgrade import bring_agents_up_to_date
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 10
 _NO_NUMBER = -1
 
 
@@ -404,12 +402,9 @@ class AsyncMongoDBSessionRepository:
             CorruptMessageError: It cannot be read.
             TypeError: The number is no integer.
         """
-        if not is_message_number(check_whole_number("message_id", message_id)):
-            check_session_id(session_id)
-            check_agent_id(agent_id)
-            return None
+        number = check_whole_number("message_id", message_id)
         with suppress(SessionNotFoundError):
-            if (found := await self._agents.message(session_id, agent_id, message_id)) is not None:
+            if (found := await self._agents.message(session_id, agent_id, number)) is not None:
                 return session_message(found, original=True)
         return None
 
@@ -445,28 +440,19 @@ class AsyncMongoDBSessionRepository:
         if session_message.redact_message is None:
             redacted = {paths.MESSAGE_ID: number, paths.REDACT_MESSAGE: {"$exists": True}}
             update.session.guard = {"$nor": [{paths.messages(key): {"$elemMatch": redacted}}]}
-        outcome: Outcome = "redacted"
-        for _ in range(_ATTEMPTS):
-            result = await self._apply(session_id, update)
-            if isinstance(result, Applied):
-                outcome = result.message
-                break
+        refusals = Refusals(session_id)
+        while isinstance(result := await self._apply(session_id, update), Conflict):
             found = await self._agents.message(session_id, agent_id, number)
-            if result.message_found:
-                if update.session.guard and found is not None and paths.REDACT_MESSAGE in found:
-                    break
-                # It was appended after it had been refused.
-            elif found is None:
-                outcome = "missing"
-                break
-            else:
+            if found is None and not result.message_found:
+                raise MessageNotFoundError(session_id, agent_id, number)
+            if not result.message_found:
                 change.sealed, update.session.guard = True, {}
-        if outcome == "redacted":
-            raise SessionStoreError(
-                f"message {number} of agent {agent_id!r} in session {session_id!r} was redacted, "
-                "which cannot be undone; read it again to change the redacted message"
-            )
-        if outcome == "missing":
+            elif update.session.guard and found is not None and paths.REDACT_MESSAGE in found:
+                raise _redacted(session_id, agent_id, number)
+            refusals.note()  # Else it was appended after it had been refused.
+        if result.message == "redacted":
+            raise _redacted(session_id, agent_id, number)
+        if result.message == "missing":
             raise MessageNotFoundError(session_id, agent_id, number)
 
     async def list_messages(
@@ -518,8 +504,7 @@ class AsyncMongoDBSessionRepository:
             TypeError: The number of the message is no integer.
         """
         number = check_whole_number("message_id", message_id)
-        message = await self._agents.message(session_id, agent_id, number) if is_message_number(number) else None
-        if message is None:
+        if (message := await self._agents.message(session_id, agent_id, number)) is None:
             await self._head(session_id)
             raise MessageNotFoundError(session_id, agent_id, number)
         trace_id = message.get(paths.TRACE_ID)
@@ -880,6 +865,13 @@ def _session_type(given: object) -> str:
     if not isinstance(kind, str) or not kind:
         raise TypeError(f"invalid session type: it must be a non-empty string, not {type(given).__name__}")
     return kind
+
+
+def _redacted(session_id: str, agent_id: str, number: int) -> SessionStoreError:
+    return SessionStoreError(
+        f"message {number} of agent {agent_id!r} in session {session_id!r} was redacted, "
+        "which cannot be undone; read it again to change the redacted message"
+    )
 
 
 def _graph_key(multi_agent_id: object) -> str:
