@@ -26,7 +26,7 @@ from .metrics import USAGE_COUNTS
 from .names import encode_name
 from .numbers import is_measure, stored_count
 from .sessions import new_session, ttl_of
-from .totals import RunningTotals, metric_counts
+from .totals import RunningTotals, metric_counts, total_usage
 from .windows import is_window
 
 Document = dict[str, Any]
@@ -250,13 +250,11 @@ def fork_document(
     """
     taken = {name: value for name, value in source.items() if name not in _LEFT_BEHIND}
     document = {**new_session(session_id, moment, ttl_s=ttl_of(source)), **taken}
-    errors = source.get(paths.ERRORS)
+    errors = paths.list_at(source, paths.ERRORS)
     if cut is not None:
         # Graphs and swarms say where they are now, which is after the cut.
         document[paths.MULTI_AGENTS] = {}
-        if isinstance(errors, list):
-            errors = [error for error in errors if cut.is_before(error, paths.TIMESTAMP)]
-            document[paths.ERRORS] = errors
+        errors = [error for error in errors if cut.is_before(error, paths.TIMESTAMP)]
     if not metadata:
         document[paths.METADATA] = {}
     document[paths.METADATA_BYTES] = metadata_size(document.get(paths.METADATA))
@@ -264,6 +262,7 @@ def fork_document(
         paths.INCARNATION: incarnation,
         **events,
         paths.AGENTS: dict(agents),
+        paths.ERRORS: errors,
         paths.SUMMARY: _summary(source, agents, message_count, errors),
     }
     lists = [[agent.get(paths.MESSAGES) for agent in agents.values()], document.get(paths.GUARDRAIL_EVENTS)]
@@ -271,19 +270,15 @@ def fork_document(
     return document
 
 
-def _summary(source: Mapping[str, Any], agents: Mapping[str, Document], message_count: int, errors: object) -> Document:
-    usage: Document = {}
-    for agent in agents.values():
-        for name, amount in (agent.get(paths.USAGE) or {}).items():
-            if is_measure(amount):
-                usage[name] = usage.get(name, 0) + amount
+def _summary(
+    source: Mapping[str, Any], agents: Mapping[str, Document], message_count: int, errors: list[Any]
+) -> Document:
+    usage = total_usage(paths.object_at(agent, paths.USAGE) for agent in agents.values())
     summary = {paths.AGENTS: len(agents), paths.MESSAGES: message_count, paths.FEEDBACKS: 0, paths.USAGE: usage}
     before = source.get(paths.SUMMARY) or {}
     if paths.RATINGS in before:
         summary[paths.RATINGS] = dict.fromkeys(paths.object_at(before, paths.RATINGS), 0)
     if paths.ERRORS in before:
-        summary[paths.ERRORS] = before[paths.ERRORS]
-        stored = source.get(paths.ERRORS)
-        if isinstance(stored, list) and isinstance(errors, list) and len(errors) < len(stored):
-            summary[paths.ERRORS] = max(stored_count(before[paths.ERRORS]) - len(stored) + len(errors), len(errors))
+        gone, count = len(paths.list_at(source, paths.ERRORS)) - len(errors), before[paths.ERRORS]
+        summary[paths.ERRORS] = max(stored_count(count) - gone, len(errors)) if gone else count
     return summary

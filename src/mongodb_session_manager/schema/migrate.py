@@ -19,7 +19,7 @@ from .metadata import COUNTER, metadata_size
 from .names import decode_name, encode_name
 from .sessions import RATINGS, SCHEMA_VERSION, new_session, rating_of, ttl_of
 from .titles import title_of
-from .totals import usage_of_messages
+from .totals import total_usage, usage_of_messages
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
             paths.MESSAGES: sum(len(agent[paths.MESSAGES]) for agent in agents.values()),
             paths.FEEDBACKS: len(feedbacks),
             paths.RATINGS: count_ratings(feedbacks),
-            paths.USAGE: _total(agent[paths.USAGE] for agent in agents.values()),
+            paths.USAGE: total_usage(agent[paths.USAGE] for agent in agents.values()),
         },
         **first_title({key: agent[paths.MESSAGES] for key, agent in agents.items()}),
         **({paths.LEGACY: aside} if aside else {}),
@@ -210,15 +210,6 @@ def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
 def _kind(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
     value = document.get(name)
     return value if isinstance(value, kind) else kind()
-
-
-def _total(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for name, count in usage.items():
-            if isinstance(count, int | float):
-                total[name] = total.get(name, 0) + count
-    return total
 
 
 def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import CorruptMessageError
@@ -56,6 +56,16 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
         for path, count in metric_counts(message.get(paths.EVENT_LOOP_METRICS)):
             totals.add(path, totals.growth(path, count) if accumulates else count)
     return totals.usage
+
+
+def total_usage(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what agents used together, out of their running totals; without those of single tools."""
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for name, count in usage.items():
+            if is_measure(count):
+                total[name] = total.get(name, 0) + count
+    return total
 
 
 def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
