@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strands.session.repository_session_manager import RepositorySessionManager
 
-from mongodb_session_manager.store.tool_pairs import EMPTIED_TEXT, BrokenPair, find_broken_pairs, mend
+from mongodb_session_manager.store.tool_pairs import EMPTIED_TEXT, BrokenPair, PairRepair
 
 History = list[tuple[int, dict[str, Any]]]
 
@@ -33,6 +33,14 @@ def text(words: str = "hi") -> dict[str, Any]:
 def history(*turns: tuple[str, list[Any]], first_id: int = 0) -> History:
     roles = {"u": "user", "a": "assistant"}
     return [(first_id + n, {"role": roles[who], "content": content}) for n, (who, content) in enumerate(turns)]
+
+
+def find_broken_pairs(messages: History) -> list[BrokenPair]:
+    return PairRepair(messages).broken_pairs()
+
+
+def mend(messages: History) -> list[tuple[int, list[dict[str, Any]]]]:
+    return PairRepair(messages).new_contents()
 
 
 def mended(messages: History) -> History:

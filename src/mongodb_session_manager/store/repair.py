@@ -9,7 +9,7 @@ from typing import Any, cast
 from strands.types.content import Message
 from strands.types.session import SessionMessage
 
-from .tool_pairs import find_broken_pairs, mend
+from .tool_pairs import PairRepair
 
 
 def repair_agent(messages: Sequence[SessionMessage]) -> tuple[list[dict[str, Any]], list[SessionMessage]]:
@@ -18,13 +18,13 @@ def repair_agent(messages: Sequence[SessionMessage]) -> tuple[list[dict[str, Any
     Returns:
         Reports `{"message_id", "kind", "tool_use_ids"}`, and the changed messages; those redacted stay redacted.
     """
-    numbered = [(message.message_id, message.to_message()) for message in messages]
+    repair = PairRepair([(message.message_id, message.to_message()) for message in messages])
     broken = [
         {"message_id": pair.message_id, "kind": pair.kind, "tool_use_ids": list(pair.tool_use_ids)}
-        for pair in find_broken_pairs(numbered)
+        for pair in repair.broken_pairs()
     ]
     by_id = {message.message_id: message for message in messages}
-    return broken, [_with_content(by_id[message_id], content) for message_id, content in mend(numbered)]
+    return broken, [_with_content(by_id[message_id], content) for message_id, content in repair.new_contents()]
 
 
 def _with_content(message: SessionMessage, content: list[Any]) -> SessionMessage:

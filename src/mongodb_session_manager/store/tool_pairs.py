@@ -38,30 +38,20 @@ class BrokenPair:
     tool_use_ids: tuple[str, ...]
 
 
-def find_broken_pairs(messages: Sequence[tuple[int, Mapping[str, Any]]]) -> list[BrokenPair]:
-    """Return what `mend` would change, in the order of the messages.
-
-    Args:
-        messages: Message id and message of one agent, oldest first. A last message that calls tools is whole: its
-            results are yet to come.
-    """
-    return _Repair(messages).broken_pairs()
-
-
-def mend(messages: Sequence[tuple[int, Mapping[str, Any]]]) -> list[tuple[int, list[Block]]]:
-    """Return message id and new content of the messages that must change, and of no others.
+class PairRepair:
+    """One pass over a history; messages of users between two of the assistant answer the first of them.
 
     Results stand first in the message after their calls, an error where there is none. Calls that no user message
     follows move to the next message of the assistant. With the new content stored nothing is left to repair.
-    New content shares its unchanged blocks with the messages.
     """
-    return _Repair(messages).new_contents()
-
-
-class _Repair:
-    """One pass over a history; messages of users between two of the assistant answer the first of them."""
 
     def __init__(self, messages: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        """Look through a history.
+
+        Args:
+            messages: Message id and message of one agent, oldest first. A last message that calls tools is whole: its
+                results are yet to come.
+        """
         self._ids = [message_id for message_id, _ in messages]
         self._by_assistant = [message.get("role") == "assistant" for _, message in messages]
         self._contents = [_blocks(message.get("content")) for _, message in messages]
@@ -72,10 +62,15 @@ class _Repair:
         self._run()
 
     def broken_pairs(self) -> list[BrokenPair]:
+        """Return what does not fit, in the order of the messages."""
         found = sorted(self._findings.items(), key=lambda finding: finding[0][0])
         return [BrokenPair(self._ids[index], kind, tuple(ids)) for (index, kind), ids in found]
 
     def new_contents(self) -> list[tuple[int, list[Block]]]:
+        """Return message id and new content of the messages that must change, and of no others.
+
+        New content shares its unchanged blocks with the messages.
+        """
         return [(self._ids[index], content) for index, content in sorted(self._mended.items())]
 
     def _run(self) -> None:
