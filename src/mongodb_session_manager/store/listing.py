@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 
 from ..client import Collection
 from ..schema import paths, values
+from ..schema.expressions import is_a
 from ..schema.fields import FIELDS
 from ..schema.messages import parse_date
 from ..schema.metadata import COUNTER
@@ -175,7 +176,7 @@ def session_summary(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _if_object(value: Any, then: Any, otherwise: Any) -> dict[str, Any]:
-    return {"$cond": [{"$eq": [{"$type": value}, "object"]}, then, otherwise]}
+    return {"$cond": [is_a(value, "object"), then, otherwise]}
 
 
 _IS_SHORT = {"$lte": [{"$bsonSize": {"v": "$$field.v"}}, _SHORT_FIELD_BYTES]}

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from ..client import Collection
 from ..schema import paths
 from ..schema.archives import FEEDBACKS, Archive
+from ..schema.expressions import ROLE, SAID, Document, agents, array, is_a, rating_counts
 from ..schema.migrate import first_title
 from ..schema.sessions import RATINGS, belonging_to
 
@@ -27,8 +28,6 @@ NO_UTF8 = frozenset({34459, 51156})
 _COUNTED = (paths.AGENTS, paths.MESSAGES, paths.FEEDBACKS, paths.RATINGS, paths.ERRORS)
 _LOOKED_AT = 20
 _TITLE_CHARACTERS = 400
-
-Document = dict[str, Any]
 
 
 class _UnreadableError(Exception):
@@ -172,25 +171,12 @@ def _first_of(agent: Mapping[str, Any], sealed: Sequence[Document]) -> list[Docu
     return [{paths.MESSAGE_ID: place, **message} for place, message in enumerate(first[:_LOOKED_AT])]
 
 
-def _array(value: str) -> dict[str, Any]:
-    return {"$cond": [{"$isArray": value}, value, []]}
-
-
 def _size(value: str) -> dict[str, Any]:
-    return {"$size": _array(value)}
+    return {"$size": array(value)}
 
 
 def _number(value: str) -> dict[str, Any]:
     return {"$convert": {"input": value, "to": "int", "onError": 0, "onNull": 0}}
-
-
-def _ratings(feedbacks: str) -> dict[str, Any]:
-    def rated(rating: str) -> dict[str, Any]:
-        condition = {"$eq": [f"$$feedback.{paths.RATING}", rating]}
-        return {"$size": {"$filter": {"input": _array(feedbacks), "as": "feedback", "cond": condition}}}
-
-    up, down = rated("up"), rated("down")
-    return {"up": up, "down": down, "other": {"$subtract": [_size(feedbacks), {"$add": [up, down]}]}}
 
 
 def _map(values: Any, name: str, into: Any) -> dict[str, Any]:
@@ -198,47 +184,31 @@ def _map(values: Any, name: str, into: Any) -> dict[str, Any]:
 
 
 def _beginning(text: str) -> dict[str, Any]:
-    is_text = {"$eq": [{"$type": text}, "string"]}
-    return {"$cond": [is_text, {"$substrCP": [text, 0, _TITLE_CHARACTERS]}, "$$REMOVE"]}
+    return {"$cond": [is_a(text, "string"), {"$substrCP": [text, 0, _TITLE_CHARACTERS]}, "$$REMOVE"]}
 
 
 def _opening(content: str) -> dict[str, Any]:
     """Return the beginnings of the texts of a content, and which of its blocks are results of tools."""
     block = {
         "text": _beginning("$$block.text"),
-        "toolResult": {"$cond": [{"$eq": [{"$type": "$$block.toolResult"}, "missing"]}, "$$REMOVE", {}]},
+        "toolResult": {"$cond": [is_a("$$block.toolResult", "missing"), "$$REMOVE", {}]},
     }
     return {"$cond": [{"$isArray": content}, _map({"$slice": [content, 8]}, "block", block), _beginning(content)]}
 
 
-_IS_NESTED = {"$eq": [{"$type": "$$message.message"}, "object"]}
-_REDACTION = f"$$message.{paths.REDACT_MESSAGE}"
-_CONTENT = {
-    "$switch": {
-        "branches": [
-            {"case": {"$eq": [{"$type": _REDACTION}, "string"]}, "then": _beginning(_REDACTION)},
-            {"case": {"$gt": [_REDACTION, None]}, "then": _opening(f"{_REDACTION}.content")},
-            {"case": _IS_NESTED, "then": _opening("$$message.message.content")},
-        ],
-        "default": _opening("$$message.content"),
-    }
-}
-
-
 def _first(messages: str) -> dict[str, Any]:
     return _map(
-        {"$slice": [_array(messages), _LOOKED_AT]},
+        {"$slice": [array(messages), _LOOKED_AT]},
         "message",
         {
             paths.MESSAGE_ID: f"$$message.{paths.MESSAGE_ID}",
             paths.CREATED_AT: f"$$message.{paths.CREATED_AT}",
-            "role": {"$cond": [_IS_NESTED, "$$message.message.role", "$$message.role"]},
-            "content": _CONTENT,
+            "role": ROLE,
+            "content": {"$let": {"vars": {"said": SAID}, "in": _opening("$$said")}},
         },
     )
 
 
-_AGENTS = {"$objectToArray": {"$cond": [{"$eq": [{"$type": f"${paths.AGENTS}"}, "object"]}, f"${paths.AGENTS}", {}]}}
 _OPENING = {
     "key": "$$agent.k",
     "first": _first(f"$$agent.v.{paths.MESSAGES}"),
@@ -246,12 +216,12 @@ _OPENING = {
     paths.ARCHIVE: f"$$agent.v.{paths.ARCHIVE}",
 }
 _PROJECTION = {
-    paths.AGENTS: {"$size": _AGENTS},
-    paths.MESSAGES: {"$sum": _map(_AGENTS, "agent", _size(f"$$agent.v.{paths.MESSAGES}"))},
+    paths.AGENTS: {"$size": agents()},
+    paths.MESSAGES: {"$sum": _map(agents(), "agent", _size(f"$$agent.v.{paths.MESSAGES}"))},
     paths.FEEDBACKS: _size(f"${paths.FEEDBACKS}"),
-    paths.RATINGS: _ratings(f"${paths.FEEDBACKS}"),
+    paths.RATINGS: rating_counts(f"${paths.FEEDBACKS}"),
     paths.ERRORS: _size(f"${paths.ERRORS}"),
-    "opening": _map(_AGENTS, "agent", _OPENING),
+    "opening": _map(agents(), "agent", _OPENING),
     FEEDBACKS.archive: {
         paths.ARCHIVED_COUNT: _number(f"${FEEDBACKS.noted(paths.ARCHIVED_COUNT)}"),
         paths.ARCHIVE: f"${FEEDBACKS.noted(paths.ARCHIVE)}",
@@ -262,5 +232,5 @@ _IS_OF_MESSAGES = {"$eq": [f"${paths.LIST}", paths.MESSAGES]}
 _SEALED = {
     **dict.fromkeys((paths.SESSION_ID, paths.LIST, paths.AGENT, paths.ARCHIVE, paths.TOKEN, paths.COMMITTED), 1),
     "first": {"$cond": [_IS_OF_MESSAGES, _first(f"${paths.ITEMS}"), []]},
-    paths.RATINGS: {"$cond": [_IS_OF_MESSAGES, None, _ratings(f"${paths.ITEMS}")]},
+    paths.RATINGS: {"$cond": [_IS_OF_MESSAGES, None, rating_counts(f"${paths.ITEMS}")]},
 }

@@ -13,6 +13,7 @@ from ..errors import CorruptMessageError, SessionNotFoundError
 from ..schema import paths
 from ..schema.agents import StoredAgent, find_agents
 from ..schema.archives import Archive, SealedList, SealedPart
+from ..schema.expressions import array
 from ..schema.names import check_agent_id, check_session_id, encode_name
 from ..schema.numbers import is_message_number, stored_count
 from ..schema.payloads import names_in, payloads_of, restored_message
@@ -182,7 +183,7 @@ class AgentReader:
         key = encode_name(check_agent_id(agent_id))
         agent, entry = _agent(agent_id), SealedList.of_agent(key)
         fields = {
-            paths.MESSAGES: wanted(_array(f"{agent}.{paths.MESSAGES}")),
+            paths.MESSAGES: wanted(array(f"{agent}.{paths.MESSAGES}")),
             "number": f"{agent}.{paths.NEXT_MESSAGE_ID}",
             "said_id": f"{agent}.{paths.agent_data(paths.AGENT_ID)}",
             **entry.projection(),
@@ -239,11 +240,7 @@ def _agent(agent_id: str) -> str:
 
 
 def _live(agent: str) -> Document:
-    return {"$size": _array(f"{agent}.{paths.MESSAGES}")}
-
-
-def _array(path: str) -> Document:
-    return {"$cond": [{"$isArray": path}, path, []]}
+    return {"$size": array(f"{agent}.{paths.MESSAGES}")}
 
 
 def _readable(item: Document | CorruptMessageError) -> Document:

@@ -10,12 +10,13 @@ from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..errors import SessionNotFoundError
 from ..schema import paths
+from ..schema.expressions import Document
 from ..schema.messages import read_date
 from ..store.older_counts import NO_UTF8
 from ..web import ApiError
 from ..web.plain import count_or_none, storable_text
 from ..web.sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
-from ..web.stored_texts import Document, agent_id, found_messages, literally, read_agent_id
+from ..web.stored_texts import agent_id, found_messages, literally, read_agent_id
 from .schemas import FoundMessage, FoundMessages
 
 MOST = 1_000

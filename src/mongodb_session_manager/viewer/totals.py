@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..schema import paths
+from ..schema.expressions import Document, agents, rating_counts
 from ..schema.messages import read_date
 from ..web import ApiError
 from ..web.plain import count_or_none, number_or_none, storable_text
-from ..web.stored_texts import Document, agents, rating_counts
 from .prices import Prices
 from .totals_schemas import ModelTotals, Sums, TotalsPage, TotalsPoint
 

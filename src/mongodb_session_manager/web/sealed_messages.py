@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..schema import paths
-from .stored_texts import Document, agents
+from ..schema.expressions import Document, agents
 
 SEGMENT_FIELDS: Document = dict.fromkeys(
     (paths.SESSION_ID, paths.INCARNATION, paths.AGENT, paths.ARCHIVE, paths.TOKEN, paths.COMMITTED), 1

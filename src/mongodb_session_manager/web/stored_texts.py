@@ -10,45 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..schema import paths, values
+from ..schema.expressions import SAID, Document, array, is_a
 from ..schema.names import decode_name
 from .plain import storable_text
 from .unicode_forms import any_form
-
-Document = dict[str, Any]
-
-_REDACTION = f"$$message.{paths.REDACT_MESSAGE}"
-SAID: Document = {
-    "$switch": {
-        "branches": [
-            {"case": {"$eq": [{"$type": _REDACTION}, "string"]}, "then": _REDACTION},
-            {"case": {"$gt": [_REDACTION, None]}, "then": f"{_REDACTION}.content"},
-        ],
-        "default": {"$ifNull": ["$$message.content", "$$message.message.content"]},
-    }
-}
-"""The content of `$$message`."""
-
-ROLE: Document = {"$ifNull": ["$$message.role", "$$message.message.role"]}
 
 
 def literally(text: str) -> str:
     """Return the regular expression that finds a text as it is, in each of its Unicode forms."""
     return any_form(text)
-
-
-def is_a(value: Any, kind: str) -> Document:
-    """Return whether a value is of a BSON type."""
-    return {"$eq": [{"$type": value}, kind]}
-
-
-def array(value: Any) -> Document:
-    """Return a value if it is an array, else an empty one."""
-    return {"$cond": [{"$isArray": value}, value, []]}
-
-
-def agents(value: str = f"${paths.AGENTS}") -> Document:
-    """Return the agents as pairs of key and agent."""
-    return {"$cond": [is_a(value, "object"), {"$objectToArray": value}, []]}
 
 
 def string(value: Any) -> Document:
@@ -127,17 +97,3 @@ def found_messages(items: Any, pattern: str, most: int, before: int = 50, after:
         "excerpt": excerpt(pattern, before, after),
     }
     return {"$map": {"input": found, "as": "message", "in": shown}}
-
-
-def rating_counts(items: Any) -> Document:
-    """Return the feedbacks of an array by rating."""
-
-    def count(condition: Any) -> Document:
-        return {"$size": {"$filter": {"input": array(items), "as": "feedback", "cond": condition}}}
-
-    rating = f"$$feedback.{paths.RATING}"
-    return {
-        "up": count({"$eq": [rating, "up"]}),
-        "down": count({"$eq": [rating, "down"]}),
-        "other": count({"$not": [{"$in": [rating, ["up", "down"]]}]}),
-    }

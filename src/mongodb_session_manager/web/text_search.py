@@ -15,18 +15,15 @@ from typing import Any
 from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from ..schema import paths
+from ..schema.expressions import Document, agents, array, is_a
 from ..store.older_counts import NO_UTF8
 from .orders import Order, Place
 from .sealed_messages import SEGMENT_FIELDS, archive_of, archives, segments_of
 from .stored_texts import (
-    Document,
     agent_id,
-    agents,
     any_of,
-    array,
     excerpt,
     found_messages,
-    is_a,
     literally,
     matches,
     read_agent_id,
