@@ -94,8 +94,9 @@ class Course:
         if item.get("role") == "assistant":
             self._note_answer(item)
             return
-        if not has_tool_result(item):
-            self._note_start(number)
+        if self.width and not has_tool_result(item):
+            self._prune()
+            self._starts.append(number)
         for result in _blocks(item, "toolResult"):
             self._note_result(result)
 
@@ -105,18 +106,11 @@ class Course:
         first = self.next_id - self.width
         return self._starts[0] if self._starts and self._starts[0] <= first else 0
 
-    def _note_start(self, number: int) -> None:
-        if self.width:
-            self._prune()
-            self._starts.append(number)
-
     def _prune(self) -> None:
         while len(self._starts) > 1 and self._starts[1] <= self.next_id - self.width:
             self._starts.popleft()
 
     def _note_answer(self, item: Mapping[str, Any]) -> None:
-        if self.width:
-            self._prune()
         reported = paths.at(item, "metadata.usage")
         self._tools.clear()
         if isinstance(reported, Mapping):

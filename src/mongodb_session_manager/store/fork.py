@@ -31,7 +31,7 @@ from ..schema.archives import GUARDRAIL_EVENTS, Archive, SealedList, SealedPart
 from ..schema.forks import Course, Cut, cut_agent, fork_document, sliding_width, sound
 from ..schema.messages import now, read_date
 from ..schema.migrate import upgrade
-from ..schema.names import check_agent_id, check_session_id, encode_name
+from ..schema.names import check_agent_id, check_session_id, decode_name, encode_name
 from ..schema.numbers import is_integer
 from ..schema.payloads import names_in, payloads_of
 from ..schema.sessions import identity, ttl_of, version_of
@@ -189,7 +189,7 @@ class SessionFork:
                 )
             (agent_id,) = agents
         key = agents[agent_id]
-        item = dict(_numbered(agent_id, key, head[paths.AGENTS][key])).get(self._number, _NOTHING)
+        item = dict(_numbered(key, head[paths.AGENTS][key])).get(self._number, _NOTHING)
         if item is _NOTHING:
             sealed = SealedPart.read(head, SealedList.of_agent(key))
             item = await self._history.find_message(sealed, self._number)
@@ -243,7 +243,7 @@ class SessionFork:
         if segment is not None:
             numbered = [(item[paths.MESSAGE_ID], item) for item in segment[paths.ITEMS]]
         else:
-            numbered = list(_numbered(_id_of(key, stored), key, stored))
+            numbered = list(_numbered(key, stored))
         kept = numbered if cut is None else list(takewhile(lambda one: cut.keeps(key, *one), numbered))
         count = made.count + len(kept)
         if cut is not None and not count and key != cut.key and not cut.is_before(stored, paths.CREATED_AT):
@@ -347,8 +347,8 @@ def _id_of(key: str, agent: Document) -> str:
     return find_agents({key: agent}).popitem()[0]
 
 
-def _numbered(agent_id: str, key: str, agent: Document) -> Iterator[tuple[int, Any]]:
-    stored = StoredAgent(agent_id, key, agent)
+def _numbered(key: str, agent: Document) -> Iterator[tuple[int, Any]]:
+    stored = StoredAgent(decode_name(key), key, agent)
     return zip(stored.message_numbers, stored.raw_messages, strict=True)
 
 
