@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..schema import paths
 from ..schema.archives import FEEDBACKS, GUARDRAIL_EVENTS
+from ..schema.expressions import Document, agents, array
 from ..store.listing import SUMMARY_PROJECTION
-from ..store.updates import Document
 
 _AGENT_DATA = (
     paths.AGENT_ID,
@@ -43,11 +43,6 @@ def _is(path: str, *kinds: str) -> Document:
     return {"$in": [{"$type": path}, list(kinds)]}
 
 
-def array(path: str) -> Document:
-    """Return a value if it is an array, else an empty one."""
-    return {"$cond": [{"$isArray": path}, path, []]}
-
-
 def slice_of(path: str, start: int, length: int, names: Sequence[str] | None) -> Document:
     """Return a stretch of a list, whole items or only the named fields of them."""
     if length <= 0 or start > _LARGEST_SLICE:
@@ -59,7 +54,6 @@ def slice_of(path: str, start: int, length: int, names: Sequence[str] | None) ->
     return {"$map": {"input": part, "as": "item", "in": {name: f"$$item.{name}" for name in names}}}
 
 
-_AGENTS = {"$cond": [_is(f"${paths.AGENTS}", "object"), {"$objectToArray": f"${paths.AGENTS}"}, []]}
 HEAD: Document = {
     **dict.fromkeys(SESSION_FIELDS, 1),
     "is_current": _is(f"${paths.SCHEMA_VERSION}", "int", "long", "double"),
@@ -71,7 +65,7 @@ HEAD: Document = {
             {
                 "$anyElementTrue": {
                     "$map": {
-                        "input": _AGENTS,
+                        "input": agents(),
                         "as": "agent",
                         "in": {
                             "$or": [
@@ -94,7 +88,7 @@ HEAD: Document = {
     paths.GUARDRAIL_EVENTS: {"$size": array(f"${paths.GUARDRAIL_EVENTS}")},
     paths.AGENTS: {
         "$map": {
-            "input": _AGENTS,
+            "input": agents(),
             "as": "agent",
             "in": {
                 "k": "$$agent.k",
