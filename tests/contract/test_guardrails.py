@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from unittest.mock import ANY
 
 import bson
 import pytest
@@ -158,3 +159,47 @@ async def test_without_a_message_there_is_nothing_to_redact(driver: Driver) -> N
             manager.redact_latest_message({"role": "user", "content": [{"text": "[redacted]"}]}, agent)
 
     assert (await driver.stored())["guardrail_events"] == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "guardrail", "named", "stands", "recorded"),
+    [
+        (
+            [{"text": "[redacted]"}],
+            {"action": "MASKED", "stop_reason": "guardrail_intervened", "guardrail_trace": {"made_by": object()}},
+            r"^invalid guardrail_trace\.made_by: cannot store a object",
+            "[redacted]",
+            {"action": "MASKED", "stop_reason": "guardrail_intervened"},
+        ),
+        (
+            [{"text": "[redacted]"}],
+            {"action": object(), "guardrail_trace": TRACE},
+            r"^invalid guardrail_action: cannot store a object",
+            "[redacted]",
+            {"action": "BLOCKED", "policies_triggered": ANY},
+        ),
+        (
+            [{"text": object()}],
+            {},
+            r"^invalid content\[0\]\.text: cannot",
+            "[not stored: TypeError]",
+            {"action": "BLOCKED"},
+        ),
+    ],
+    ids=["trace", "action", "replacement"],
+)
+async def test_a_redaction_stands_where_a_part_of_it_cannot_be_stored(
+    driver: Driver, shown: Any, guardrail: dict[str, Any], named: str, stands: str, recorded: dict[str, Any]
+) -> None:
+    async with driver.manager() as manager:
+        agent = make_agent(driver.for_agents(manager), f"your number is {SECRET}", "bye")
+        await agent.invoke_async("what is my number?")
+        with pytest.raises(TypeError, match=named):
+            manager.redact_latest_message({"role": "assistant", "content": shown}, agent, **guardrail)
+        await manager.flush()
+
+        await assert_nowhere(driver)
+        stored = await driver.stored()
+
+    assert [text_of(message) for message in await messages_of(driver)] == ["what is my number?", stands]
+    assert stored["guardrail_events"] == [{"message_id": 1, "agent_id": "assistant", "timestamp": ANY, **recorded}]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from ..schema import paths
+from ..schema import paths, values
 
 GUARDRAIL_STOP_REASONS = frozenset({"guardrail_intervened", "content_filtered"})
 """Stop reasons of models that say that a guardrail or content filter intervened."""
@@ -55,6 +55,18 @@ def guardrail_event(
             event[paths.POLICIES_TRIGGERED] = policies
         event[paths.TRACE] = _without_original(trace, redacted)
     return event
+
+
+def storable_event(event: dict[str, Any]) -> tuple[dict[str, Any], Exception | None]:
+    """Return a guardrail's record as it is stored, and why a part of it cannot be, which is left out."""
+    stored: dict[str, Any] = {paths.ACTION: "BLOCKED"}
+    problem: Exception | None = None
+    for name, value in event.items():
+        try:
+            stored[name] = values.encode(value, where=f"guardrail_{name}", native_dates=True)
+        except (TypeError, ValueError) as error:
+            problem = error
+    return stored, problem
 
 
 def event_summary(event: Mapping[str, Any], message_id: int, agent_id: str) -> dict[str, Any]:

@@ -386,10 +386,13 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
         Raises:
             SessionException: There is no message to redact.
-            TypeError: What takes the place is no dict with role and content, or cannot be stored; nothing changes.
+            TypeError: What takes the place is no dict with role and content, and nothing changes. Or it, or the
+                trace, holds something that cannot be stored: the redaction stands without that.
         """
-        self._conversations.redact(redact_message, agent, kwargs)
-        self._flush_soon()
+        try:
+            self._conversations.redact(redact_message, agent, kwargs)
+        finally:
+            self._flush_soon()
 
     def _flush_soon(self) -> None:
         self._writer.flush_soon()

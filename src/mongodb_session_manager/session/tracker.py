@@ -16,12 +16,14 @@ from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent
 
 from .. import tracing
+from ..errors import MessageTooLargeError
 from ..schema import paths, values
 from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, StoredAgent, digest
 from ..schema.messages import (
     check_message,
     encode_content,
     encode_message,
+    encode_storable,
     has_tool_result,
     normalized,
     now,
@@ -31,7 +33,7 @@ from ..schema.messages import (
     with_tracking_id,
 )
 from ..schema.metrics import UsageMeter, message_metrics
-from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event
+from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event, storable_event
 from .live_agent import is_held, is_restored, metrics_of, model_id, restored_by_manager, states_of
 from .pairing import Pairs, pair
 from .pending import PendingChanges
@@ -332,8 +334,14 @@ class AgentTracker:
             guardrail: `action`, `stop_reason` and `guardrail_trace`, as far as they are known.
 
         Raises:
+            MessageTooLargeError: What takes the place is larger than a document may be; a note stands for its largest
+                blocks.
             SessionException: There is no message to redact.
+            TypeError: What takes the place is no message at all, and nothing changes. Or it, or the trace, holds
+                something that cannot be stored: the redaction stands without that.
+            ValueError: Likewise, of what is nested too deeply.
         """
+        check_message(message)
         self.append_found(agent)
         if not self.pending.records:
             raise SessionException("No message to redact.")
@@ -346,16 +354,18 @@ class AgentTracker:
             redacted=record.seen,
             now=now(),
         )
-        event = values.encode(event, where="guardrail_trace", native_dates=True)
+        event, problem = storable_event(event)
         # A prompt that a caller passes again is one object in several records: Strands redacts that in place, and what
         # the object says now is what each of them has to say (`redact_latest_message` of Strands' own manager).
         aliases = [other for other in self.pending.records if other is not record and other.message is message]
         for redacted in (record, *aliases):
-            self._redact_record(redacted, message)
+            problem = self._redact_record(redacted, message) or problem
         self.pending.change(record, {paths.GUARDRAIL_EVENT: event})
         summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
         self._changes.add_guardrail_event(record, summary)
         self._redaction = Redaction(record, event, summary)
+        if problem is not None:
+            raise problem
 
     def _latest(self, message: Message, agent: LocalAgent) -> Record:
         """Return the record of the latest message, which a message takes the place of."""
@@ -368,15 +378,25 @@ class AgentTracker:
         held = (record for record, _ in reversed(self._pair(agent)) if record is not None)
         return next(held, records[-1])
 
-    def _redact_record(self, record: Record, message: Message) -> None:
-        """Redact a message; an original that was never sent never will be."""
-        redacted, payloads = encode_message(message, agent_id=self.pending.agent_id)
+    def _redact_record(self, record: Record, message: Message) -> Exception | None:
+        """Redact a message; an original that was never sent never will be.
+
+        Returns:
+            Why not all of what takes the place can be stored, None where it can; the original goes in any case.
+        """
+        problem: Exception | None = None
+        try:
+            redacted, payloads = encode_message(message, agent_id=self.pending.agent_id)
+        except (TypeError, ValueError, MessageTooLargeError) as error:
+            problem = error
+            redacted, _, payloads = encode_storable(message, type(error).__name__, agent_id=self.pending.agent_id)
         redacted.pop(paths.PAYLOADS, None)
         shown = {key: redacted[key] for key in ("role", "content")}
         record.message = message
         self.pending.change(record, {**shown, paths.REDACT_MESSAGE: redacted}, [paths.WINDOW_CONTENT], payloads)
         record.is_redacted = True
         record.see()
+        return problem
 
     def learn_stop_reason(self, stop_reason: str) -> None:
         """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""

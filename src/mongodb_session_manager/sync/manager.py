@@ -242,7 +242,8 @@ class MongoDBSessionManager(RepositorySessionManager):
         Raises:
             PyMongoError: Not written within the deadline. It stays pending, and the next flush sends it first.
             SessionException: There is no message to redact.
-            TypeError: What takes the place is no dict with role and content, or cannot be stored; nothing changes.
+            TypeError: What takes the place is no dict with role and content, and nothing changes. Or it, or the
+                trace, holds something that cannot be stored: the redaction stands without that.
         """
         self._async.redact_latest_message(redact_message, agent, **kwargs)
         self.flush()
