@@ -97,7 +97,7 @@ def create_metadata_tool(
             request = _parse(action, metadata, keys, access)
             return _bounded(_answer(request, await _send(request, manager), access))
         except Exception as error:
-            return _bounded(_describe(error))
+            return _bounded(_describe(error, manager))
 
     return manage_metadata
 
@@ -121,7 +121,7 @@ def create_blocking_metadata_tool(
             request = _parse(action, metadata, keys, access)
             return _bounded(_answer(request, _send(request, manager), access))
         except Exception as error:
-            return _bounded(_describe(error))
+            return _bounded(_describe(error, manager))
 
     return manage_metadata
 
@@ -349,10 +349,11 @@ def _as_text(value: Any) -> Any:
     return str(value)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, manager: object) -> str:
     if isinstance(error, _MalformedRequestError):
         return _encodable(f"Error: {error}")
-    logger.warning("error=<%s> | metadata tool failed", type(error).__name__)
+    session_id = getattr(manager, "session_id", None)
+    logger.warning("session_id=<%r>, error=<%s> | metadata tool failed", session_id, type(error).__name__)
     if isinstance(error, PyMongoError):
         # The driver's texts hold host names, commands and values, and an answer becomes part of the conversation.
         return f"Error managing metadata: the database reported {type(error).__name__}"

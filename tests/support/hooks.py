@@ -68,6 +68,8 @@ class Repository:
 class AsyncStore:
     """The async face: operations are coroutines on the caller's loop."""
 
+    session_id = SESSION_ID
+
     def __init__(self, hooks: Hooks = None) -> None:
         self.stored, self.hooks, self.session_repository = Stored(), hooks, Repository()
 
@@ -90,6 +92,8 @@ class AsyncStore:
 
 class BlockingStore:
     """The sync face: operations block, and refuse to be called on the portal's own loop, as real ones do."""
+
+    session_id = SESSION_ID
 
     def __init__(self, portal: BlockingPortal, hooks: Hooks = None) -> None:
         self.stored, self.hooks, self._portal = Stored(), hooks, portal

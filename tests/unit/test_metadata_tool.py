@@ -230,7 +230,10 @@ def test_a_driver_error_shows_no_host_in_answer_or_log(
         answer = ask(action="get")
 
     assert answer == "Error managing metadata: the database reported ServerSelectionTimeoutError"
-    assert "error=<ServerSelectionTimeoutError>" in caplog.text
+    assert (
+        "session_id=<'combined-hooks-session'>, error=<ServerSelectionTimeoutError> | metadata tool failed"
+        in caplog.text
+    )
     assert "internal" not in caplog.text
 
 
