@@ -82,6 +82,8 @@ def test_without_the_extra_the_package_works_and_says_what_to_install(beginning:
         ({"subject_prefix_neutral": "{rating"}, "invalid subject_prefix_neutral: it is a broken template"),
         ({"body_prefix_neutral": "{rating.__class__}"}, "unknown variable"),
         ({"body_prefix_good": "{rating:d}"}, "invalid body_prefix_good: it is a broken template"),
+        ({"subject_prefix_good": "{session_id:>99999999999}"}, "a width has at most three digits"),
+        ({"body_prefix_good": "{timestamp:0<5000}"}, "a width has at most three digits"),
     ],
 )
 def test_a_broken_template_is_refused_when_the_hook_is_made(prefix: dict[str, Any], told: str) -> None:
@@ -150,3 +152,23 @@ def test_texts_are_made_fit_for_aws() -> None:
     assert accepted_text("a\tb\n\x00\ud800\uffff😀") == "a\tb\n\ufffd\ufffd\ufffd😀"
     assert one_line(" a\r\n\u2028b\x00c \x85", 99) == "a b c"
     assert len(one_line("x" * 200, 99)) == 99
+
+
+NO_TEXT: list[tuple[Any, dict[str, Any]]] = [
+    (create_feedback_sns_hook, {"topic_arn": 5}),
+    (create_feedback_sns_hook, {"topic_arn": TOPIC, "topic_arn_good": ["none"]}),
+    (create_feedback_sns_hook, {"topic_arn": TOPIC, "subject_prefix_bad": 5}),
+    (create_feedback_sns_hook, {"topic_arn": TOPIC, "body_prefix_neutral": b"x"}),
+    (create_feedback_sns_hook, {"topic_arn": TOPIC, "region_name": 5}),
+    (create_metadata_sqs_hook, {"queue_url": 5}),
+    (create_metadata_sqs_hook, {"queue_url": b"https://sqs.eu-west-1.amazonaws.com/1/q"}),
+    (create_metadata_sqs_hook, {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q", "endpoint_url": 5}),
+    (create_metadata_websocket_hook, {"api_gateway_endpoint": 5}),
+    (create_metadata_websocket_hook, {"api_gateway_endpoint": "wss://x.example/p", "region": 5}),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments"), NO_TEXT, ids=[list(arguments)[-1] for _, arguments in NO_TEXT])
+def test_what_is_no_text_is_named(make: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^invalid {list(arguments)[-1]}: it must be text, not "):
+        make(**arguments)

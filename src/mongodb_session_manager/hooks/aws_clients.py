@@ -44,6 +44,17 @@ def require(what: str) -> None:
         raise missing(EXTRA, "aioboto3", what)
 
 
+def check_texts(**arguments: object) -> None:
+    """Refuse an argument of a hook that is neither text nor None.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"invalid {name}: it must be text, not {type(value).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Which client a hook needs.

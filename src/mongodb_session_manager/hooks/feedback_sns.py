@@ -107,9 +107,11 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
 
         Raises:
             ImportError: The extra `aws` is not installed.
+            TypeError: A topic, a prefix, the address or the region is no text.
             ValueError: No topic at all, something that is not the ARN of a topic, or a prefix with an unknown variable.
         """
         aws_clients.require(type(self).__name__)
+        aws_clients.check_texts(topic_arn=topic_arn, endpoint_url=endpoint_url, region_name=region_name)
         super().__init__()
         self._include_viewer_password = include_viewer_password
         self._session, self._endpoint_url = session, endpoint_url
@@ -121,6 +123,13 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
             ("negative", "bad", topic_arn_bad, subject_prefix_bad, body_prefix_bad),
             (NEUTRAL, "neutral", topic_arn_neutral, subject_prefix_neutral, body_prefix_neutral),
         ):
+            aws_clients.check_texts(
+                **{
+                    f"topic_arn_{suffix}": topic,
+                    f"subject_prefix_{suffix}": subject_prefix,
+                    f"body_prefix_{suffix}": body_prefix,
+                }
+            )
             _check_template(f"subject_prefix_{suffix}", subject_prefix)
             _check_template(f"body_prefix_{suffix}", body_prefix)
             arn = topic or topic_arn
@@ -215,10 +224,16 @@ def _region(name: str, arn: str) -> str:
     return found["region"]
 
 
+_is_wide = re.compile(r"\d{4}").search
+"""Tells of a format specification whether it asks for thousands of characters."""
+
+
 def _check_template(name: str, template: str | None) -> None:
     try:
         fields = [parsed[1:3] for parsed in string.Formatter().parse(template or "") if parsed[1] is not None]
         unknown = [variable for variable, _ in fields if variable not in _VARIABLES]
+        if any(_is_wide(spec or "") for _, spec in fields):
+            raise ValueError("a width has at most three digits")
         if not unknown:
             (template or "").format(**dict.fromkeys(_VARIABLES, "x"))
     except (ValueError, IndexError, KeyError, AttributeError) as error:

@@ -59,10 +59,11 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
 
         Raises:
             ImportError: The extra `aws` is not installed.
-            TypeError: `metadata_fields` is a plain string.
+            TypeError: `metadata_fields` is a plain string, or the queue URL, the address or the region is no text.
             ValueError: The queue URL is none.
         """
         aws_clients.require(type(self).__name__)
+        aws_clients.check_texts(queue_url=queue_url, endpoint_url=endpoint_url, region_name=region_name)
         super().__init__()
         parts = urlsplit(queue_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
