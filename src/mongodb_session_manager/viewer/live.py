@@ -73,6 +73,12 @@ class ListWatch:
         self._missed = True
         self._happened.set()
 
+    def begin(self) -> None:
+        """Forget that anything may have changed before the stream was there; what the stream told since then stays."""
+        self._missed = False
+        if not self._changes:
+            self._happened.clear()
+
     async def changed(self) -> None:
         """Wait until something changed since the last time."""
         await self._happened.wait()
@@ -136,6 +142,7 @@ class ChangeHub:
         self._list_watches: set[ListWatch] = set()
         self._task: asyncio.Task[None] | None = None
         self._settled: asyncio.Event | None = None
+        self._is_away = False
         self.mode: Mode = "change_stream"
 
     @contextlib.asynccontextmanager
@@ -157,7 +164,7 @@ class ChangeHub:
         self._list_watches.add(watch)
         try:
             await self._started()
-            watch.take()  # what happened before the stream was there
+            watch.begin()
             yield watch
         finally:
             self._list_watches.discard(watch)
@@ -201,15 +208,23 @@ class ChangeHub:
             settled.set()
 
     async def _wait_for_server(self, error: PyMongoError, settled: asyncio.Event) -> None:
-        logger.warning("error=<%s> | changes are not noticed for now", type(error).__name__)
+        if not self._is_away:
+            self._is_away = True
+            logger.warning("error=<%s> | changes are not noticed for now", type(error).__name__)
         settled.set()
         self._notify_all()
         await asyncio.sleep(self._poll_s)
+
+    def _note_answer(self) -> None:
+        if self._is_away:
+            self._is_away = False
+            logger.info("mode=<%s> | changes are noticed again", self.mode)
 
     async def _follow(self, settled: asyncio.Event) -> None:
         async with self._collection.watch(_PIPELINE, max_await_time_ms=1_000) as stream:
             # The first answer opens it; from there on nothing is missed.
             change = await stream.try_next()
+            self._note_answer()
             settled.set()
             # What changed while there was no stream.
             self._notify_all()
@@ -254,6 +269,7 @@ class ChangeHub:
             present = {
                 document["_id"]: (document.get("updated_at"), document.get(paths.REVISION)) for document in found
             }
+            self._note_answer()
             settled.set()
             for watch in list(self._watches):
                 if known.get(watch.session_id, ()) != present.get(watch.session_id):

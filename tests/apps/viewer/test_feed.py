@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect
 
 from mongodb_session_manager import index_specs
+from mongodb_session_manager.viewer.live import ChangeHub
 from tests.apps.viewer.conftest import served, settings_for
 from tests.apps.viewer.stored import session
 from tests.apps.viewer.test_live import DEADLINE_S, Stream, database, standalone_uri, uri
 from tests.fixtures.sessions import COLLECTION
+from tests.fixtures.waiting import eventually
 
 __all__ = ["database", "standalone_uri", "uri"]
 
@@ -148,3 +153,63 @@ async def test_a_search_that_is_not_valid_opens_no_stream(mongo_uri: str, databa
             answer = await client.get(URL, params={"filters": "nonsense"})
 
     assert answer.status_code == 422
+
+
+async def test_what_happens_while_a_stream_begins_is_announced(
+    mongo_uri: str, mongo_client: Any, database_name: str
+) -> None:
+    def is_watched() -> bool:
+        operations = mongo_client.admin.aggregate([{"$currentOp": {"idleCursors": True, "allUsers": True}}])
+        return any(
+            operation.get("ns") == f"{database_name}.{COLLECTION}" and "$changeStream" in str(operation.get("cursor"))
+            for operation in operations
+        )
+
+    async with (
+        served(settings_for(mongo_uri, database_name)) as address,
+        httpx.AsyncClient(base_url=address, timeout=DEADLINE_S) as client,
+        client.stream("GET", URL) as answer,
+    ):
+        stream = Stream(answer)
+        await eventually(is_watched)
+        mongo_client[database_name][COLLECTION].insert_one(session("new", created=now()))
+        name, _ = await stream.event()
+        found = await sessions_of(stream, "new")
+
+    assert name == "ready"
+    assert found["new"]["is_new"]
+
+
+async def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
+    mongo_uri: str, database_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="mongodb_session_manager.viewer.live")
+    async with AsyncMongoClient[Document](mongo_uri) as client:
+        hub = ChangeHub(Refusing(client[database_name][COLLECTION], times=3), poll_s=0.01)
+        async with hub.watch_list() as watch:
+            while "noticed again" not in caplog.text:
+                await watch.changed()
+                watch.take()
+        await hub.close()
+
+    said = [record.message.partition(" | ")[2] for record in caplog.records]
+    assert said == ["changes are not noticed for now", "changes are noticed again"]
+
+
+class Refusing:
+    """A collection that refuses to be watched for a while."""
+
+    def __init__(self, collection: Any, times: int) -> None:
+        self._collection = collection
+        self._times = times
+
+    def watch(self, *arguments: Any, **options: Any) -> Any:
+        self._times -= 1
+        if self._times >= 0:
+            raise AutoReconnect("away")
+        return self._watching(*arguments, **options)
+
+    @asynccontextmanager
+    async def _watching(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        async with await self._collection.watch(*arguments, **options) as stream:
+            yield stream
