@@ -132,3 +132,29 @@ async def test_a_refused_body_is_not_a_way_round_the_limit_of_attempts(sessions:
     ):
         answers = [await client.post("/api/v1/login", json={"password": "x" * 2000}) for _ in range(12)]
     assert {answer.status_code for answer in answers} == {422}
+
+
+NO_OBJECTS = {
+    "broken": b'{"password": ',
+    "nothing": b"",
+    "list": b"[]",
+    "null": b"null",
+    "text": b'"x"',
+    "form": b"password=x",
+}
+
+
+@pytest.mark.parametrize("name", APPS)
+@pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS)
+async def test_what_is_no_json_object_is_told_of_the_body_as_a_whole(
+    sessions: Sessions, name: App, body: bytes
+) -> None:
+    async with (
+        listening(app_of(name, sessions)) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client,
+    ):
+        answer = await client.post(PATHS[name], content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    [problem] = answer.json()["error"]["fields"]
+    assert problem == {"field": "body", "message": "it must be a JSON object, sent as application/json"}

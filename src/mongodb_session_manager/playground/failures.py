@@ -18,6 +18,7 @@ from strands.types.exceptions import EventLoopException
 
 from mongodb_session_manager import LeaseUnavailableError, SessionNotFoundError
 
+from ..advice import told
 from .agents import AgentError
 
 LONGEST = 4_000
@@ -57,9 +58,9 @@ def described(error: BaseException) -> Failure:
         case NothingToAnswerError():
             return Failure("nothing_to_answer", "The conversation ends with a reply: there is no message to answer.")
         case PyMongoError():
-            # The text of a driver's error names hosts and users.
+            # The text of a driver's error names hosts and users; the advice names hosts only.
             kind = type(error).__name__
-            return Failure("database", f"MongoDB did not take the message ({kind}).", kind)
+            return Failure("database", f"MongoDB did not take the message ({kind}).", kind, told(error))
         case AgentError():
             cause = error.__cause__ or error
             place = _place(cause, error.folder)

@@ -238,7 +238,8 @@ class Turn:
     def _fail(self, error: Exception) -> None:
         failure = described(error)
         kind = type(error).__name__
-        logger.error("session_id=<%r>, error=<%s> | turn failed", self.session_id, kind)
+        advice = f": {failure.hint}" if failure.code == "database" and failure.hint else ""
+        logger.error("session_id=<%r>, error=<%s> | turn failed%s", self.session_id, kind, advice)
         # Not what it says: errors of providers may quote the conversation or parts of a key.
         logger.debug("session_id=<%r> | turn failed: %s", self.session_id, where_it_failed(error))
         self.log.add("error", **asdict(failure))

@@ -122,6 +122,10 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors()
     for problem in problems[:MOST_FAULTS]:
         place = problem.get("loc") or ()
+        if place[:1] == ("body",) and (len(place) == 1 or problem.get("type") == "json_invalid"):
+            # Of the body as a whole. FastAPI names the place where JSON breaks off as if it were a field.
+            fields.setdefault("body", _BODY_RULE)
+            continue
         # The first part says where in the request it stands: query, path, body.
         name = ".".join(_shortened(part) for part in place[1:]) or "request"
         # pydantic puts this before what a validator of ours said.
@@ -131,6 +135,9 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     if len(problems) > MOST_FAULTS:
         message += "; and more"
     return error_response(ApiError(422, "invalid_request", message, fields=fields))
+
+
+_BODY_RULE = "it must be a JSON object, sent as application/json"
 
 
 def _shortened(part: object) -> str:

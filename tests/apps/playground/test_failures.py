@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 from strands.types.exceptions import EventLoopException, ModelThrottledException
 
+from mongodb_session_manager.advice import with_advice
 from mongodb_session_manager.playground.failures import described, hint_for, masked
 
 
@@ -72,3 +73,11 @@ def test_an_error_of_the_database_shows_no_host() -> None:
 
     assert failure.code == "database"
     assert "db.internal" not in failure.message
+
+
+def test_an_error_of_the_database_says_what_to_try() -> None:
+    refused = OperationFailure("not authorized on chats", 13)
+    told = described(EventLoopException(with_advice(refused, "db.example:27017")))
+
+    assert "readWrite" in told.hint
+    assert described(OperationFailure("db.internal", 14)).hint == ""
