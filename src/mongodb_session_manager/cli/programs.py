@@ -1,8 +1,9 @@
-"""Commands that start something: the two apps. Other commands do not wait for what these import."""
+"""The group of all commands: the two apps are imported when they are asked for, and faults are JSON where that is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -10,7 +11,8 @@ from typer.core import TyperGroup
 
 from ..extras import needs
 from ..flags import COMMAND
-from .commands import PROGRAM
+from .commands import FAILED, PROGRAM, USAGE
+from .output import Output
 
 _APPS = {
     "viewer": ("Show sessions in a browser: search, read, follow, export.", "--port 9000"),
@@ -18,13 +20,48 @@ _APPS = {
 }
 
 
+# Typer has no name of its own for what is wrong with a command line.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+
 class Programs(TyperGroup):
-    """A group whose apps are imported when one of them is asked for."""
+    """A group whose apps are imported when one is asked for; with `--json` a wrong command line is JSON, too."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line; the arguments are Typer's own.
+
+        Raises:
+            SystemExit: With the exit code, unless not in `standalone_mode`.
+        """
+        given = sys.argv[1:] if args is None else list(args)
+        if not (standalone_mode and _asks_for_json(given)):
+            return super().main(args, prog_name, complete_var, standalone_mode, windows_expand_args, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            code = FAILED
+        except _USAGE_ERROR as error:
+            said = error.format_message()
+            Output(as_json=True).failed(said[:1].lower() + said[1:].rstrip("."), kind=type(error).__name__)
+            code = USAGE
+        sys.exit(code)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """Return the command that the arguments name, of an app the one with all its flags."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, _app(name) if name in _APPS else command, rest
+
+
+def _asks_for_json(given: Sequence[str]) -> bool:
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
 
 
 def add_programs(app: typer.Typer) -> None:
