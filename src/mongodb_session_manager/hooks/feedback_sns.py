@@ -232,12 +232,13 @@ def _check_template(name: str, template: str | None) -> None:
     try:
         fields = [parsed[1:3] for parsed in string.Formatter().parse(template or "") if parsed[1] is not None]
         unknown = [variable for variable, _ in fields if variable not in _VARIABLES]
-        if any(_is_wide(spec or "") for _, spec in fields):
-            raise ValueError("a width has at most three digits")
-        if not unknown:
+        is_wide = any(_is_wide(spec or "") for _, spec in fields)
+        if not unknown and not is_wide:
             (template or "").format(**dict.fromkeys(_VARIABLES, "x"))
     except (ValueError, IndexError, KeyError, AttributeError) as error:
         raise ValueError(f"invalid {name}: it is a broken template ({error}): {template!r}") from None
+    if is_wide:
+        raise ValueError(f"invalid {name}: a width has at most three digits: {template!r}")
     if unknown:
         known = ", ".join(f"{{{variable}}}" for variable in _VARIABLES)
         raise ValueError(
