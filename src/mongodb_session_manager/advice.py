@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from pymongo import AsyncMongoClient, MongoClient
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
 AUTHENTICATION_CODES = frozenset({18, 8000})
 """Server codes for a user or password that does not fit; 8000 is Atlas' own."""
 
 UNAUTHORIZED = 13
+
+
+def is_away(error: PyMongoError) -> bool:
+    """Tell whether no server could be asked: none answers, or DNS does not say where the servers are."""
+    return isinstance(error, AutoReconnect) or _is_about_names(error)
+
+
+def _is_about_names(error: PyMongoError) -> bool:
+    # The driver takes whatever befalls a look-up of a `mongodb+srv` address for a wrong setting; a setting that is
+    # wrong by itself was not raised for anything. Older drivers hide what it was raised for.
+    causes = (error.__cause__, error.__context__)
+    return isinstance(error, ConfigurationError) and any(
+        isinstance(cause, OSError) or type(cause).__module__.partition(".")[0] == "dns" for cause in causes
+    )
+
+
+def wants_user(error: PyMongoError) -> bool:
+    """Tell whether the server refused because the connection has no user, or none that is there any more."""
+    said = str((error.details or {}).get("errmsg", "")) if isinstance(error, OperationFailure) else ""
+    return getattr(error, "code", None) == UNAUTHORIZED and ("requires authentication" in said or _NO_USERS in said)
+
+
+_NO_USERS = "no users authenticated"
 
 
 def hosts_of(connection_string: str) -> str:
@@ -43,12 +66,22 @@ def advice_for(error: PyMongoError, hosts: str) -> str | None:
                 f"MongoDB at {hosts} does not accept the user name or the password; check both, percent-encode special "
                 "characters in them, and check authSource (the database in which the user was made, mostly admin)"
             )
+        if wants_user(error):
+            return (
+                f"MongoDB at {hosts} asks for a user; name one in the connection string, as in "
+                "mongodb://user:password@host/, and check that the user is still there"
+            )
         if code == UNAUTHORIZED:
             return (
                 f"the MongoDB user may not do this at {hosts}; it needs the role readWrite on the database of the "
                 "sessions"
             )
         return None
+    if _is_about_names(error):
+        return (
+            f"MongoDB does not answer at {hosts}: DNS does not know its servers; check the name in the connection "
+            "string, and that this machine's DNS answers"
+        )
     if isinstance(error, AutoReconnect):
         return (
             f"MongoDB does not answer at {hosts}; check that it runs, that the address in the connection string "

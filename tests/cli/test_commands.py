@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import dns.resolver
 import pytest
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 from typer.testing import CliRunner
@@ -28,6 +29,7 @@ from mongodb_session_manager.cli.export import export
 from mongodb_session_manager.extras import install_command
 from tests.cli.conftest import Fill, Run
 from tests.fixtures.sessions import COLLECTION, Sessions
+from tests.support.names import UNKNOWN, unknown_to_dns
 
 PROGRAM = [sys.executable, "-m", "mongodb_session_manager"]
 GROUPS = [[], ["sessions"]]
@@ -470,3 +472,42 @@ def test_a_name_that_cannot_be_is_a_wrong_command_line(run: Run, command: list[s
     [line] = ended.err.splitlines()
     assert line.startswith(f"error: {flag}: it must ")
     assert json.loads(as_json.err)["error"]["message"] in line
+
+
+WRONG_COMMAND_LINES = {
+    "value": ["sessions", "list", "--limit", "0"],
+    "option": ["sessions", "list", "--nope"],
+    "argument": ["sessions", "show"],
+    "more arguments": ["stats", "more"],
+    "command": ["nope"],
+    "choice": ["sessions", "export", "s-1", "--format", "xml"],
+    "name": ["sessions", "show", ""],
+    "key": ["sessions", "list", "--metadata", "$where=1"],
+    "date": ["sessions", "list", "--since", "yesterday"],
+}
+
+
+@pytest.mark.parametrize("command", WRONG_COMMAND_LINES.values(), ids=WRONG_COMMAND_LINES)
+def test_a_wrong_command_line_is_2_and_json_where_that_is_asked_for(run: Run, command: list[str]) -> None:
+    ended = run(*command)
+    as_json = run(*command, "--json")
+
+    assert (ended.code, as_json.code) == (2, 2)
+    assert as_json.out == ""
+    assert json.loads(as_json.err)["error"]["message"]
+
+
+@pytest.mark.parametrize("command", READING, ids="-".join)
+def test_an_address_that_dns_does_not_know_is_one_line_and_4(
+    run: Run, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns.resolver, "resolve", unknown_to_dns)
+
+    ended = run(*command, MONGODB_CONNECTION_STRING=f"mongodb+srv://ada:hunter2@{UNKNOWN}/")
+
+    said = " ".join((ended.plain + ended.err).split())
+    assert ended.code == 4
+    assert UNKNOWN in said
+    assert "DNS does not know its servers" in said
+    assert "hunter2" not in said
+    assert len(ended.err.splitlines()) <= 1

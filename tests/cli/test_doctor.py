@@ -211,3 +211,18 @@ def test_a_standalone_server_and_data_of_an_older_version(run: Run) -> None:
     assert found.code == 1
     assert "replica set" in problems["topology"]["do"]
     assert f"{version}.0" in problems["compatibility version"]["do"]
+
+
+def test_a_connection_without_a_user_where_users_are_checked(run: Run) -> None:
+    with EmbeddedMongo("standalone") as server:
+        scheme, _, address = server.uri.partition("://")
+        anonymous = {"MONGODB_CONNECTION_STRING": f"{scheme}://{address.partition('@')[2]}"}
+        found = run("doctor", "--json", **anonymous)
+        listed = run("sessions", "list", **anonymous)
+
+    [finding] = found.json["findings"]
+    assert (finding["check"], finding["state"]) == ("authentication", "problem")
+    assert "asks for a user" in finding["said"]
+    assert "mongodb://user:password@host/" in finding["do"]
+    assert "asks for a user" in listed.err
+    assert (found.code, listed.code) == (4, 4)

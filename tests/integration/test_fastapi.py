@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import dns.resolver
 import httpx
 import pytest
 from fastapi import Body, Depends, FastAPI, HTTPException
@@ -42,6 +43,7 @@ from tests.fixtures.sessions import COLLECTION, Sessions
 from tests.fixtures.waiting import WAIT_S, eventually
 from tests.support.agents import AGENT_ID, make_agent
 from tests.support.models import Reply
+from tests.support.names import UNKNOWN, unknown_to_dns
 from tests.support.serving import serving
 
 NOWHERE = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
@@ -165,6 +167,21 @@ async def test_without_a_server_each_kind_of_handler_answers_503(sessions: Sessi
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert "127.0.0.1" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/chat/s-1", "/metadata/s-1", "/stored/s-1"])
+async def test_where_dns_does_not_know_the_servers_each_kind_of_handler_answers_503(
+    sessions: Sessions, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dns.resolver, "resolve", unknown_to_dns)
+    async with serving(chat_app(sessions_of(sessions, connection_string=f"mongodb+srv://{UNKNOWN}/"))) as client:
+        method = "POST" if path.startswith("/chat") else "GET"
+        answer = await client.request(method, path, json={"message": "Hi"})
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert UNKNOWN not in answer.text
+    assert "DNS does not know its servers" in caplog.text
 
 
 async def test_what_fails_before_the_first_word_has_its_status(sessions: Sessions) -> None:

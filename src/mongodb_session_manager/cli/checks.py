@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ..advice import AUTHENTICATION_CODES, advice
+from ..advice import AUTHENTICATION_CODES, advice, wants_user
 from ..client import ClientHandle
 from ..client.options import connection_string_options
 from ..schema import paths
@@ -92,14 +92,26 @@ async def check_connection(patient: Patient) -> list[Finding]:
     """Reach the server, and authenticate."""
     try:
         patient.hello = await patient.admin("hello")
-        # The first command that needs a user, where users are checked.
+        # The first command that authenticates the user of the connection string, when it names one.
         await patient.handle.client[patient.database].command("ping")
+        await _ask_as_user(patient)
     except PyMongoError as error:
         code = getattr(error, "code", None)
-        name = "authentication" if code in AUTHENTICATION_CODES else "connection"
+        name = "authentication" if code in AUTHENTICATION_CODES or wants_user(error) else "connection"
         said, _, do = (advice(error, patient.uri) or f"{type(error).__name__} ({code})").partition("; ")
         return [Finding(name, "problem", said, do)]
     return [Finding("connection", "ok", "MongoDB answers")]
+
+
+async def _ask_as_user(patient: Patient) -> None:
+    """Run what every user may, and no one who is none where users are checked."""
+    try:
+        await patient.handle.client[patient.database].command(
+            "listCollections", nameOnly=True, authorizedCollections=True
+        )
+    except OperationFailure as error:
+        if wants_user(error):
+            raise
 
 
 async def check_rights(patient: Patient) -> list[Finding]:

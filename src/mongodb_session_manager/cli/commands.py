@@ -16,12 +16,18 @@ from typing import Annotated, Any
 import typer
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
-from ..advice import AUTHENTICATION_CODES, advice
+from ..advice import AUTHENTICATION_CODES, advice, is_away, wants_user
 from ..client import ClientHandle
 from ..client.options import check_connection_string, safe_error
-from ..errors import AgentNotFoundError, MessageNotFoundError, SessionNotFoundError, SessionStoreError
+from ..errors import (
+    AgentNotFoundError,
+    InvalidNameError,
+    MessageNotFoundError,
+    SessionNotFoundError,
+    SessionStoreError,
+)
 from ..flags import CollectionName, DatabaseName, flag_parameters, settings_problems, with_parameters
 from ..schema.moments import NoZoneError, read_moment
 from ..store import AsyncMongoDBSessionRepository
@@ -195,14 +201,18 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
         raise typer.Exit(NOT_FOUND) from None
     except PyMongoError as error:
         out.failed(_database_problem(error, context), kind=type(error).__name__)
-        raise typer.Exit(UNREACHABLE if _is_away(error) else FAILED) from None
+        raise typer.Exit(UNREACHABLE if _is_unusable(error) else FAILED) from None
+    except InvalidNameError as error:
+        # The names of a command are those that were typed.
+        out.failed(str(error), kind=type(error).__name__)
+        raise typer.Exit(USAGE) from None
     except (SessionStoreError, ValueError, TypeError, OSError) as error:
         out.failed(str(error), kind=type(error).__name__)
         raise typer.Exit(FAILED) from None
 
 
-def _is_away(error: PyMongoError) -> bool:
-    return isinstance(error, AutoReconnect) or getattr(error, "code", None) in AUTHENTICATION_CODES
+def _is_unusable(error: PyMongoError) -> bool:
+    return is_away(error) or wants_user(error) or getattr(error, "code", None) in AUTHENTICATION_CODES
 
 
 def _database_problem(error: PyMongoError, context: Context) -> str:

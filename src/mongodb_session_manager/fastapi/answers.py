@@ -11,7 +11,7 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge, PyMongoError, WT
 from strands.types.exceptions import EventLoopException, StorageError
 
 from .. import errors
-from ..advice import told
+from ..advice import is_away, told
 from ..client import is_transient
 from ..extras import needs
 
@@ -86,7 +86,7 @@ def _response(found: Exception) -> Response:
     code = getattr(found, "code", None)
     known = told(found) or "request failed in the database"
     logger.warning("error=<%s>, code=<%s> | %s", type(found).__name__, code, known)
-    if isinstance(found, ConnectionFailure | WTimeoutError) or found.timeout or is_transient(found):
+    if isinstance(found, ConnectionFailure | WTimeoutError) or found.timeout or is_away(found) or is_transient(found):
         answer = _said(503, "the database does not answer; try again in a moment")
         answer.headers["Retry-After"] = str(RETRY_AFTER_S)
         return answer
