@@ -700,6 +700,81 @@ async def test_a_turn_that_ended_with_the_server_away_refuses_nothing_of_its_own
     assert "lease" not in stored
 
 
+async def fail_with_the_server_away(
+    manager: AsyncMongoDBSessionManager, agent: Agent, mongo_client: MongoClient[Document]
+) -> None:
+    """Say something in a keyed turn that can neither be stored nor undone."""
+    down = {"failCommands": ["find", "update"], "errorCode": 89, "appName": "away"}
+
+    async def fail(outage: ExitStack) -> None:
+        async with manager.turn(idempotency_key="request-1"):
+            await streamed(agent, "not stored")
+            outage.enter_context(fail_point(mongo_client, "alwaysOn", down))
+            raise KeyError("the handler failed")
+
+    with ExitStack() as outage, pytest.raises(KeyError):
+        await fail(outage)
+    assert "not stored" in texts(agent.messages)
+
+
+@pytest.mark.parametrize("stored", [[], ["one", "Fine."]], ids=["a new agent", "a known one"])
+@pytest.mark.parametrize("next_write", [talking, taking_a_turn])
+async def test_what_a_failed_turn_left_with_the_server_away_is_undone_by_the_next_invocation(
+    sessions: Sessions,
+    mongo_client: MongoClient[Document],
+    next_write: Callable[[AsyncMongoDBSessionManager, Agent], Awaitable[None]],
+    stored: list[str],
+) -> None:
+    async with sessions.manager(write_deadline_s=0.3, retryWrites=False, appname="away") as manager:
+        agent = talker(manager)
+        if stored:
+            await streamed(agent, "one")
+        await fail_with_the_server_away(manager, agent, mongo_client)
+
+        await next_write(manager, agent)
+
+        assert texts(agent.messages) == [*stored, "two", "Fine."]
+    assert sessions.texts() == [*stored, "two", "Fine."]
+    check_stored(sessions.raw.database)
+
+
+def append_by_hand(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    manager.append_message({"role": "user", "content": [{"text": "by hand"}]}, agent)
+
+
+def redact(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    manager.redact_latest_message({"role": "assistant", "content": [{"text": "[redacted]"}]}, agent)
+
+
+def sync(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    manager.sync_agent(agent)
+
+
+def append_through_the_view(manager: AsyncMongoDBSessionManager, agent: Agent) -> None:
+    message = SessionMessage({"role": "user", "content": [{"text": "by hand"}]}, 2)
+    manager.session_repository.create_message(SESSION_ID, AGENT_ID, message)
+
+
+@pytest.mark.parametrize("change", [append_by_hand, redact, sync, append_through_the_view])
+async def test_nothing_of_what_a_failed_turn_left_with_the_server_away_is_stored(
+    sessions: Sessions,
+    mongo_client: MongoClient[Document],
+    change: Callable[[AsyncMongoDBSessionManager, Agent], None],
+) -> None:
+    async with sessions.manager(write_deadline_s=0.3, retryWrites=False, appname="away") as manager:
+        agent = talker(manager)
+        await streamed(agent, "one")
+        await fail_with_the_server_away(manager, agent, mongo_client)
+        agent.state.set("mood", "of the failed turn")
+
+        with pytest.raises(SessionStoreError, match="their next invocation or turn"):
+            change(manager, agent)
+
+    assert sessions.texts() == ["one", "Fine."]
+    assert sessions.document()["agents"][AGENT_ID]["agent_data"]["state"] == {}
+    check_stored(sessions.raw.database)
+
+
 # -- writers without the lease
 
 

@@ -28,6 +28,9 @@ class Conversations:
     """Follows every agent, graph and swarm that was built with one session manager.
 
     Its methods raise `SessionNotOpenError` and `SessionClosedError` when the session is not open.
+
+    Attributes:
+        are_stale: What is live holds what a failed turn left; nothing of it is noted until it is restored.
     """
 
     def __init__(self, lifetime: SessionLifetime) -> None:
@@ -37,6 +40,15 @@ class Conversations:
         # Weakly: a graph or swarm holds its manager.
         self._graphs: dict[str, weakref.ref[MultiAgentBase]] = {}
         self._token_counts: dict[str, int] | None = None
+        self.are_stale = False
+
+    def check_current(self) -> None:
+        """Raise `SessionStoreError` while what is live holds what a failed turn left."""
+        if self.are_stale:
+            raise SessionStoreError(
+                f"agents of session {self._lifetime.session_id!r} hold what a failed turn left, because MongoDB was "
+                "away when it ended; their next invocation or turn() restores them"
+            )
 
     # -- agents
 
@@ -74,9 +86,10 @@ class Conversations:
         """Return the tracker of an agent; one that was not built with the manager is added when its id is new.
 
         Raises:
-            SessionStoreError: The session has an agent of that id, which has to be restored first.
+            SessionStoreError: The session has an agent of that id, which has to be restored first; or all have to be.
         """
         session = self._lifetime.session
+        self.check_current()
         tracker = self._trackers.get(agent.agent_id)
         if tracker is not None and tracker.is_same(agent):
             return tracker
@@ -147,6 +160,8 @@ class Conversations:
             TypeError, ValueError: Something of an agent cannot be stored; all the rest is noted.
         """
         problem: Exception | None = None
+        if self.are_stale:
+            return
         with self._lifetime.changes.lock:
             for tracker in list(self._trackers.values()):
                 if (agent := tracker.agent) is not None:
@@ -190,6 +205,7 @@ class Conversations:
         for graph_id in changed_graphs & self._graphs.keys():
             if (graph := self._graphs[graph_id]()) is not None:
                 self.initialize_multi_agent(graph)
+        self.are_stale = False
 
     # -- messages
 
@@ -249,5 +265,6 @@ class Conversations:
 
     def sync_multi_agent(self, source: MultiAgentBase) -> None:
         """Note the state of a graph or swarm."""
+        self.check_current()
         with self._lifetime.changes.lock:
             self._lifetime.changes.set_graph(source.id, source.serialize_state())

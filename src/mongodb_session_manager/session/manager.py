@@ -278,16 +278,16 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         events.register(registry)
 
     async def _prepare(self, source: object) -> bool:
-        """Open the session and restore what was built on it, where that was left to the first invocation.
+        """Open the session and restore what was built on it, where that was left to this invocation.
 
         Returns:
-            Whether this is the first invocation of an agent, graph or swarm that waited for that.
+            Whether its agent, graph or swarm waited for that.
         """
         if not self._lazy:
-            return False
+            return await self._turns.restore_stale()
         was_open = self._lifetime.was_opened
         await self.open()
-        return self._restore_waiting(source) or not was_open
+        return self._restore_waiting(source) or await self._turns.restore_stale() or not was_open
 
     def _restore_waiting(self, source: object = None) -> bool:
         """Restore what was built before the session was open; what cannot be is an error of its own invocation alone.

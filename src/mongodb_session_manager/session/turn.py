@@ -51,7 +51,6 @@ class Turns:
         self._state = TurnState.ENDED
         self._key: str | None = None
         self._submitted: Counter[str] = Counter()
-        self._agents_are_stale = False
 
     @asynccontextmanager
     async def take(self, wait_s: float | None, lease_s: float, idempotency_key: str | None) -> AsyncIterator[Turn]:
@@ -187,14 +186,26 @@ class Turns:
             return  # Nothing of it is written any more.
         logger.warning("session_id=<%r>, reason=<%s> | discarding what was not stored", self._session_id, reason)
         self._lifetime.writer.discard(error)
-        self._agents_are_stale = True
+        self._conversations.are_stale = True
         try:
             await self._refresh()
         except (PyMongoError, SessionNotFoundError) as problem:
-            # The next turn does it; the caller should hear of what made this one fail.
+            # The next invocation or turn does it; the caller should hear of what made this one fail.
             logger.warning(
                 "session_id=<%r>, error=<%s> | agents not restored yet", self._session_id, type(problem).__name__
             )
+
+    async def restore_stale(self) -> bool:
+        """Restore what a failed turn left in the agents; False where there is nothing of the kind.
+
+        Raises:
+            PyMongoError: The server is still away.
+            SessionNotFoundError: The session was deleted.
+        """
+        if not self._conversations.are_stale:
+            return False
+        await self._refresh()
+        return True
 
     async def _refresh(self) -> None:
         """Restore the live agents from what is stored, where that is not what they hold."""
@@ -204,9 +215,9 @@ class Turns:
             stored = await lifetime.store.load(self._session_id, lifetime.session.agent_ids, prepare=prepare)
             if stored is None or stored.head.incarnation != writer.head.incarnation:
                 raise SessionNotFoundError(self._session_id)
-            if stored.head.revision == writer.revision and not self._agents_are_stale:
+            if stored.head.revision == writer.revision and not self._conversations.are_stale:
                 return
-            if self._agents_are_stale:
+            if self._conversations.are_stale:
                 writer.discard()
             elif writer.is_dirty:
                 # What was said before the turn is not lost, but belongs before what is restored.
@@ -221,7 +232,6 @@ class Turns:
             lifetime.go_on_from(stored)
             writer.go_on_from(stored.head)
             self._conversations.restore_again(stored.agents, changed_graphs)
-            self._agents_are_stale = False
 
 
 async def _give_back(lease: Lease, writer: SessionWriter) -> None:

@@ -313,6 +313,7 @@ class SessionView(SessionRepository):
     def update_multi_agent(self, session_id: str, multi_agent: MultiAgentBase, **kwargs: Any) -> None:
         """Note the state of a graph or swarm."""
         self._check(session_id, "update_multi_agent")
+        self._conversations.check_current()
         with self._lifetime.changes.lock:
             state = multi_agent.serialize_state()
             self._lifetime.changes.set_graph(multi_agent.id, state)
@@ -338,6 +339,7 @@ class SessionView(SessionRepository):
         return False
 
     def _pending(self, agent_id: str, operation: str) -> PendingAgent:
+        self._conversations.check_current()
         if not self._is_known(agent_id, operation):
             raise AgentNotFoundError(self._lifetime.session_id, agent_id)
         if (pending := self._lifetime.changes.agents.get(agent_id)) is None:
