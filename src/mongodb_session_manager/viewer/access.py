@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -174,7 +175,7 @@ class Gate:
 
     def _check_password(self, request: Request, given: str) -> None:
         self._check_patience(request, _EVERYTHING)
-        if self._password is None or not hmac.compare_digest(_digest(given), self._password):
+        if self._password is None or not _is_password(given, self._password):
             raise self._failure(request, _EVERYTHING)
         self._targets.succeeded(_EVERYTHING, _client(request))
 
@@ -184,7 +185,7 @@ class Gate:
         stored = await self._proof(session_id)
         # Again, and nothing is awaited from here on: attempts sent all at once count like those one after another.
         self._check_patience(request, target)
-        if not hmac.compare_digest(_digest(given), stored):
+        if not _is_password(given, stored):
             raise self._failure(request, target)
         self._targets.succeeded(target, _client(request))
         return stored
@@ -234,6 +235,17 @@ def _access(kind: Literal["all", "session", "none"], session_id: str | None) -> 
 
 def _login_required(advice: str) -> ApiError:
     return ApiError(401, "login_required", f"log in, or {advice}")
+
+
+def _is_password(given: str, stored: bytes) -> bool:
+    """Tell whether a text is the password of a digest, in whatever encoding a program has put it into a header."""
+    readings = [given]
+    with contextlib.suppress(UnicodeError):
+        # A header arrives as Latin-1, as browsers send it; most programs send UTF-8.
+        readings.append(given.encode("latin-1").decode("utf-8"))
+    # All of them are compared, whichever fits.
+    compared = [hmac.compare_digest(_digest(reading), stored) for reading in readings]
+    return any(compared)
 
 
 def _digest(text: str) -> bytes:

@@ -99,6 +99,21 @@ async def test_a_session_without_a_password_is_never_opened_by_one(guarded: View
         assert code_of(answer) == "wrong_password"
 
 
+@pytest.mark.parametrize("password", ["pässwört, lang genug", "пароль достаточно длинный", "Ã¤Ã¶Ã¼ looks decoded"])
+async def test_a_password_of_any_letters_is_taken_in_the_encoding_that_a_program_sends(
+    sessions: Sessions, open_viewer: OpenViewer, password: str
+) -> None:
+    sessions.raw.insert_one(session("mine") | {"session_viewer_password": password[::-1]})
+    encodings = ["utf-8"] if ord(password[0]) > 255 else ["utf-8", "latin-1"]
+    async with open_viewer(backend_password=password) as viewer:
+        for encoding in encodings:
+            for header, text in (("X-Password", password), ("X-Session-Password", password[::-1])):
+                answer = await viewer.client.get(session_url("mine"), headers={header: text.encode(encoding)})
+                assert answer.status_code == 200, (header, encoding)
+                wrong = await viewer.client.get(session_url("mine"), headers={header: text[1:].encode(encoding)})
+                assert code_of(wrong) == "wrong_password", (header, encoding)
+
+
 async def test_whether_a_session_exists_does_not_show(guarded: Viewer) -> None:
     answers = [
         await guarded.client.get(f"/api/v1/sessions/{name}", headers={"X-Session-Password": "a guess"})
