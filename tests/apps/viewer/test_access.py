@@ -107,10 +107,10 @@ async def test_a_password_of_any_letters_is_taken_in_the_encoding_that_a_program
     encodings = ["utf-8"] if ord(password[0]) > 255 else ["utf-8", "latin-1"]
     async with open_viewer(backend_password=password) as viewer:
         for encoding in encodings:
-            for header, text in (("X-Password", password), ("X-Session-Password", password[::-1])):
-                answer = await viewer.client.get(session_url("mine"), headers={header: text.encode(encoding)})
+            for header, text in ((b"X-Password", password), (b"X-Session-Password", password[::-1])):
+                answer = await viewer.client.get(session_url("mine"), headers=[(header, text.encode(encoding))])
                 assert answer.status_code == 200, (header, encoding)
-                wrong = await viewer.client.get(session_url("mine"), headers={header: text[1:].encode(encoding)})
+                wrong = await viewer.client.get(session_url("mine"), headers=[(header, text[1:].encode(encoding))])
                 assert code_of(wrong) == "wrong_password", (header, encoding)
 
 
