@@ -164,6 +164,10 @@ async def test_every_form_of_message_resumes_and_is_read(
     listed = await repository.list_messages(SESSION_ID, AGENT_ID)
     untouched = (await repository.list_sessions())["sessions"][0]["title"]
     assert untouched == ("".join(block.get("text", "") for block in content) or None)
+    pipeline = await repository.messages_pipeline(SESSION_ID)
+    piped = [(one["role"], one["content"]) for one in older.sessions.raw.aggregate(pipeline)]
+    if "__bytes_encoded__" not in str(message):
+        assert piped == [("user", content), ("assistant", [{"text": "Hello!"}])]
     assert before.messages == [
         {"role": "user", "content": content},
         {"role": "assistant", "content": [{"text": "Hello!"}]},
@@ -183,6 +187,20 @@ async def test_every_form_of_message_resumes_and_is_read(
     assert isinstance(stored[0]["created_at"], datetime)
     assert document.get("title") == (untouched or "I am back.")
     assert [m["message_id"] for m in stored] == [0, 1, 2, 3]
+    rows = list(older.sessions.raw.aggregate(await repository.messages_pipeline(SESSION_ID)))
+    assert [(row["message_id"], row["role"]) for row in rows] == [(m["message_id"], m["role"]) for m in stored]
+    assert rows[0]["content"] == content
+    assert "message" not in rows[0]
+
+
+async def test_the_pipeline_leaves_out_what_is_no_message(
+    older: Older, repository: AsyncMongoDBSessionRepository
+) -> None:
+    older.store(a_session({AGENT_ID: an_agent(*TALK, "text", 5, None, [nested(4, "user", "inside of a list")])}))
+
+    rows = list(older.sessions.raw.aggregate(await repository.messages_pipeline(SESSION_ID)))
+
+    assert len(rows) == len(TALK)
 
 
 async def test_the_document_has_todays_form_after_the_first_write(older: Older) -> None:

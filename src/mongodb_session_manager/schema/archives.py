@@ -19,6 +19,7 @@ from typing import Any
 
 from . import paths
 from .agents import StoredAgent
+from .expressions import ROLE, SAID, is_a
 from .messages import now
 from .numbers import stored_count
 from .sessions import belonging_to, identity, new_token
@@ -209,6 +210,16 @@ def gaps(agent: StoredAgent) -> list[tuple[int, int]]:
     return found
 
 
+# As older tools store them, too: nested, as plain text, with the original beside its redaction.
+_IN_BLOCKS: Document = {
+    "$let": {
+        "vars": {"said": SAID},
+        "in": {"$cond": [is_a("$$said", "string"), [{"text": "$$said"}], "$$said"]},
+    }
+}
+_NESTED: Document = {"$cond": [is_a("$$message.message", "object"), "$$message.message", {}]}
+
+
 def messages_pipeline(
     session_id: str,
     incarnation: str | None,
@@ -227,7 +238,9 @@ def messages_pipeline(
     """
     of_agent = {} if key is None else {paths.AGENT: key}
     archives = {name: archive for name, archive in archives.items() if key in (None, name)}
-    flat = {"$mergeObjects": ["$message", {paths.SESSION_ID: f"${paths.SESSION_ID}", paths.AGENT: f"${paths.AGENT}"}]}
+    address = {paths.SESSION_ID: f"${paths.SESSION_ID}", paths.AGENT: f"${paths.AGENT}"}
+    parts = [_NESTED, "$$message", {"role": ROLE, "content": _IN_BLOCKS}, address]
+    flat = {"$let": {"vars": {"message": "$message"}, "in": {"$mergeObjects": parts}}}
     sealed = {
         **belonging_to(session_id, incarnation),
         paths.LIST: paths.MESSAGES,
@@ -254,7 +267,9 @@ def messages_pipeline(
                 ],
             }
         },
+        {"$match": {"message": {"$type": "object", "$not": {"$type": "array"}}}},
         {"$replaceRoot": {"newRoot": flat}},
+        {"$project": {"message": 0}},
         {"$sort": {paths.AGENT: 1, paths.MESSAGE_ID: 1}},
     ]
 

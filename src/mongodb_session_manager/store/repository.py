@@ -514,8 +514,10 @@ class AsyncMongoDBSessionRepository:
         """Return an aggregation pipeline over `collection` that gives all messages of a session, for analytics.
 
         Each message is one document `{message_id, role, content, created_at, ..., session_id, agent}`, where `agent` is
-        the field that holds the agent. Old messages stand in segments of a collection of their own, which the pipeline
-        joins with `$unionWith` (MongoDB 4.4 or later). What is sealed while it runs may be missing from its result.
+        the field that holds the agent. Of a redacted message `content` is the replacement; what an older tool nested
+        or stored as plain text comes in this form, too, and what is no message at all is left out. Old messages stand
+        in segments of a collection of their own, which the pipeline joins with `$unionWith` (MongoDB 4.4 or later).
+        What is sealed while it runs may be missing from its result.
 
         Raises:
             SessionNotFoundError: No such session.
