@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.testclient import TestClient
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from mongodb_session_manager import (
     AsyncMongoDBSessionManagerFactory,
@@ -18,7 +20,8 @@ from mongodb_session_manager import (
     SessionStoreError,
 )
 from mongodb_session_manager.fastapi import SessionTurn
-from tests.fixtures.sessions import COLLECTION, SESSION_ID, Sessions
+from tests.fixtures.faults import fail_point
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions
 from tests.fixtures.waiting import WAIT_S
 from tests.integration.test_fastapi import sessions_of
 from tests.support.agents import make_agent
@@ -74,6 +77,30 @@ async def test_it_gives_the_turn_back_also_when_what_is_pending_cannot_be_writte
         assert "lease" not in (sessions.raw.find_one({"_id": SESSION_ID}) or {"lease": "?"})
         with pytest.raises(SessionClosedError):
             await anext(reply)
+
+
+async def test_it_waits_for_a_server_that_is_away_once_and_leaves_the_turn_to_expire(
+    sessions: Sessions, mongo_client: MongoClient[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    away = {"failCommands": ["update"], "errorCode": 89, "appName": "away"}
+    manager = await sessions.manager(write_deadline_s=0.3, retryWrites=False, appname="away")
+    agent = make_agent(manager)
+
+    async def talk() -> AsyncIterator[None]:
+        async with manager.turn(lease_s=1):
+            agent.state.set("mood", "fine")
+            yield
+
+    reply = talk()
+    await anext(reply)
+    with fail_point(mongo_client, "alwaysOn", away), pytest.raises(PyMongoError):
+        await manager.close()
+    with pytest.raises(SessionClosedError):
+        await anext(reply)
+
+    assert "lease not given back" not in caplog.text  # what a second wait would have ended with
+    async with sessions.manager() as other, other.turn(wait_s=WAIT_S):
+        assert "lease" in sessions.document()
 
 
 async def test_a_task_that_waits_for_the_turn_is_told(sessions: Sessions) -> None:

@@ -9,7 +9,10 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pymongo.errors import PyMongoError
+
 from .. import runtime, tracing
+from ..client import is_transient
 from ..errors import SessionClosedError, SessionNotOpenError
 from ..runtime.home import Home
 from ..schema import paths
@@ -234,16 +237,19 @@ class SessionLifetime:
         """
         try:
             await writer.flush()
-        except Exception:
-            await self._end_turn(writer)
+        except Exception as error:
+            is_away = isinstance(error, PyMongoError) and is_transient(error)
+            await self._end_turn(writer, gives_back=not is_away)  # That would only wait for as long once more.
             raise
         await self._end_turn(writer)
 
-    async def _end_turn(self, writer: SessionWriter) -> None:
+    async def _end_turn(self, writer: SessionWriter, *, gives_back: bool = True) -> None:
         if (lease := writer.lease) is not None:
             lease.abandon()
-            if lease.is_taken:
+            if lease.is_taken and gives_back:
                 await lease.release()
+            else:
+                lease.let_expire()
 
     async def _finish(self, writer: SessionWriter, drain_s: float) -> None:
         try:

@@ -72,7 +72,7 @@ class Turns:
                 raise
         finally:
             self._state, self._key, writer.defers = TurnState.ENDED, None, False
-            if lease.is_given_back:  # when the session was closed
+            if lease.is_given_back or self._lifetime.phase == "closed":
                 _forget(lease, writer)
             else:
                 await self._lifetime.home.undisturbed("lease", partial(_give_back, lease, writer))

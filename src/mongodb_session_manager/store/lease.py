@@ -215,13 +215,17 @@ class Lease:
                 logger.warning("session_id=<%r> | lease lost to another holder", self._identity["_id"])
                 return
 
+    def let_expire(self) -> None:
+        """Stop renewing the lease; others take over in a while."""
+        self.is_over = True
+        if self._renewing is not None:
+            self._renewing.cancel()
+
     async def release(self) -> None:
         """Stop renewing and give the lease back, once. That it was lost, or cannot be given back now, is no error."""
         if self.is_given_back:
             return
-        self.is_over = True
-        if self._renewing is not None:
-            self._renewing.cancel()
+        self.let_expire()
         mine = {**self._identity, paths.LEASE_TOKEN: self.token}
         try:
             if await self._store.update(self._identity["_id"], mine, {"$unset": {paths.LEASE: ""}}):
