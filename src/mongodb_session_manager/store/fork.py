@@ -114,15 +114,12 @@ class SessionFork:
         await self._find_cut(head)
         if await self._store.find_one({"_id": self._new_id}, {"_id": 1}) is not None:
             raise SessionExistsError(self._new_id)
-        for attempt in range(_ATTEMPTS):
-            try:
+        for _ in range(_ATTEMPTS - 1):
+            # An agent was deleted while it was copied, or the copies were.
+            with suppress(MissingSegmentsError, LostCopiesError):
                 return await self._attempt(head)
-            except (MissingSegmentsError, LostCopiesError):
-                # An agent was deleted while it was copied, or the copies were.
-                if attempt == _ATTEMPTS - 1:
-                    raise
             head = await self._head()
-        raise AssertionError("unreachable")
+        return await self._attempt(head)
 
     async def _attempt(self, head: Document) -> Document:
         incarnation = secrets.token_hex(8)
@@ -254,9 +251,9 @@ class SessionFork:
         for number, item in kept:
             course.note(number, item)
         agent = cut_agent(stored, course, moment)
-        archived = made.count
-        tail = [item for _, item in kept]
-        if segment is not None and (moved := _overflow(tail)):
+        archived, tail = made.count, [item for _, item in kept]
+        moved = sealing.overflow([encoded_size(item) for item in tail], sealing.TAIL_BYTES)
+        if segment is not None and moved:
             await related.copy_cut(segment, sealed, tail[:moved])
             archived, tail = archived + moved, tail[moved:]
         token = made.cut_token if made.is_cut else made.token
@@ -354,11 +351,3 @@ def _numbered(key: str, agent: Document) -> Iterator[tuple[int, Any]]:
 
 def _has_number(item: object) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get(paths.MESSAGE_ID), int)
-
-
-def _overflow(items: list[Document]) -> int:
-    """Return how many of the first of these messages are too many for a live tail."""
-    taken, size = len(items), 0
-    while taken and (size := size + encoded_size(items[taken - 1])) <= sealing.TAIL_BYTES:
-        taken -= 1
-    return taken

@@ -143,15 +143,15 @@ def _obstacle(information: Mapping[str, Any]) -> str | None:
     named: str | None = None
     for name, index in information.items():
         fields = [field for field, _ in index["key"]]
-        if fields == [paths.EXPIRES_AT] and index.get("expireAfterSeconds") == 0 and not _is_partial(index):
+        if (
+            fields == [paths.EXPIRES_AT]
+            and index.get("expireAfterSeconds") == 0
+            and not index.get("partialFilterExpression")
+        ):
             return None
         if list(index["key"]) == [(paths.EXPIRES_AT, ASCENDING)] or name == _EXPIRY_NAME:
             named = name
     return named
-
-
-def _is_partial(index: Mapping[str, Any]) -> bool:
-    return bool(index.get("partialFilterExpression"))
 
 
 async def wait_for_builds(handle: ClientHandle) -> None:

@@ -181,19 +181,17 @@ def _if_object(value: Any, then: Any, otherwise: Any) -> dict[str, Any]:
 
 _IS_SHORT = {"$lte": [{"$bsonSize": {"v": "$$field.v"}}, _SHORT_FIELD_BYTES]}
 _FIELDS = {"$filter": {"input": {"$objectToArray": f"${paths.METADATA}"}, "as": "field", "cond": _IS_SHORT}}
-_IS_SMALL = {"$lte": [{"$bsonSize": f"${paths.METADATA}"}, SHOWN_METADATA_BYTES]}
 _PART = {"$arrayToObject": {"$slice": [_FIELDS, _SHORT_FIELDS]}}
-_SHOWN = {
-    **SUMMARY_PROJECTION,
-    paths.METADATA: _if_object(f"${paths.METADATA}", {"$cond": [_IS_SMALL, f"${paths.METADATA}", _PART]}, None),
-    "metadata_left_out": _if_object(f"${paths.METADATA}", {"$not": [_IS_SMALL]}, False),
-}
-
-_VALUE_IS_SMALL = {"$lte": [{"$bsonSize": {"v": {"$ifNull": [f"${paths.METADATA}", None]}}}, SHOWN_METADATA_BYTES]}
+_IS_SMALL = {"$lte": [{"$bsonSize": {"v": {"$ifNull": [f"${paths.METADATA}", None]}}}, SHOWN_METADATA_BYTES]}
 SHOWN_METADATA = {
-    "$cond": [_VALUE_IS_SMALL, f"${paths.METADATA}", _if_object(f"${paths.METADATA}", _PART, "(too large to show)")]
+    "$cond": [_IS_SMALL, f"${paths.METADATA}", _if_object(f"${paths.METADATA}", _PART, "(too large to show)")]
 }
 """Expression for what a list shows of metadata, also where another tool left something that is no object."""
+_SHOWN = {
+    **SUMMARY_PROJECTION,
+    paths.METADATA: SHOWN_METADATA,
+    "metadata_left_out": _if_object(f"${paths.METADATA}", {"$not": [_IS_SMALL]}, False),
+}
 
 
 def _date_or_none(value: object) -> datetime | None:

@@ -119,7 +119,7 @@ class Sealer:
         """Correct the count of bytes in a session document where it is far off, after a deletion for instance."""
         counted = document.get(paths.LIVE_BYTES)
         if counted is None or abs(stored_count(counted) - live_bytes) > SIDE_BYTES:
-            guard = {**_identity(document), paths.LIVE_BYTES: counted}
+            guard = {**identity(document["_id"], document[paths.INCARNATION]), paths.LIVE_BYTES: counted}
             await self._store.update(document["_id"], guard, {"$set": {paths.LIVE_BYTES: live_bytes}})
 
     def _choose(self, lists: Sequence[_Weighed], *, crowded: bool) -> tuple[SealedList, list[Document], int] | None:
@@ -128,14 +128,10 @@ class Sealer:
         most, best = 0, None
         for entry, items, sizes in lists:
             share = SIDE_BYTES if entry.agent is None else TAIL_BYTES // agents
-            kept, tail = len(items), 0
-            while kept and tail + sizes[kept - 1] <= share:
-                kept -= 1
-                tail += sizes[kept]
             # The newest item stays while there is room, whatever its size: it is the one that is redacted and measured.
-            kept = min(kept, len(items) - (not crowded))
-            excess = sum(sizes[:kept])
-            if excess > max(share // 2, most) and (old := _prefix(items[:kept], sizes, entry)):
+            count = min(overflow(sizes, share), len(items) - (not crowded))
+            excess = sum(sizes[:count])
+            if excess > max(share // 2, most) and (old := _prefix(items[:count], sizes, entry)):
                 most, best = excess, (entry, old, sum(sizes[: len(old)]))
         return best
 
@@ -147,7 +143,9 @@ class Sealer:
         if (expires_at := related_expiry(ttl_s)) is not None:
             segment[paths.EXPIRES_AT] = expires_at
         await self._mark(sealed)
-        await self._announce(document, segment)
+        if not document.get(paths.HAS_RELATED):
+            # Redactions and expiry ask for that.
+            await self._store.update(sealed.session_id, sealed.session, announcement(expires_at))
         await self._segments.insert(segment)
         # Only now what is sealed goes in: a redaction from here on finds the segment, and what was redacted before
         # shows in the document.
@@ -164,12 +162,6 @@ class Sealer:
         await self._mark(after)
         await self._segments.remove_uncommittable(after)
         return True
-
-    async def _announce(self, document: Document, segment: Document) -> None:
-        """Note in the session that there are segments: redactions and expiry ask for that."""
-        if not document.get(paths.HAS_RELATED):
-            update = announcement(segment.get(paths.EXPIRES_AT))
-            await self._store.update(document["_id"], _identity(document), update)
 
     async def _fill(self, segment: Document, entry: SealedList, items: list[Document]) -> bool:
         """Put the items into the segment; False when it was removed, since something was redacted meanwhile."""
@@ -222,6 +214,15 @@ class Sealer:
             await self._segments.segments.update_one(query, {"$set": {paths.COMMITTED: True}})
 
 
+def overflow(sizes: Sequence[int], share: int) -> int:
+    """Return how many of the first items, of these sizes, are too many for a tail of so many bytes."""
+    count, tail = len(sizes), 0
+    while count and tail + sizes[count - 1] <= share:
+        count -= 1
+        tail += sizes[count]
+    return count
+
+
 def _weighed(document: Document) -> list[_Weighed]:
     """Return the lists of a document that hold something, with the bytes of each item."""
     lists = [(entry, paths.at(document, entry.path) or []) for entry in lists_of(document)]
@@ -241,7 +242,3 @@ def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) 
             break
         taken, weight = taken + 1, weight + size
     return list(items[:taken])
-
-
-def _identity(document: Document) -> Document:
-    return identity(document["_id"], document[paths.INCARNATION])
