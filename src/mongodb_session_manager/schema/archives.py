@@ -55,6 +55,10 @@ class SealedList:
         """Return the path of what is noted of the list: `archived_count`, `redactions`, or something of `archive`."""
         return f"{self.archive}.{field}"
 
+    def may_hold(self, item: object) -> bool:
+        """Tell whether an item is what belongs into the list; an older tool's may be anything."""
+        return isinstance(item, Mapping) and (self.agent is None or isinstance(item.get(paths.MESSAGE_ID), int))
+
     def projection(self) -> Document:
         """Return the fields of a session document that `SealedPart.read` reads."""
         noted = map(self.noted, (paths.ARCHIVED_COUNT, paths.ARCHIVE, paths.REDACTIONS))

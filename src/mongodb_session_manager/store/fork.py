@@ -319,8 +319,8 @@ class SessionFork:
         self, sealed: SealedPart, agent: Document, document: Document, head: Document, related: RelatedCopies
     ) -> None:
         entry = sealed.entry
-        copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if _has_number(item)}
-        stored = [item for item in paths.at(head, entry.path) or [] if _has_number(item)]
+        copied = {item[paths.MESSAGE_ID]: item for item in agent[paths.MESSAGES] if entry.may_hold(item)}
+        stored = [item for item in paths.at(head, entry.path) or [] if entry.may_hold(item)]
         seen = {item[paths.MESSAGE_ID] for item in stored}
         for number in copied.keys() - seen if sealed.archive.count else ():
             item = await self._history.find_message(sealed, number)
@@ -347,7 +347,3 @@ def _id_of(key: str, agent: Document) -> str:
 def _numbered(key: str, agent: Document) -> Iterator[tuple[int, Any]]:
     stored = StoredAgent(decode_name(key), key, agent)
     return zip(stored.message_numbers, stored.raw_messages, strict=True)
-
-
-def _has_number(item: object) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get(paths.MESSAGE_ID), int)

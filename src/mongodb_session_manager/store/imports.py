@@ -96,13 +96,8 @@ class SessionImport:
 
     async def _seal(self, *, keep_newest: bool = True) -> None:
         """Move the oldest messages into a segment, until only the tail is left or the segment is full."""
-        taken, size, rest = 0, 0, sum(self._sizes)
-        stop = len(self._items) - keep_newest
-        while taken < stop and rest > self._share and (not taken or size + self._sizes[taken] <= sealing.SEGMENT_BYTES):
-            size += self._sizes[taken]
-            rest -= self._sizes[taken]
-            taken += 1
-        taken = taken or 1
+        count = min(sealing.overflow(self._sizes, self._share), len(self._items) - keep_newest)
+        taken = max(min(count, sealing.fitting(self._sizes)), 1)
         items, self._items, self._sizes = self._items[:taken], self._items[taken:], self._sizes[taken:]
         archive = Archive(self._archived, id=self._archive_id)
         segment = SealedPart(self._id, self.incarnation, self._entry, archive).new_segment()

@@ -15,8 +15,10 @@ A crash between any two steps leaves the session whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
 
 from ..schema import paths
 from ..schema.archives import SealedList, SealedPart, filled, lists_of, place_of
@@ -131,7 +133,8 @@ class Sealer:
             # The newest item stays while there is room, whatever its size: it is the one that is redacted and measured.
             count = min(overflow(sizes, share), len(items) - (not crowded))
             excess = sum(sizes[:count])
-            if excess > max(share // 2, most) and (old := _prefix(items[:count], sizes, entry)):
+            old = list(takewhile(entry.may_hold, items[: min(count, fitting(sizes))]))
+            if old and excess > max(share // 2, most):
                 most, best = excess, (entry, old, sum(sizes[: len(old)]))
         return best
 
@@ -216,29 +219,15 @@ class Sealer:
 
 def overflow(sizes: Sequence[int], share: int) -> int:
     """Return how many of the first items, of these sizes, are too many for a tail of so many bytes."""
-    count, tail = len(sizes), 0
-    while count and tail + sizes[count - 1] <= share:
-        count -= 1
-        tail += sizes[count]
-    return count
+    return len(sizes) - bisect_right([*accumulate(reversed(sizes))], share)
+
+
+def fitting(sizes: Sequence[int]) -> int:
+    """Return how many of the first items, of these sizes, fit one segment; at least one."""
+    return max(bisect_right([*accumulate(sizes)], SEGMENT_BYTES), 1)
 
 
 def _weighed(document: Document) -> list[_Weighed]:
     """Return the lists of a document that hold something, with the bytes of each item."""
     lists = [(entry, paths.at(document, entry.path) or []) for entry in lists_of(document)]
     return [(entry, items, [encoded_size(item) for item in items]) for entry, items in lists if items]
-
-
-def _is_sealable(item: object, entry: SealedList) -> bool:
-    """Tell whether an item is what belongs into its list; an older tool's may be anything."""
-    return isinstance(item, Mapping) and (entry.agent is None or isinstance(item.get(paths.MESSAGE_ID), int))
-
-
-def _prefix(items: Sequence[Document], sizes: Sequence[int], entry: SealedList) -> list[Document]:
-    """Return the first items that fit one segment; at least one."""
-    taken, weight = 0, 0
-    for size, item in zip(sizes, items, strict=False):
-        if (taken and weight + size > SEGMENT_BYTES) or not _is_sealable(item, entry):
-            break
-        taken, weight = taken + 1, weight + size
-    return list(items[:taken])
