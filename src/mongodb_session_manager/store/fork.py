@@ -300,8 +300,7 @@ class SessionFork:
                     break
         except (SessionNotFoundError, MissingSegmentsError):
             pass  # Deleted since, which is no concern of the fork's.
-        if related.outdated:
-            await self._payloads.remove_unreferred(self._new_id, document[paths.INCARNATION], related.outdated)
+        await self._payloads.remove_unreferred(self._new_id, document[paths.INCARNATION], related.outdated)
 
     async def _bring_up_to_date(self, document: Document, head: Document, related: RelatedCopies) -> None:
         for key, agent in document[paths.AGENTS].items():

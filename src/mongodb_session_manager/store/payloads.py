@@ -86,8 +86,7 @@ class PayloadStore:
         assert head.incarnation is not None
         if payloads:
             await self.ensure(head, payloads)
-        if referred_before:
-            await self.remove_unreferred(head.session_id, head.incarnation, referred_before)
+        await self.remove_unreferred(head.session_id, head.incarnation, referred_before)
 
     async def _announce(self, head: SessionHead) -> SessionHead:
         """Note in the session that there are payloads, for readers and for writers that postpone their expiry."""
