@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ..errors import CorruptMessageError
 from . import paths, values
@@ -20,8 +20,6 @@ from .names import decode_name, encode_name
 from .sessions import RATINGS, SCHEMA_VERSION, new_session, rating_of, ttl_of
 from .titles import title_of
 from .totals import total_usage, usage_of_messages
-
-T = TypeVar("T")
 
 _NEW_FIELDS: Final = tuple(field.name for field in FIELDS if field.is_new)
 """Fields of a session whose names another tool may have used for something else."""
@@ -56,15 +54,14 @@ def upgrade(document: Mapping[str, Any], now: datetime) -> tuple[dict[str, Any],
     session_id = str(document["_id"])
     found, other_agents = split_agents(document.get(paths.AGENTS), legacy=True)
     agents = {agent.key: _upgraded_agent(agent, session_id, now) for agent in found.values()}
-    metadata: dict[str, Any] = _kind(document, paths.METADATA, dict)
-    graphs: dict[str, Any] = _kind(document, paths.MULTI_AGENTS, dict)
-    feedbacks: list[Any] = _kind(document, paths.FEEDBACKS, list)
-    events: list[Any] = _kind(document, paths.GUARDRAIL_EVENTS, list)
+    metadata, graphs = (paths.object_at(document, name) for name in (paths.METADATA, paths.MULTI_AGENTS))
+    feedbacks, events = (paths.list_at(document, name) for name in (paths.FEEDBACKS, paths.GUARDRAIL_EVENTS))
+    session_type = document.get(paths.SESSION_TYPE)
     aside = _meaning_something_else(document) | ({paths.AGENTS: other_agents} if other_agents else {})
     new = new_session(session_id, now, application_name=document.get(paths.APPLICATION_NAME))
     fields = {
         **{name: value for name, value in new.items() if name != "_id"},
-        paths.SESSION_TYPE: _kind(document, paths.SESSION_TYPE, str) or new[paths.SESSION_TYPE],
+        paths.SESSION_TYPE: session_type if session_type and isinstance(session_type, str) else new[paths.SESSION_TYPE],
         paths.VIEWER_PASSWORD: document.get(paths.VIEWER_PASSWORD) or new[paths.VIEWER_PASSWORD],
         paths.CREATED_AT: parse_date(document.get(paths.CREATED_AT) or now),
         paths.METADATA: metadata,
@@ -205,11 +202,6 @@ def _meaning_something_else(document: Mapping[str, Any]) -> dict[str, Any]:
         or (name == paths.TTL_S and ttl_of(document) is None)
         or (name == paths.CREATED_AT and read_date(value) is None)
     }
-
-
-def _kind(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    value = document.get(name)
-    return value if isinstance(value, kind) else kind()
 
 
 def _upgraded_agent(agent: StoredAgent, session_id: str, now: datetime) -> dict[str, Any]:
