@@ -101,6 +101,14 @@ def read_settings(settings: type[S], given: Mapping[str, Any], *, title: str) ->
         return settings(**dict(given))
     except ValidationError as error:
         raise SystemExit(f"{title} cannot start: {settings_problems(error, settings, given)}") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise SystemExit(f"{title} cannot start: {file_problem(error)}") from None
+
+
+def file_problem(error: UnicodeDecodeError | OSError) -> str:
+    """Return why the file of settings could not be read, in one line and with nothing of what it holds."""
+    reason = "it must be text in UTF-8" if isinstance(error, UnicodeDecodeError) else f"{error.strerror}"
+    return f"cannot read .env in this folder: {reason}"
 
 
 def _named(rule: Callable[[str], str | None]) -> AfterValidator:

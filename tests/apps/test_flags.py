@@ -118,6 +118,13 @@ def test_a_value_that_cannot_be_names_its_flag_or_its_variable(
     assert f"{port}: Input should be a valid integer" in by_variable
 
 
+@pytest.mark.parametrize(("main", "settings", "port"), APPS)
+def test_a_file_of_settings_that_is_no_utf_8_is_one_line(main: Main, settings: type[BaseSettings], port: str) -> None:
+    Path(".env").write_bytes(b"DATABASE_NAME=caf\xe9\n")
+
+    assert ended(main).endswith(" cannot start: cannot read .env in this folder: it must be text in UTF-8")
+
+
 class Settings(BaseSettings):
     """Settings of an app.
 

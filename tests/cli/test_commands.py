@@ -484,6 +484,7 @@ WRONG_COMMAND_LINES = {
     "name": ["sessions", "show", ""],
     "key": ["sessions", "list", "--metadata", "$where=1"],
     "date": ["sessions", "list", "--since", "yesterday"],
+    "time": ["doctor", "--timeout", "inf"],
 }
 
 
@@ -511,3 +512,12 @@ def test_an_address_that_dns_does_not_know_is_one_line_and_4(
     assert "DNS does not know its servers" in said
     assert "hunter2" not in said
     assert len(ended.err.splitlines()) <= 1
+
+
+def test_a_file_of_settings_that_is_no_utf_8_is_one_line(run: Run) -> None:
+    Path(".env").write_bytes(b"DATABASE_NAME=caf\xe9\n")
+
+    ended = run("sessions", "list")
+
+    assert ended.code == 2
+    assert ended.err == "error: cannot read .env in this folder: it must be text in UTF-8\n"

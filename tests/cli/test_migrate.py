@@ -79,3 +79,46 @@ def test_a_place_that_cannot_be_is_told(run: Run, kind: str, place: str) -> None
 
     assert ended.code in (1, 2)
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("uri", ["http://ada:hunter2@127.0.0.1:1/", "mongodb://ada:hun/ter2@127.0.0.1:1/"])
+def test_a_malformed_connection_string_of_the_source_is_2_and_names_the_flag(run: Run, uri: str) -> None:
+    ended = run("migrate", "documents", "old.sessions", "--source-connection-string", uri)
+
+    [line] = ended.err.splitlines()
+    assert ended.code == 2
+    assert line.startswith("error: --source-connection-string: ")
+    assert "ter2" not in line
+
+
+def test_a_source_that_is_away_is_named_and_not_the_target(run: Run) -> None:
+    uri = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
+    ended = run("migrate", "documents", "old.sessions", "--source-connection-string", uri)
+
+    assert ended.code == 4
+    assert "127.0.0.1:1;" in ended.err
+
+
+@pytest.mark.parametrize("place", ["old.", ".sessions", "o ld.sessions", "old.$sessions"])
+def test_a_place_that_mongodb_has_no_name_for_is_2(run: Run, place: str) -> None:
+    ended = run("migrate", "documents", place)
+
+    assert ended.code == 2
+    assert ended.err.startswith("error: invalid ")
+
+
+@pytest.mark.parametrize("place", ["bucket", "not a bucket"])
+def test_a_bucket_that_cannot_be_read_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    ended = run("migrate", "s3", place)
+
+    [line] = ended.err.splitlines()
+    assert ended.code == 1
+    assert line.startswith("error: cannot read the bucket: ")

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ..advice import AUTHENTICATION_CODES, advice, is_away, wants_user
+from ..advice import AUTHENTICATION_CODES, advice, is_away, told, wants_user
 from ..client import ClientHandle
 from ..client.options import check_connection_string, safe_error
 from ..errors import (
@@ -28,7 +28,7 @@ from ..errors import (
     SessionNotFoundError,
     SessionStoreError,
 )
-from ..flags import CollectionName, DatabaseName, flag_parameters, settings_problems, with_parameters
+from ..flags import CollectionName, DatabaseName, file_problem, flag_parameters, settings_problems, with_parameters
 from ..schema.moments import NoZoneError, read_moment
 from ..store import AsyncMongoDBSessionRepository
 from .output import Output
@@ -88,15 +88,19 @@ class Context:
                 "no MongoDB server: give --connection-string mongodb://..., or set MONGODB_CONNECTION_STRING in the "
                 "environment or in a file .env"
             )
+        return self.problem_of(self.given, _URI)
+
+    def problem_of(self, uri: str, setting: str) -> str | None:
+        """Return what is wrong with the connection string of a setting, None when it can be used. Sends nothing."""
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:
-                check_connection_string(self.given)
+                check_connection_string(uri)
             except (PyMongoError, ValueError, TypeError, OSError) as error:
-                return f"{_URI}: {error}"
+                return f"{setting}: {error}"
         if told:
             said = "; ".join(dict.fromkeys(str(warning.message) for warning in told))
-            self.out.warn(f"{_URI}: {safe_error(ValueError(said), self.given, {})}")
+            self.out.warn(f"{setting}: {safe_error(ValueError(said), uri, {})}")
             # The driver would repeat it in lines of its own for each client.
             warnings.filterwarnings("ignore", category=UserWarning, module="pymongo")
         return None
@@ -162,6 +166,9 @@ def add(app: typer.Typer, name: str, function: Command, *, example: str = "", pa
         except ValidationError as error:
             out.failed(settings_problems(error, Target, named), kind=type(error).__name__)
             raise typer.Exit(USAGE) from None
+        except (UnicodeDecodeError, OSError) as error:
+            out.failed(file_problem(error), kind=type(error).__name__)
+            raise typer.Exit(USAGE) from None
         run(lambda: function(context, **given), context)
 
     text = inspect.cleandoc(function.__doc__ or "").partition("\n\n")[0]
@@ -199,13 +206,13 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None
     except (AgentNotFoundError, MessageNotFoundError) as error:
         out.failed(str(error), kind=type(error).__name__)
         raise typer.Exit(NOT_FOUND) from None
-    except PyMongoError as error:
-        out.failed(_database_problem(error, context), kind=type(error).__name__)
-        raise typer.Exit(UNREACHABLE if _is_unusable(error) else FAILED) from None
     except InvalidNameError as error:
         # The names of a command are those that were typed.
         out.failed(str(error), kind=type(error).__name__)
         raise typer.Exit(USAGE) from None
+    except PyMongoError as error:
+        out.failed(_database_problem(error, context), kind=type(error).__name__)
+        raise typer.Exit(UNREACHABLE if _is_unusable(error) else FAILED) from None
     except (SessionStoreError, ValueError, TypeError, OSError) as error:
         out.failed(str(error), kind=type(error).__name__)
         raise typer.Exit(FAILED) from None
@@ -216,7 +223,8 @@ def _is_unusable(error: PyMongoError) -> bool:
 
 
 def _database_problem(error: PyMongoError, context: Context) -> str:
-    said = advice(error, context.uri)
+    # Its note names the hosts of the client that failed, of which there may be two.
+    said = told(error) or advice(error, context.uri)
     if said is not None:
         return said
     if isinstance(error, OperationFailure):

@@ -23,7 +23,9 @@ _PACKAGES = ("mongodb-session-manager", "strands-agents", "pymongo", "motor")
 async def doctor(
     context: Context,
     metadata_field: Fields = None,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that a look may take.")] = 5.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that a look may take.")
+    ] = 5.0,
 ) -> None:
     """Look at connection, rights, indexes, versions, clock, write concern and what is slow; say what to do.
 

@@ -68,7 +68,11 @@ async def migrate_(
     Nothing of the source is changed, and a run that was cut short may be repeated. Exit code 1 when not all was taken.
     """
     out = context.out
-    async with context.repository() as repository, _source(context, kind, place, source_connection_string) as source:
+    async with (
+        context.repository() as repository,
+        _failures_of_s3(context),
+        _source(context, kind, place, source_connection_string) as source,
+    ):
         report = await _run(context, source, repository, concurrency, dry_run=True)
         _tell(context, report, "would be taken")
         if not dry_run and report.migrated:
@@ -103,6 +107,19 @@ def _tell(context: Context, report: MigrationReport, done: str) -> None:
 
 
 @asynccontextmanager
+async def _failures_of_s3(context: Context) -> AsyncIterator[None]:
+    """End a command in one line where S3 cannot be asked: no credentials, no such bucket, no answer."""
+    try:
+        yield
+    except Exception as error:
+        # The classes are there only where S3's library is.
+        if type(error).__module__.partition(".")[0] not in ("botocore", "boto3"):
+            raise
+        context.out.failed(f"cannot read the bucket: {shown(error)}", kind=type(error).__name__)
+        raise typer.Exit(FAILED) from None
+
+
+@asynccontextmanager
 async def _source(context: Context, kind: Kind, place: str, uri: str | None) -> AsyncIterator[Source]:
     source = _made(context, kind, place, uri)
     try:
@@ -122,6 +139,9 @@ def _made(context: Context, kind: Kind, place: str, uri: str | None) -> Source:
     database, dot, collection = place.partition(".")
     if not dot:
         context.out.failed(f"invalid place {shown(place)!r}: {kind} needs {_PLACES[kind]}")
+        raise typer.Exit(USAGE)
+    if uri is not None and (problem := context.problem_of(uri, "--source-connection-string")) is not None:
+        context.out.failed(problem)
         raise typer.Exit(USAGE)
     # Those of the target, so that it is known when source and target are one collection.
     options: dict[str, Any] = {"minPoolSize": 0, "appname": PROGRAM}

@@ -96,7 +96,7 @@ class ViewerSettings(BaseSettings):
     forwarded_allow_ips: str = ""
     max_pool_size: int = Field(default=100, ge=1)
     min_pool_size: int = Field(default=10, ge=0)
-    max_idle_time_ms: int = Field(default=30_000, ge=0)
+    max_idle_time_ms: int = Field(default=30_000, ge=0, le=10**9)
     default_page_size: int = Field(default=20, ge=1)
     max_page_size: int = Field(default=100, ge=1)
     enum_fields_str: str = ""

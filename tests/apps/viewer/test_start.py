@@ -133,6 +133,7 @@ async def test_the_samples_show_every_kind_of_thing(sessions: Sessions, open_vie
         ({"allowed_origins_str": "*"}, "it must hold origins only, .*, got '\\*'"),
         ({"allowed_origins_str": "https://a.example/path"}, "it must hold origins only"),
         ({"log_level": "LOUD"}, "DEBUG"),
+        ({"max_idle_time_ms": 10**20}, "less than or equal to 1000000000"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options: dict[str, object], said: str) -> None:
