@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import aioboto3
+import boto3  # type: ignore[import-untyped]
 import pytest
 
 from mongodb_session_manager import (
@@ -172,3 +174,21 @@ NO_TEXT: list[tuple[Any, dict[str, Any]]] = [
 def test_what_is_no_text_is_named(make: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^invalid {list(arguments)[-1]}: it must be text, not "):
         make(**arguments)
+
+
+@pytest.mark.parametrize(
+    "session", [boto3.Session(), 5, "default", boto3.Session], ids=["boto3", "int", "str", "class"]
+)
+@pytest.mark.parametrize(
+    ("make", "address"),
+    [
+        (create_feedback_sns_hook, TOPIC),
+        (create_metadata_sqs_hook, "https://sqs.eu-west-1.amazonaws.com/1/q"),
+        (create_metadata_websocket_hook, "wss://x.execute-api.eu-west-1.amazonaws.com/p"),
+    ],
+)
+def test_what_makes_no_clients_for_an_event_loop_is_no_session(make: Any, address: str, session: object) -> None:
+    with pytest.raises(TypeError, match=r"^invalid session: it must be an aioboto3\.Session, not "):
+        make(address, session=session)
+
+    assert make(address, session=aioboto3.Session())

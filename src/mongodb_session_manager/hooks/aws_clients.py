@@ -55,6 +55,21 @@ def check_texts(**arguments: object) -> None:
             raise TypeError(f"invalid {name}: it must be text, not {type(value).__name__}")
 
 
+def check_session(session: object) -> None:
+    """Refuse what makes no clients for an event loop, where a hook takes an aioboto3 session.
+
+    Raises:
+        TypeError: It is something else, such as a session of boto3.
+    """
+    if session is None:
+        return
+    kind = type(session)
+    # By its name: boto3's class is the base of aioboto3's.
+    is_boto3 = kind.__module__.startswith("boto3.")
+    if is_boto3 or isinstance(session, type) or not callable(getattr(session, "client", None)):
+        raise TypeError(f"invalid session: it must be an aioboto3.Session, not {kind.__module__}.{kind.__qualname__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Which client a hook needs.

@@ -107,10 +107,11 @@ class FeedbackSNSHook(NotifyingHook[_Message]):
 
         Raises:
             ImportError: The extra `aws` is not installed.
-            TypeError: A topic, a prefix, the address or the region is no text.
+            TypeError: A topic, a prefix, the address or the region is no text, or the session none of aioboto3.
             ValueError: No topic at all, something that is not the ARN of a topic, or a prefix with an unknown variable.
         """
         aws_clients.require(type(self).__name__)
+        aws_clients.check_session(session)
         aws_clients.check_texts(topic_arn=topic_arn, endpoint_url=endpoint_url, region_name=region_name)
         super().__init__()
         self._include_viewer_password = include_viewer_password

@@ -59,10 +59,12 @@ class MetadataSQSHook(NotifyingHook[dict[str, Any]]):
 
         Raises:
             ImportError: The extra `aws` is not installed.
-            TypeError: `metadata_fields` is a plain string, or the queue URL, the address or the region is no text.
+            TypeError: `metadata_fields` is a plain string, or the queue URL, the address or the region is no text, or
+                the session none of aioboto3.
             ValueError: The queue URL is none.
         """
         aws_clients.require(type(self).__name__)
+        aws_clients.check_session(session)
         aws_clients.check_texts(queue_url=queue_url, endpoint_url=endpoint_url, region_name=region_name)
         super().__init__()
         parts = urlsplit(queue_url)

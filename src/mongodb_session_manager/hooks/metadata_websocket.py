@@ -75,10 +75,12 @@ class MetadataWebSocketHook(NotifyingHook[_Message]):
 
         Raises:
             ImportError: The extra `aws` is not installed.
-            TypeError: `metadata_fields` is a plain string, or the endpoint, the address or a region is no text.
+            TypeError: `metadata_fields` is a plain string, or the endpoint, the address or a region is no text, or
+                the session none of aioboto3.
             ValueError: The endpoint is no such URL.
         """
         aws_clients.require(type(self).__name__)
+        aws_clients.check_session(session)
         aws_clients.check_texts(
             api_gateway_endpoint=api_gateway_endpoint, region=region, endpoint_url=endpoint_url, region_name=region_name
         )
