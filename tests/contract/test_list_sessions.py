@@ -265,7 +265,6 @@ async def test_a_date_of_any_zone_selects_by_its_moment(driver: Driver) -> None:
     "moment",
     [
         timedelta.max,
-        timedelta.min,
         timedelta(days=999_999),
         datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
         datetime.min.replace(tzinfo=timezone(timedelta(hours=9))),
@@ -275,6 +274,16 @@ async def test_a_moment_that_is_no_date_is_refused(driver: Driver, moment: Any) 
     for method in ("delete_sessions", "sweep_orphans"):
         with pytest.raises(ValueError, match="older_than: the moment lies outside"):
             await getattr(driver.repository(), method)(older_than=moment)
+
+
+@pytest.mark.parametrize("span", [timedelta(days=-1), timedelta.min, timedelta(microseconds=-1)], ids=str)
+@pytest.mark.parametrize("operation", ["delete_sessions", "sweep_orphans"])
+async def test_a_negative_time_span_would_take_everything_and_is_refused(
+    driver: Driver, operation: str, span: timedelta
+) -> None:
+    repository = driver.repository()
+    with pytest.raises(ValueError, match=rf"^invalid older_than: a time span must not be negative, got {span}$"):
+        await getattr(repository, operation)(older_than=span, dry_run=False)
 
 
 async def test_a_naive_date_among_metadata_is_utc_in_values_and_filters_alike(driver: Driver) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
@@ -71,7 +71,7 @@ async def check_left(sessions: Sessions, told: Told, original: bytes) -> None:
                 assert there
             if there:
                 check_fork(database, name)
-        await repository.sweep_orphans(older_than=timedelta(seconds=-60), dry_run=False)
+        await repository.sweep_orphans(older_than=datetime.now(UTC) + timedelta(seconds=60), dry_run=False)
         living: Any = {one["incarnation"] for one in database[COLLECTION].find({}, {"incarnation": 1})}
         for name in (SEGMENTS, PAYLOADS):
             assert set(database[name].distinct("incarnation")) <= living

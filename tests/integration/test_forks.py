@@ -491,7 +491,7 @@ async def test_a_sweep_or_deletion_meanwhile_never_leaves_half_a_fork(
     async with repository_of(sessions) as other, repository_of(sessions) as repository:
 
         async def sweep() -> None:
-            await other.sweep_orphans(older_than=timedelta(seconds=-60), dry_run=False)
+            await other.sweep_orphans(older_than=datetime.now(UTC) + timedelta(seconds=60), dry_run=False)
             await other.delete_session(FORK)
 
         Between(monkeypatch, name, at, sweep)

@@ -47,8 +47,14 @@ def test_what_is_no_version_is_another_tools_document(version: Any) -> None:
 
 
 @pytest.mark.parametrize("incarnation", [None, 7, {}])
-def test_a_version_without_an_incarnation_is_another_tools_whatever_it_says(incarnation: Any) -> None:
-    assert SessionHead.read(document(schema_version=99, incarnation=incarnation)).version == 0
+def test_a_known_version_without_an_incarnation_is_another_tools(incarnation: Any) -> None:
+    assert SessionHead.read(document(schema_version=SCHEMA_VERSION, incarnation=incarnation)).version == 0
+
+
+@pytest.mark.parametrize("incarnation", [None, 7, {}, "i"])
+def test_a_newer_version_is_refused_whatever_else_the_document_has(incarnation: Any) -> None:
+    with pytest.raises(SessionStoreError, match=f"in schema version 99, .* knows {SCHEMA_VERSION} at most"):
+        SessionHead.read(document(schema_version=99, incarnation=incarnation))
 
 
 def test_a_projection_is_all_that_a_head_needs() -> None:

@@ -71,13 +71,16 @@ def cutoff(older_than: object) -> datetime:
 
     Raises:
         TypeError: Neither a date nor a time span.
-        ValueError: A date without a time zone, or a moment outside the years 1 to 9999.
+        ValueError: A date without a time zone, a moment outside the years 1 to 9999, or a negative time span, before
+            whose end everything is.
     """
     if not isinstance(older_than, datetime | timedelta):
         kind = type(older_than).__name__
         raise TypeError(f"invalid older_than: it must be a datetime or a timedelta, not {kind}")
     if isinstance(older_than, datetime):
         return zoned(older_than, "older_than")
+    if older_than < timedelta():
+        raise ValueError(f"invalid older_than: a time span must not be negative, got {older_than}")
     try:
         return bson_date(datetime.now(UTC) - older_than)
     except OverflowError:

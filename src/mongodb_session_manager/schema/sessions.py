@@ -56,15 +56,15 @@ def version_of(document: Mapping[str, Any]) -> int:
     Raises:
         SessionStoreError: A newer version of the library wrote it.
     """
-    version, incarnation = document.get(paths.SCHEMA_VERSION), document.get(paths.INCARNATION)
-    if not is_integer(version) or not isinstance(incarnation, str):
+    version = document.get(paths.SCHEMA_VERSION)
+    if not is_integer(version):
         return 0
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:  # of which this version cannot know what else it holds
         raise SessionStoreError(
             f"session {document.get('_id')!r} is stored in schema version {version}, and this version of "
             f"mongodb_session_manager knows {SCHEMA_VERSION} at most; use the version that wrote it, or a later one"
         )
-    return max(version, 0)
+    return max(version, 0) if isinstance(document.get(paths.INCARNATION), str) else 0
 
 
 def ttl_of(document: Mapping[str, Any]) -> float | None:
