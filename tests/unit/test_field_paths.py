@@ -47,7 +47,7 @@ EXCEPTIONS = {
     ("schema/migrate.py", "metadata"): "Strands' key of a message",
     ("session/record.py", "metadata"): "Strands' key of a message",
     ("session/tracker.py", "metadata"): "Strands' key of a message",
-    ("session/tracker.py", "stop_reason"): "argument of `redact_latest_message`",
+    ("session/redactions.py", "stop_reason"): "argument of `redact_latest_message`",
     ("session/manager.py", "agents"): "argument of `open`, named in errors",
     ("session/operations.py", "system_prompt"): "argument of `update_agent_config`",
     ("session/operations.py", "prompt_metadata"): "argument of `update_agent_config`",

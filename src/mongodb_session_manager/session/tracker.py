@@ -6,50 +6,36 @@ import copy
 import logging
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
 from strands.types.agent import LocalAgent
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
-from strands.types.session import SessionAgent
 
 from .. import tracing
-from ..errors import MessageTooLargeError
 from ..schema import paths, values
-from ..schema.agents import CONFIG_FIELDS, STATE_FIELDS, StoredAgent, digest
+from ..schema.agents import StoredAgent
 from ..schema.messages import (
     check_message,
     encode_content,
     encode_message,
-    encode_storable,
     has_tool_result,
     normalized,
-    now,
     say_the_same,
     stable_tracking_id,
     text_of,
     with_tracking_id,
 )
-from ..schema.metrics import UsageMeter, message_metrics
-from .guardrails import GUARDRAIL_STOP_REASONS, event_summary, guardrail_event, storable_event
-from .live_agent import is_held, is_restored, metrics_of, model_id, restored_by_manager, states_of
+from .agent_values import AgentValues
+from .live_agent import is_held, restored_by_manager
 from .pairing import Pairs, pair
 from .pending import PendingChanges
 from .pending_agent import PendingAgent
 from .record import Origin, Record, RecordState, inputs_of, objects_of, seen_objects_of
+from .redactions import Redactions
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Redaction:
-    """A redacted message, with its guardrail record and the session's summary of it."""
-
-    record: Record
-    event: dict[str, Any]
-    summary: dict[str, Any]
 
 
 class AgentTracker:
@@ -69,19 +55,11 @@ class AgentTracker:
         """Follow an agent that was just restored from what is stored, or is a new one (None)."""
         self._reference = weakref.ref(agent)
         self._changes = changes
-        self._meter = UsageMeter(metrics_of(agent))
-        self._reported: tuple[Record, dict[str, Any]] | None = None
-        self._redaction: Redaction | None = None
-        self._seen_states = states_of(agent)
-        # What was just restored from what is stored need not be compared with it.
-        self._captured_states = self._seen_states if stored is not None and is_restored(agent, stored) else None
+        self._values = AgentValues(agent, pending, stored)
+        self._redactions = Redactions(changes, pending)
         self.pending = pending
         self.in_invocation = False
         self._has_ended = False  # An invocation, of which not all is captured.
-        data = {} if stored is None else stored.data
-        captured = data.get("captured") or {name: digest(data[name]) for name in CONFIG_FIELDS if name in data}
-        self._config = dict(captured)
-        self._seen_config: dict[str, Any] | None = None
         self._seen_objects: list[object] | None = None
         self._seen_recorded = -1
         self._all_recorded = False
@@ -347,25 +325,14 @@ class AgentTracker:
             raise SessionException("No message to redact.")
         self.identify(agent)  # What takes its place need not be equal, and is another object.
         record = self._latest(message, agent)
-        event = guardrail_event(
-            action=guardrail.get("action") or "BLOCKED",
-            stop_reason=guardrail.get("stop_reason"),
-            trace=guardrail.get("guardrail_trace"),
-            redacted=record.seen,
-            now=now(),
-        )
-        event, problem = storable_event(event)
         # A prompt that a caller passes again is one object in several records: Strands redacts that in place, and what
         # the object says now is what each of them has to say (`redact_latest_message` of Strands' own manager).
         aliases = [other for other in self.pending.records if other is not record and other.message is message]
-        for redacted in (record, *aliases):
-            problem = self._redact_record(redacted, message) or problem
-        self.pending.change(record, {paths.GUARDRAIL_EVENT: event})
-        summary = values.encode(event_summary(event, record.message_id, self.pending.agent_id), native_dates=True)
-        self._changes.add_guardrail_event(record, summary)
-        self._redaction = Redaction(record, event, summary)
-        if problem is not None:
-            raise problem
+        self._redactions.redact(record, aliases, message, guardrail)
+
+    def learn_stop_reason(self, stop_reason: str) -> None:
+        """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
+        self._redactions.learn_stop_reason(stop_reason)
 
     def _latest(self, message: Message, agent: LocalAgent) -> Record:
         """Return the record of the latest message, which a message takes the place of."""
@@ -377,36 +344,6 @@ class AgentTracker:
         # Context managers put messages before the latest one, which are recorded when they are found.
         held = (record for record, _ in reversed(self._pair(agent)) if record is not None)
         return next(held, records[-1])
-
-    def _redact_record(self, record: Record, message: Message) -> Exception | None:
-        """Redact a message; an original that was never sent never will be.
-
-        Returns:
-            Why not all of what takes the place can be stored, None where it can; the original goes in any case.
-        """
-        problem: Exception | None = None
-        try:
-            redacted, payloads = encode_message(message, agent_id=self.pending.agent_id)
-        except (TypeError, ValueError, MessageTooLargeError) as error:
-            problem = error
-            redacted, _, payloads = encode_storable(message, type(error).__name__, agent_id=self.pending.agent_id)
-        redacted.pop(paths.PAYLOADS, None)
-        shown = {key: redacted[key] for key in ("role", "content")}
-        record.message = message
-        self.pending.change(record, {**shown, paths.REDACT_MESSAGE: redacted}, [paths.WINDOW_CONTENT], payloads)
-        record.is_redacted = True
-        record.see()
-        return problem
-
-    def learn_stop_reason(self, stop_reason: str) -> None:
-        """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
-        redaction, self._redaction = self._redaction, None
-        if redaction is None or paths.STOP_REASON in redaction.event or stop_reason not in GUARDRAIL_STOP_REASONS:
-            return
-        self._changes.amend_guardrail_event(redaction.record, redaction.summary, {paths.STOP_REASON: stop_reason})
-        self.pending.change(
-            redaction.record, {paths.GUARDRAIL_EVENT: {**redaction.event, paths.STOP_REASON: stop_reason}}
-        )
 
     # -- what the agent holds
 
@@ -421,14 +358,14 @@ class AgentTracker:
         Returns:
             True when `token_counts` found an answer to go with.
         """
-        self._capture_states(agent)
-        self._capture_config(agent)
+        self._values.capture_states(agent)
+        self._values.capture_config(agent)
         self._capture_inputs()
         self._capture_window(agent)
-        counted = self._capture_usage(agent, token_counts)
+        counted = self._values.capture_usage(agent, token_counts)
         if final:
             self._has_ended = False
-            self._capture_metrics(agent, token_counts if counted else None)
+            self._values.capture_metrics(agent, token_counts if counted else None)
         return counted
 
     def end_invocation(self) -> None:
@@ -445,30 +382,8 @@ class AgentTracker:
         if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
             self.append_found(agent)
             self._capture_window(agent)
-        if self.pending.wants_all or states_of(agent) != self._seen_states:
-            self._capture_states(agent)
-
-    def _capture_states(self, agent: LocalAgent) -> None:
-        seen = states_of(agent)
-        if self.pending.wants_all:
-            self.pending.wants_all, self._captured_states, self._config, self._seen_config = False, None, {}, None
-        if seen is None or seen != self._captured_states:
-            state = SessionAgent.from_agent(agent)
-            for name in STATE_FIELDS:
-                self.pending.capture_state(name, getattr(state, name))
-        self._captured_states = self._seen_states = seen
-
-    def _capture_config(self, agent: LocalAgent) -> None:
-        live = {paths.MODEL: model_id(agent), paths.SYSTEM_PROMPT: agent.system_prompt}
-        if live == self._seen_config:
-            return
-        self._seen_config = live
-        for name, value in live.items():
-            fingerprint = digest(value)
-            if self._config.get(name) != fingerprint:
-                self._config[name] = fingerprint
-                self.pending.set_field(paths.agent_data(name), values.encode(value, where=name, foreign=True))
-                self.pending.set_field(paths.agent_data(f"captured.{name}"), fingerprint)
+        if self._values.states_have_changed(agent):
+            self._values.capture_states(agent)
 
     def _capture_window(self, agent: LocalAgent) -> None:
         objects = objects_of(agent.messages)
@@ -531,30 +446,6 @@ class AgentTracker:
         encoded = encode_content(message["content"])
         if record.written_content(encoded):
             self.pending.change(record, {paths.WINDOW_CONTENT: encoded})
-
-    def _capture_usage(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> bool:
-        metrics = metrics_of(agent)
-        added = self._meter.take(metrics) if metrics is not None else {}
-        counted = token_counts is not None and self.pending.latest_assistant is not None
-        if counted and token_counts is not None and paths.usage("totalTokens") not in added:
-            added |= {paths.usage(name): count for name, count in token_counts.items()}
-        for path, amount in added.items():
-            self.pending.increase(path, amount)
-        return counted
-
-    def _capture_metrics(self, agent: LocalAgent, token_counts: dict[str, int] | None) -> None:
-        metrics = metrics_of(agent)
-        record = self.pending.latest_assistant
-        if record is None or metrics is None:
-            return
-        report = message_metrics(metrics, record.message)
-        if token_counts is not None and "accumulated_usage" not in report:
-            report["accumulated_usage"] = dict(token_counts)
-        elif self._reported is not None and self._reported[0] is record and "accumulated_usage" not in report:
-            report |= {k: v for k, v in self._reported[1].items() if k == "accumulated_usage"}
-        if report and self._reported != (record, report):
-            self._reported = record, report
-            self.pending.change(record, {paths.EVENT_LOOP_METRICS: report})
 
 
 def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:
