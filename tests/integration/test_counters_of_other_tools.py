@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import pytest
 from bson.int64 import Int64
+from strands.types.session import SessionMessage
 
-from tests.fixtures.sessions import Sessions, texts_of
+from mongodb_session_manager import AsyncMongoDBSessionRepository
+from tests.fixtures.sessions import COLLECTION, SESSION_ID, Document, Sessions, texts_of
 from tests.support.agents import AGENT_ID, make_agent
 
 LARGEST = Int64(2**63 - 1)
@@ -82,3 +85,61 @@ async def test_a_forks_totals_fit_into_the_database(sessions: Sessions) -> None:
         document = sessions.raw.find_one({"_id": fork})
         assert document is not None
         assert document["summary"]["usage"].get("totalTokens", 0) < 2**53
+
+
+def repository_of(sessions: Sessions) -> AsyncMongoDBSessionRepository:
+    return AsyncMongoDBSessionRepository(sessions.uri, sessions.database_name, COLLECTION, **sessions.client_options())
+
+
+def older_agent(agent_id: str) -> Document:
+    """Return an agent of an older tool that used more than one message may report."""
+    counts = (2**53, 2**52, 2**51)
+    messages = [
+        {
+            "message_id": number,
+            "role": "assistant",
+            "content": [{"text": "Hello."}],
+            "event_loop_metrics": {"accumulated_usage": {"inputTokens": count}},
+        }
+        for number, count in enumerate(counts)
+    ]
+    return {"agent_data": {"agent_id": agent_id}, "messages": messages}
+
+
+@pytest.mark.parametrize("agent_id", [AGENT_ID, "sales.eu"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_is_counted_of_an_older_agent_is_what_its_deletion_takes_away(
+    sessions: Sessions, agent_id: str, whole: bool
+) -> None:
+    if whole:
+        sessions.raw.insert_one({"_id": SESSION_ID, "session_id": SESSION_ID, "agents": {}})
+    else:
+        async with sessions.manager() as manager:
+            await make_agent(manager, "Hello.", agent_id="ours").invoke_async("Hi.")
+    before = 0 if whole else 10
+    sessions.raw.update_one({}, {"$set": {f"agents.{agent_id}": older_agent(agent_id)}})
+
+    async with repository_of(sessions) as repository:
+        await repository.create_message(
+            SESSION_ID, agent_id, SessionMessage({"role": "user", "content": [{"text": "Hi."}]}, 3)
+        )
+        document = sessions.raw.find_one({}) or {}
+        assert document["summary"]["usage"]["inputTokens"] == before + 2**53 + 2**52 + 2**51
+        assert await repository.delete_agent(SESSION_ID, agent_id)
+
+    document = sessions.raw.find_one({}) or {}
+    assert document["summary"]["usage"].get("inputTokens", 0) == before
+
+
+@pytest.mark.parametrize("total", [math.nan, math.inf, True, "many", None, 2**63 - 1])
+async def test_what_is_no_total_leaves_the_sessions_total_as_it_is(sessions: Sessions, total: Any) -> None:
+    async with sessions.manager() as manager:
+        for agent_id in (AGENT_ID, "other"):
+            await make_agent(manager, "Hello.", agent_id=agent_id).invoke_async("Hi.")
+    sessions.raw.update_one({}, {"$set": {f"{USAGE}.inputTokens": total}})
+
+    async with repository_of(sessions) as repository:
+        assert await repository.delete_agent(SESSION_ID, AGENT_ID)
+
+    document = sessions.raw.find_one({}) or {}
+    assert document["summary"]["usage"]["inputTokens"] == 20

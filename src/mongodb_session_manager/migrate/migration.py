@@ -21,6 +21,7 @@ from ..schema.names import check_session_id, encode_name
 from ..schema.numbers import check_whole_number
 from ..schema.payloads import offload_state
 from ..schema.sessions import new_session
+from ..schema.totals import total_usage
 from ..store import AsyncMongoDBSessionRepository
 from ..store.imports import SessionImport
 from ..sync import MongoDBSessionRepository
@@ -301,16 +302,11 @@ class _Migration:
                 "verified": False,
             },
         }
-        usage: Document = {}
-        for agent in agents.values():
-            for name, amount in agent["usage"].items():
-                if isinstance(amount, int | float):
-                    usage[name] = usage.get(name, 0) + amount
         document["summary"] = {
             **document["summary"],
             "agents": len(agents),
             "messages": reading.count,
-            "usage": usage,
+            "usage": total_usage(agent["usage"] for agent in agents.values()),
         }
         return document
 

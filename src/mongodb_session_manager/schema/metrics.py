@@ -5,7 +5,6 @@ Strands accumulates usage over the life of an Agent object (`EventLoopMetrics`, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from strands.types.content import Message
 
 from . import paths
 from .names import decode_name, encode_name
-from .numbers import is_measure
+from .numbers import is_measure, is_total
 
 USAGE_COUNTS = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 TOOL_COUNTS = ("call_count", "success_count", "error_count", "total_time")
@@ -104,7 +103,7 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
     """
 
     def total(name: str) -> Any:
-        found = [usage[name] for usage in usages if _is_total(usage.get(name))]
+        found = [usage[name] for usage in usages if is_total(usage.get(name))]
         return sum(found) if found else None
 
     tools: dict[str, dict[str, float]] = {}
@@ -112,7 +111,7 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
         for key, counts in paths.object_at(usage, "tools").items():
             tool = tools.setdefault(decode_name(key), dict.fromkeys(TOOL_COUNTS, 0))
             for name in TOOL_COUNTS if isinstance(counts, Mapping) else ():
-                tool[name] += counts[name] if _is_total(counts.get(name)) else 0
+                tool[name] += counts[name] if is_total(counts.get(name)) else 0
     return {
         "tokens": dict(
             zip(("input", "output", "total", "cache_read", "cache_write"), map(total, USAGE_COUNTS), strict=True)
@@ -121,7 +120,3 @@ def summarize_usage(usages: list[Mapping[str, Any]]) -> dict[str, Any]:
         "model_calls": total("modelCalls"),
         "tool_calls": tools,
     }
-
-
-def _is_total(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -140,7 +140,7 @@ def move_agent(
 def _agent_update(session_id: str, key: str, raw: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Return the update that stores an agent of an older tool in today's form, and counts it."""
     agent = _upgraded_agent(StoredAgent(decode_name(key), key, {**raw}, legacy=True), session_id, now)
-    usage = {paths.summary_usage(name): n for name, n in agent[paths.USAGE].items() if isinstance(n, int | float)}
+    usage = {paths.summary_usage(name): n for name, n in total_usage([agent[paths.USAGE]]).items()}
     counts = {paths.SUMMARY_AGENTS: 1, paths.SUMMARY_MESSAGES: len(agent[paths.MESSAGES]), paths.REVISION: 1}
     increments = {**counts, **usage, paths.LIVE_BYTES: values.encoded_size(agent[paths.MESSAGES])}
     return {"$set": {paths.agent(key): agent}, "$inc": increments}

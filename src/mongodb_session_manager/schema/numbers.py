@@ -63,6 +63,11 @@ def is_measure(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
 
 
+def is_total(value: object) -> TypeGuard[float]:
+    """Tell whether a stored value is a total, which may be more than what is added to one at a time."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def stored_count(value: object) -> int:
     """Return a count out of a document, 0 for what is none: a copied or hand-written one may hold anything there."""
     return int(value) if isinstance(value, int | float) and is_measure(value) and value == int(value) else 0

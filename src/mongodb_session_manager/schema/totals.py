@@ -10,7 +10,10 @@ from . import paths
 from .agents import StoredAgent
 from .metrics import TOOL_COUNTS
 from .names import decode_name, encode_name
-from .numbers import is_measure
+from .numbers import INT64_MAX, is_measure, is_total
+
+_LARGEST_TOTAL = INT64_MAX // 2
+"""What agents used together at most; it has to fit into the database, and to grow there."""
 
 
 class RunningTotals:
@@ -59,12 +62,15 @@ def usage_of_messages(agent: StoredAgent) -> dict[str, Any]:
 
 
 def total_usage(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what agents used together, out of their running totals; without those of single tools."""
+    """Return what agents used together, out of their running totals; without those of single tools.
+
+    Whatever adds to a session's totals and takes away from them asks this, so that both leave out the same.
+    """
     total: dict[str, Any] = {}
     for usage in usages:
         for name, count in usage.items():
-            if is_measure(count):
-                total[name] = total.get(name, 0) + count
+            if is_total(count) and abs(added := total.get(name, 0) + count) <= _LARGEST_TOTAL:
+                total[name] = added
     return total
 
 

@@ -33,6 +33,7 @@ from ..schema.numbers import INT32_MAX, check_whole_number, is_message_number
 from ..schema.payloads import names_in, offload_state, restored_graph
 from ..schema.session_messages import encode_session_message
 from ..schema.sessions import behind, new_session
+from ..schema.totals import total_usage
 from . import listing, session_data
 from .executor import Applied, Conflict, UpdateExecutor
 from .fork import SessionFork
@@ -293,8 +294,8 @@ class AsyncMongoDBSessionRepository:
             incarnation, titled = head.incarnation, head.title_of is not None and head.title_of[0] == key
             assert incarnation is not None
             payloads = await self._payloads.of_agent(session_id, incarnation, key)
-            usage = totals.usage if isinstance(totals.usage, Mapping) else {}
-            counted = {paths.summary_usage(name): -n for name, n in usage.items() if isinstance(n, int | float)}
+            usage = total_usage([totals.usage] if isinstance(totals.usage, Mapping) else [])
+            counted = {paths.summary_usage(name): -n for name, n in usage.items()}
             removal = SetFields(
                 removed=[paths.agent(key), *((paths.TITLE, paths.TITLE_OF) if titled else ())],
                 increments={paths.SUMMARY_AGENTS: -1, paths.SUMMARY_MESSAGES: -totals.messages, **counted},
