@@ -202,10 +202,13 @@ def filled(entry: SealedList, start: int, items: Sequence[Document]) -> Document
 
 def gaps(agent: StoredAgent) -> list[tuple[int, int]]:
     """Return the ranges of message ids that an agent's window needs of the segments."""
-    if not Archive.read(agent.raw).count:
+    sealed = Archive.read(agent.raw).count
+    if not sealed:
         return []
-    tail = agent.raw.get(paths.MESSAGES) or []
-    tail_start = tail[0][paths.MESSAGE_ID] if tail else agent.next_message_id
+    tail, entry = agent.raw_messages, SealedList.of_agent(agent.key)
+    # What is no message stands in the place of one, and none has a number below that of its place.
+    starts = (item[paths.MESSAGE_ID] - place for place, item in enumerate(tail) if entry.may_hold(item))
+    tail_start = max(next(starts, agent.next_message_id - len(tail)), sealed)
     window = agent.window if agent.window is not None else [[0, None]]
     found: list[tuple[int, int]] = []
     for first, last in window:

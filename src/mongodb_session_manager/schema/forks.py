@@ -151,7 +151,7 @@ def sliding_width(agent: Mapping[str, Any]) -> int:
     if paths.at(agent, f"{_MANAGER_STATE}.__name__") != _SLIDING:
         return 0
     first = _window(agent)[-1][0]  # Without what is pinned, further up.
-    return max(int(agent.get(paths.NEXT_MESSAGE_ID) or 0) - first, 1) if first else 0
+    return max(stored_count(agent.get(paths.NEXT_MESSAGE_ID)) - first, 1) if first else 0
 
 
 def _window(agent: Mapping[str, Any]) -> list[list[Any]]:
@@ -196,14 +196,17 @@ def cut_agent(agent: Document, course: Course, moment: datetime) -> Document:
     if course.width and course.count:
         start = course.window_start()
         # What was pinned, further up.
-        pinned = [[first, min(end, start - 1)] for first, end in window[:-1] if first < start]
+        pinned = [
+            [first, start - 1 if end is None else min(end, start - 1)] for first, end in window[:-1] if first < start
+        ]
         if pinned and pinned[-1][1] == start - 1:
             start = pinned.pop()[0]
         rest[paths.WINDOW] = [*pinned, [start, None]]
         manager_state: Mapping[str, Any] = {}
     elif course.count and window[-1][0] <= last:
         manager_state = paths.object_at(agent, _MANAGER_STATE)
-        rest |= {name: agent[name] for name in (paths.WINDOW, paths.WINDOW_HEAD) if name in agent}
+        if is_window(agent.get(paths.WINDOW)):
+            rest |= {name: agent[name] for name in (paths.WINDOW, paths.WINDOW_HEAD) if name in agent}
     else:
         manager_state = {}
         rest[paths.WINDOW] = [[0, None]]

@@ -273,10 +273,10 @@ class SessionFork:
         def keeps(event: object) -> bool:
             if cut is None or not isinstance(event, Mapping):
                 return True
-            agent = agents.get(encode_name(str(event.get(paths.AGENT_ID))))
-            number = event.get(paths.MESSAGE_ID)
+            key, number = encode_name(str(event.get(paths.AGENT_ID))), event.get(paths.MESSAGE_ID)
+            agent = agents.get(key)
             if agent is not None and isinstance(number, int):
-                return number < int(agent[paths.NEXT_MESSAGE_ID])
+                return number < StoredAgent(decode_name(key), key, agent).next_message_id
             return agent is not None and cut.is_before(event, paths.TIMESTAMP)
 
         await related.copy(sealed, keeps)

@@ -26,6 +26,7 @@ from ..client import Collection
 from ..schema import paths
 from ..schema.agents import STATE_FIELDS, StoredAgent
 from ..schema.archives import Archive, SealedList, SealedPart
+from ..schema.expressions import array
 from ..schema.messages import now
 from ..schema.payloads import names_by_field, names_in, payloads_of
 from ..schema.sessions import belonging_to, identity, new_token
@@ -160,7 +161,7 @@ class PayloadStore:
     async def _message(self, head: SessionHead, key: str, message_id: int) -> Document | None:
         """Return a message as it is stored, wherever it is."""
         session, entry = identity(head.session_id, head.incarnation), SealedList.of_agent(key)
-        messages = only_message({"$ifNull": [f"${entry.path}", []]}, message_id)
+        messages = only_message(array(f"${entry.path}"), message_id)
         fields = {paths.MESSAGES: messages, **entry.projection()}
         pipeline: list[Document] = [{"$match": session}, {"$project": fields}]
         found = await self._store.collection.aggregate(pipeline)

@@ -102,7 +102,7 @@ class Segments:
                 if not is_contiguous(segments, first, last, count):
                     raise MissingSegmentsError(session.session_id)
                 held += (item for s in segments for item in s[paths.ITEMS] if first <= item[paths.MESSAGE_ID] <= last)
-            agent.raw[paths.MESSAGES] = sorted(held, key=_number) + list(agent.raw.get(paths.MESSAGES) or [])
+            agent.raw[paths.MESSAGES] = sorted(held, key=_number) + agent.raw_messages
 
     async def find_message(self, sealed: SealedPart, message_id: int) -> Document | None:
         """Return a sealed message, None when the segments hold none of that number."""
