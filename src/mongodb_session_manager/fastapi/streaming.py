@@ -74,6 +74,7 @@ class _Source:
         self._pieces: asyncio.Queue[str | bytes | None] = asyncio.Queue(1)
         self._waiting: str | bytes | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_left = False
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="streamed answer")
@@ -86,6 +87,8 @@ class _Source:
     async def _run(self) -> None:
         try:
             async for piece in self._chunks:
+                if self._is_left:
+                    break  # A generator that goes on all the same, say to tell of an error, has no reader any more.
                 await self._pieces.put(piece)
         finally:
             if isinstance(self._chunks, AsyncGenerator):
@@ -123,7 +126,8 @@ class _Source:
     def _cancel(self) -> None:
         # Once: what the generator still stores on its way out is not to be cut off.
         assert self._task is not None
-        if not self._task.cancelling():
+        if not self._is_left:
+            self._is_left = True
             self._task.cancel()
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ class Conversations:
     Its methods raise `SessionNotOpenError` and `SessionClosedError` when the session is not open.
 
     Attributes:
-        are_stale: What is live holds what a failed turn left; nothing of it is noted until it is restored.
+        are_stale: Something live holds what a failed turn left; nothing of that is noted until it is restored.
     """
 
     def __init__(self, lifetime: SessionLifetime) -> None:
@@ -42,9 +42,21 @@ class Conversations:
         self._token_counts: dict[str, int] | None = None
         self.are_stale = False
 
-    def check_current(self) -> None:
-        """Raise `SessionStoreError` while what is live holds what a failed turn left."""
-        if self.are_stale:
+    def become_stale(self) -> None:
+        """Note that everything that is live now holds what a failed turn left."""
+        with self._lifetime.changes.lock:
+            self.are_stale = True
+            for tracker in self._trackers.values():
+                tracker.is_stale = True
+
+    def is_stale(self, agent_id: str) -> bool:
+        """Tell whether the agent of that id holds what a failed turn left; one that was built since then does not."""
+        tracker = self._trackers.get(agent_id)
+        return tracker is not None and tracker.is_stale
+
+    def check_current(self, agent_id: str | None = None) -> None:
+        """Raise `SessionStoreError` while an agent, or without an id anything, holds what a failed turn left."""
+        if self.are_stale if agent_id is None else self.is_stale(agent_id):
             raise SessionStoreError(
                 f"agents of session {self._lifetime.session_id!r} hold what a failed turn left, because MongoDB was "
                 "away when it ended; their next invocation or turn() restores them"
@@ -86,10 +98,10 @@ class Conversations:
         """Return the tracker of an agent; one that was not built with the manager is added when its id is new.
 
         Raises:
-            SessionStoreError: The session has an agent of that id, which has to be restored first; or all have to be.
+            SessionStoreError: The session has an agent of that id, which has to be restored first; or this one has.
         """
         session = self._lifetime.session
-        self.check_current()
+        self.check_current(agent.agent_id)
         tracker = self._trackers.get(agent.agent_id)
         if tracker is not None and tracker.is_same(agent):
             return tracker
@@ -119,6 +131,8 @@ class Conversations:
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
         """Note that an agent's invocation is over, and what ended it when that was an error."""
         with self._lifetime.changes.lock:
+            if (stale := self._trackers.get(agent.agent_id)) is not None and stale.is_stale and stale.is_same(agent):
+                stale.in_invocation = False  # It is not noted how it ended, but that it did.
             self.tracker(agent).end_invocation()
             if isinstance(error, Exception):
                 trace_id = None if tracing.active is None else tracing.active.trace_id(agent)
@@ -160,11 +174,9 @@ class Conversations:
             TypeError, ValueError: Something of an agent cannot be stored; all the rest is noted.
         """
         problem: Exception | None = None
-        if self.are_stale:
-            return
         with self._lifetime.changes.lock:
             for tracker in list(self._trackers.values()):
-                if (agent := tracker.agent) is not None:
+                if (agent := tracker.agent) is not None and not tracker.is_stale:
                     try:
                         if tracker.is_unfinished:
                             self._capture(tracker, agent, final=True)
@@ -186,14 +198,20 @@ class Conversations:
         given, answered = check_count("input_tokens", input_tokens), check_count("output_tokens", output_tokens)
         self._token_counts = {"inputTokens": given, "outputTokens": answered, "totalTokens": given + answered}
 
-    def restore_again(self, stored_agents: Container[str], changed_graphs: set[str]) -> None:
+    def restore_again(
+        self, stored_agents: Container[str], changed_graphs: set[str], *, only_stale: bool = False
+    ) -> None:
         """Let everything live hold what was just loaded anew; the lock of the changes is held.
 
         Args:
             stored_agents: Ids of the agents that the session has.
             changed_graphs: Ids of the graphs and swarms whose state is another one.
+            only_stale: The other agents hold that already.
         """
         for agent_id, tracker in list(self._trackers.items()):
+            if only_stale and not tracker.is_stale:
+                self._lifetime.restorer.forget_loaded(agent_id)
+                continue
             del self._trackers[agent_id]
             self._lifetime.changes.agents.pop(agent_id, None)
             if (agent := tracker.agent) is None:
@@ -243,7 +261,7 @@ class Conversations:
 
     def learn_stop_reason(self, agent: LocalAgent | Agent, stop_reason: str) -> None:
         """Add why a model stopped to the record of the redaction just before, where that is what it stopped for."""
-        if (tracker := self._trackers.get(agent.agent_id)) is not None:
+        if (tracker := self._trackers.get(agent.agent_id)) is not None and not tracker.is_stale:
             with self._lifetime.changes.lock:
                 tracker.learn_stop_reason(stop_reason)
 

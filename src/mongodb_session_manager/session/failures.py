@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymongo.errors import PyMongoError
 from strands.types.exceptions import EventLoopException
 
+from ..client import is_transient
 from ..errors import SessionStoreError
 
 
@@ -18,3 +19,9 @@ def original(error: BaseException | None) -> BaseException | None:
 def is_of_the_store(error: BaseException | None) -> bool:
     """Tell whether it is the store that failed, which says nothing of what was to be stored."""
     return isinstance(original(error), PyMongoError | SessionStoreError)
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Tell whether the server could not be reached, or did not answer."""
+    found = original(error)
+    return isinstance(found, PyMongoError) and is_transient(found)

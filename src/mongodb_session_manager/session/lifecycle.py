@@ -37,6 +37,7 @@ from strands.types.content import Message
 
 from ..errors import SessionClosedError, SessionStoreError
 from ..runtime.cancellation import KEPT, cleaning_up
+from ..schema.messages import has_tool_result
 from .conversations import Conversations
 from .failures import is_of_the_store, original
 
@@ -121,6 +122,10 @@ class LifecycleEvents:
         self._conversations.begin_invocation(event.agent)
 
     async def _on_message_added(self, event: MessageAddedEvent[Any]) -> None:
+        if self._answers_what_was_left(event.agent, event.message):
+            await self._prepare(event.agent)
+            await _catch_up(event.agent, (event.message,))
+            return
         is_acted_on = self._is_acted_on(event.agent, event.message)
         try:
             self._conversations.append(event.message, event.agent)
@@ -132,6 +137,12 @@ class LifecycleEvents:
             await self._flush_now()
         elif _is_answer(event.message):
             self._flush_answer(event.agent)
+
+    def _answers_what_was_left(self, agent: Any, message: Message) -> bool:
+        """Tell whether Strands answers calls that a failed turn left, which it does before it begins an invocation."""
+        conversations = self._conversations
+        is_left = conversations.is_stale(agent.agent_id) and not conversations.is_in_invocation(agent)
+        return is_left and isinstance(agent, Agent) and has_tool_result(message)
 
     def _is_acted_on(self, agent: Any, message: Mapping[str, Any]) -> bool:
         """Tell whether anything acts on a message but the end of the invocation."""
@@ -159,7 +170,8 @@ class LifecycleEvents:
 
         def flush() -> None:
             self._timer = None
-            with suppress(SessionClosedError):  # which wrote all there was
+            # Closed, which wrote all there was, or what a failed turn left: the end of the invocation says so.
+            with suppress(SessionStoreError):
                 capture()
                 self._flush_soon()
 
@@ -263,8 +275,8 @@ async def _catch_up(agent: Agent, prompt: Sequence[Message] | None) -> None:
     """
     if agent._interrupt_state.activated:
         raise TypeError(
-            f"agent {agent.agent_id!r} was interrupted and must be resumed with a list of interruptResponse's; "
-            "call `await manager.open()` before, so that it is restored when they arrive"
+            f"agent {agent.agent_id!r} was interrupted and must be resumed with a list of interruptResponse's; it is "
+            "restored now, so invoke it with them again (`await manager.open()` before restores it when they arrive)"
         )
     latest = agent.messages[-1]["content"] if agent.messages else []
     unanswered = [block["toolUse"]["toolUseId"] for block in latest if "toolUse" in block]

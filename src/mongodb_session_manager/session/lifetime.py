@@ -9,10 +9,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pymongo.errors import PyMongoError
-
 from .. import runtime, tracing
-from ..client import is_transient
 from ..errors import SessionClosedError, SessionNotOpenError
 from ..runtime.home import Home
 from ..schema import paths
@@ -22,6 +19,7 @@ from ..store.lease import Lease
 from ..store.loaded import StoredSession
 from ..store.segments import MissingSegmentsError
 from ..store.updates import Update
+from .failures import is_away
 from .pending import PendingChanges
 from .restore import Restorer, prepare
 from .writer import SessionWriter
@@ -238,13 +236,12 @@ class SessionLifetime:
         try:
             await writer.flush()
         except Exception as error:
-            is_away = isinstance(error, PyMongoError) and is_transient(error)
-            await self._end_turn(writer, gives_back=not is_away)  # That would only wait for as long once more.
+            await self._end_turn(writer, gives_back=not is_away(error))  # That would only wait for as long once more.
             raise
         await self._end_turn(writer)
 
     async def _end_turn(self, writer: SessionWriter, *, gives_back: bool = True) -> None:
-        if (lease := writer.lease) is not None:
+        for lease in {*writer.waiting, *(() if writer.lease is None else (writer.lease,))}:
             lease.abandon()
             if lease.is_taken and gives_back:
                 await lease.release()

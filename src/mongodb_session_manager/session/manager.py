@@ -287,7 +287,8 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             return await self._turns.restore_stale()
         was_open = self._lifetime.was_opened
         await self.open()
-        return self._restore_waiting(source) or await self._turns.restore_stale() or not was_open
+        waited = self._restore_waiting(source)
+        return await self._turns.restore_stale() or waited or not was_open
 
     def _restore_waiting(self, source: object = None) -> bool:
         """Restore what was built before the session was open; what cannot be is an error of its own invocation alone.

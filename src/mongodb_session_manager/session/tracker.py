@@ -46,6 +46,7 @@ class AgentTracker:
     Attributes:
         pending: What is pending of the agent.
         in_invocation: Whether one of its invocations is under way.
+        is_stale: The agent holds what a failed turn left.
         token_counts: Usage given by hand, for a model that reports none; goes with the next answer that is synced.
     """
 
@@ -58,7 +59,7 @@ class AgentTracker:
         self._values = AgentValues(agent, pending, stored)
         self._redactions = Redactions(changes, pending)
         self.pending = pending
-        self.in_invocation = False
+        self.in_invocation = self.is_stale = False
         self._has_ended = False  # An invocation, of which not all is captured.
         self._seen_objects: list[object] | None = None
         self._seen_recorded = -1

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
@@ -22,7 +22,7 @@ from ..schema.numbers import check_seconds
 from ..store.lease import Lease, Turn, in_force
 from ..store.updates import Update
 from .conversations import Conversations
-from .failures import is_of_the_store
+from .failures import is_away
 from .lifetime import SessionLifetime
 from .restore import prepare
 from .writer import SessionWriter
@@ -72,9 +72,10 @@ class Turns:
                 raise
         finally:
             self._state, self._key, writer.defers = TurnState.ENDED, None, False
-            if lease.is_given_back or self._lifetime.phase == "closed":
+            is_closed = self._lifetime.phase == "closed"
+            if lease.is_given_back or (is_closed and lease.is_over):
                 _forget(lease, writer)
-            else:
+            elif not is_closed or writer.lease is not lease:  # Else what closes it gives it back, after it has written.
                 await self._lifetime.home.undisturbed("lease", partial(_give_back, lease, writer))
             if lease.is_lost and writer.is_dirty:
                 # Written later, it would come after what the other holder wrote.
@@ -91,6 +92,7 @@ class Turns:
         lease = Lease(self._lifetime.store, self._session_id, head.incarnation, lease_s, home)
         # From now on, since what other tasks write meanwhile may arrive before the answer that it is taken.
         writer.lease = writer.lease or lease
+        writer.waiting.add(lease)
         try:
             await home.undisturbed("lease", lambda: lease.acquire(wait_s))
             if in_force(lease) is None:
@@ -102,6 +104,8 @@ class Turns:
         except BaseException:
             _forget(lease, writer)
             raise
+        finally:
+            writer.waiting.discard(lease)
         self._state, writer.lease = TurnState.LEASED, lease
         return lease
 
@@ -139,7 +143,7 @@ class Turns:
             logger.warning("session_id=<%r> | discarding a change of a turn that was taken before", self._session_id)
             return
         if self._key is not None and update.session.pushes:
-            update.token = self._repeatable_token(self._key, update)
+            update.token, update.repeats = self._repeatable_token(self._key, update), True
         await writer.submit(update)
 
     def _repeatable_token(self, key: str, update: Update) -> str:
@@ -161,7 +165,7 @@ class Turns:
                 raise lost from error  # Strands wraps what its hooks raise.
         elif self._key is not None:
             await self._give_up("the turn failed")
-        elif not is_of_the_store(error):
+        elif not is_away(error):  # Waiting for the server once more would take as long.
             await self._write_rest()
 
     async def _write_rest(self) -> None:
@@ -171,8 +175,10 @@ class Turns:
         # A web server whose client left cancels every await.
         with anyio.CancelScope(shield=True):
             try:
-                self._conversations.capture_all()
-                await self._lifetime.writer.flush()
+                try:
+                    self._conversations.capture_all()
+                finally:  # Also when something of an agent cannot be stored.
+                    await self._lifetime.writer.flush()
             except Exception as problem:  # The caller should hear of what ended the turn. A later flush tries it again.
                 logger.warning(
                     "session_id=<%r>, error=<%s> | not written yet when the turn failed; kept for the next flush",
@@ -185,11 +191,14 @@ class Turns:
         if self._lifetime.phase == "closed":
             return  # Nothing of it is written any more.
         logger.warning("session_id=<%r>, reason=<%s> | discarding what was not stored", self._session_id, reason)
-        self._lifetime.writer.discard(error)
-        self._conversations.are_stale = True
+        writer = self._lifetime.writer
+        self._conversations.become_stale()
+        # What other tasks submit belongs to no turn, unless another holder's has begun.
+        writer.discard(error, submitted=error is not None)
+        writer.defers = False
         try:
-            await self._refresh()
-        except (PyMongoError, SessionNotFoundError) as problem:
+            await self._refresh(only_stale=True)
+        except (PyMongoError, SessionStoreError) as problem:
             # The next invocation or turn does it; the caller should hear of what made this one fail.
             logger.warning(
                 "session_id=<%r>, error=<%s> | agents not restored yet", self._session_id, type(problem).__name__
@@ -204,34 +213,49 @@ class Turns:
         """
         if not self._conversations.are_stale:
             return False
-        await self._refresh()
+        with suppress(TypeError, ValueError):  # Of agents that were built since then, which say so themselves.
+            self._conversations.capture_all()
+        await self._refresh(only_stale=True)
         return True
 
-    async def _refresh(self) -> None:
-        """Restore the live agents from what is stored, where that is not what they hold."""
-        lifetime = self._lifetime
+    async def _refresh(self, *, only_stale: bool = False) -> None:
+        """Restore the live agents from what is stored, where that is not what they hold.
+
+        Args:
+            only_stale: Nothing is to be done any more once another task has restored what a failed turn left.
+        """
+        lifetime, conversations = self._lifetime, self._conversations
         changes, writer = lifetime.changes, lifetime.writer
         while True:
+            known = writer.revision
             stored = await lifetime.store.load(self._session_id, lifetime.session.agent_ids, prepare=prepare)
+            if only_stale and not conversations.are_stale:
+                return
             if stored is None or stored.head.incarnation != writer.head.incarnation:
                 raise SessionNotFoundError(self._session_id)
-            if stored.head.revision == writer.revision and not self._conversations.are_stale:
+            if writer.revision != known:
+                continue  # Other tasks wrote meanwhile, which may not be in it.
+            if stored.head.revision == known and not conversations.are_stale:
                 return
-            if self._conversations.are_stale:
-                writer.discard()
-            elif writer.is_dirty:
+            if writer.is_dirty:
                 # What was said before the turn is not lost, but belongs before what is restored.
-                with changes.lock:
-                    changes.yield_to(stored, writer.queued)
+                if stored.head.revision != known:
+                    with changes.lock:
+                        changes.yield_to(stored, writer.queued)
                 await writer.flush()
                 continue
-            if await lifetime.complete(stored):
-                break
-        with changes.lock:
-            changed_graphs = changes.reloaded(stored)
-            lifetime.go_on_from(stored)
-            writer.go_on_from(stored.head)
-            self._conversations.restore_again(stored.agents, changed_graphs)
+            if not await lifetime.complete(stored):
+                continue
+            with changes.lock:
+                if only_stale and not conversations.are_stale:
+                    return
+                if writer.is_dirty or writer.revision != known:
+                    continue
+                changed_graphs = changes.reloaded(stored)
+                lifetime.go_on_from(stored)
+                writer.go_on_from(stored.head)
+                conversations.restore_again(stored.agents, changed_graphs, only_stale=stored.head.revision == known)
+                return
 
 
 async def _give_back(lease: Lease, writer: SessionWriter) -> None:

@@ -339,7 +339,7 @@ class SessionView(SessionRepository):
         return False
 
     def _pending(self, agent_id: str, operation: str) -> PendingAgent:
-        self._conversations.check_current()
+        self._conversations.check_current(agent_id)
         if not self._is_known(agent_id, operation):
             raise AgentNotFoundError(self._lifetime.session_id, agent_id)
         if (pending := self._lifetime.changes.agents.get(agent_id)) is None:

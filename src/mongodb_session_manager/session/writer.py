@@ -62,6 +62,7 @@ class SessionWriter:
         head: The session as this writer knows it.
         revision: How many writes there were when the agents were loaded, and since then by this manager.
         lease: The lease of the turn under way, from before it is taken until it is given back; None without one.
+        waiting: Leases that tasks wait for.
         defers: Whether changes of agents are kept for the end of a turn.
     """
 
@@ -86,6 +87,7 @@ class SessionWriter:
         self.head = head
         self.revision = head.revision
         self.lease: Lease | None = None
+        self.waiting: set[Lease] = set()
         self.defers = False
         self._executor = executor
         self._changes = changes
@@ -347,17 +349,22 @@ class SessionWriter:
 
     # -- giving up
 
-    def discard(self, error: Exception | None = None) -> None:
-        """Give up everything that is pending, and tell those who wait for it."""
+    def discard(self, error: Exception | None = None, *, submitted: bool = True) -> None:
+        """Give up everything that is pending, and tell those who wait for it.
+
+        Args:
+            error: What they are told.
+            submitted: Also updates of their own.
+        """
         with self._changes.lock:
             self._changes.freeze()
-            for batch in list(self._queue):
+            for batch in [batch for batch in self._queue if submitted or batch.is_kept]:
                 self._withdraw(batch, error or SessionNotFoundError(self.head.session_id))
 
     def _withdraw(self, batch: Batch, error: Exception) -> None:
         if batch.was_sent:
             # It may still be on its way: the next update shuts it out.
-            self._revoked.extend(update.token for update in batch.left)
+            self._revoked.extend(update.token for update in batch.left if not update.repeats)
         if batch.state is BatchState.QUEUED:
             batch.withdraw(error)
         if batch in self._queue:
@@ -423,6 +430,7 @@ class SessionWriter:
         if self.lease is not None:
             self.lease.disown()
         self._attempt, self.lease, self.defers = None, None, False
+        self.waiting.clear()
 
     def go_on_from(self, head: SessionHead) -> None:
         """Go on from a session as it was loaded anew."""

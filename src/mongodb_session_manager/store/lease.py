@@ -234,7 +234,8 @@ class Lease:
                 # That alone proves nothing: the reply of an earlier attempt may have been lost.
                 document = await self._store.find_one(self._identity, {paths.LAST_LEASE: 1})
                 last = self.token if document is None else document.get(paths.LAST_LEASE)
-                self.is_lost = self.is_lost or last != self.token
+                # Unless another task was at it, too: another holder may have come since.
+                self.is_lost = self.is_lost or (last != self.token and not self.is_given_back)
                 self.is_given_back = not self.is_lost
         except PyMongoError as error:
             # What is written next gives it back first; without that, others take over when the lease has expired.

@@ -308,6 +308,7 @@ class Update:
         session: What changes of the session itself.
         key: The idempotency key of the turn that ends with this update.
         token: What makes it count once.
+        repeats: Another attempt will bring the same token, so that this one may count whenever it arrives.
     """
 
     agents: list[AppendMessages] = field(default_factory=list)
@@ -315,6 +316,7 @@ class Update:
     session: SetFields = field(default_factory=SetFields)
     key: str | None = None
     token: str = field(default_factory=new_token)
+    repeats: bool = False
 
     @property
     def _parts(self) -> list[AppendMessages | ChangeMessage | SetFields]:
