@@ -131,6 +131,34 @@ async def test_what_is_counted_of_an_older_agent_is_what_its_deletion_takes_away
     assert document["summary"]["usage"].get("inputTokens", 0) == before
 
 
+@pytest.mark.parametrize("name", ["a.b", ".", "$x", "", "tools", "100%", "tools.calculator"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_count_whose_name_is_that_of_no_field_is_left_out(sessions: Sessions, name: str, whole: bool) -> None:
+    if whole:
+        sessions.raw.insert_one({"_id": SESSION_ID, "session_id": SESSION_ID, "agents": {}})
+    else:
+        async with sessions.manager() as manager:
+            await manager.update_metadata({"x": 1})
+    older = older_agent(AGENT_ID)
+    metrics = older["messages"][0]["event_loop_metrics"]
+    metrics["accumulated_usage"] = {name: 5, "inputTokens": 3}
+    metrics["tool_usage"] = {"calculator": {"call_count": 1}}
+    older["messages"] = older["messages"][:1]
+    sessions.raw.update_one({}, [{"$set": {f"agents.{AGENT_ID}": {"$literal": older}}}])
+
+    async with repository_of(sessions) as repository:
+        await repository.fork_session(SESSION_ID, "cut", up_to_message=0, agent_id=AGENT_ID)
+        for session_id in (SESSION_ID, "cut"):
+            message = SessionMessage({"role": "user", "content": [{"text": "Hi."}]}, 1)
+            await repository.create_message(session_id, AGENT_ID, message)
+            summary = await repository.get_metrics_summary(session_id)
+            assert (summary["tokens"]["input"], summary["tool_calls"]["calculator"]["call_count"]) == (3, 1)
+            assert await repository.delete_agent(session_id, AGENT_ID)
+
+    for document in sessions.raw.find():
+        assert document["summary"]["usage"] == {"inputTokens": 0}
+
+
 @pytest.mark.parametrize("total", [math.nan, math.inf, True, "many", None, 2**63 - 1])
 async def test_what_is_no_total_leaves_the_sessions_total_as_it_is(sessions: Sessions, total: Any) -> None:
     async with sessions.manager() as manager:
@@ -143,3 +171,14 @@ async def test_what_is_no_total_leaves_the_sessions_total_as_it_is(sessions: Ses
 
     document = sessions.raw.find_one({}) or {}
     assert document["summary"]["usage"]["inputTokens"] == 20
+
+
+@pytest.mark.parametrize("usage", [None, "many", 5, [], {}, {"$ne": 1}])
+async def test_an_agent_whose_totals_are_odd_is_deleted(sessions: Sessions, usage: Any) -> None:
+    async with sessions.manager() as manager:
+        await make_agent(manager, "Hello.").invoke_async("Hi.")
+    sessions.raw.update_one({}, [{"$set": {USAGE: {"$literal": usage}}}])
+
+    async with repository_of(sessions) as repository:
+        assert await repository.delete_agent(SESSION_ID, AGENT_ID)
+        assert await repository.list_agents(SESSION_ID) == []

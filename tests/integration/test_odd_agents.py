@@ -64,6 +64,28 @@ async def test_what_is_sealed_is_restored_beside_an_odd_tail(sessions: Sessions,
     assert restored[sealed:] == (list(range(sealed + 1, 40)) if in_the_list else [])
 
 
+@pytest.mark.parametrize("place", ["agents", AGENT, f"{AGENT}.messages", "feedbacks"])
+@pytest.mark.parametrize("value", [5, "text", {"a": 1}, None, True, ["x", None]])
+async def test_a_session_of_version_1_is_brought_up_to_date_whatever_it_holds(
+    sessions: Sessions, place: str, value: Any
+) -> None:
+    async with sessions.manager() as manager:
+        await make_agent(manager, "Hello.").invoke_async("Hi.")
+        await manager.add_feedback({"rating": "up"})
+    gone = dict.fromkeys(("errors", "title", "title_of", "summary.ratings", "summary.errors"), "")
+    sessions.raw.update_one({}, {"$set": {"schema_version": 1, place: value}, "$unset": gone})
+
+    async with repository_of(sessions) as repository:
+        await repository.update_metadata(SESSION_ID, {"x": 1})
+
+    document = sessions.raw.find_one({}) or {}
+    assert (document["schema_version"], document["metadata"]) == (2, {"x": 1})
+    found: Any = document
+    for name in place.split("."):
+        found = found[name]
+    assert found == value
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -12,6 +12,7 @@ from .metrics import TOOL_COUNTS
 from .names import decode_name, encode_name
 from .numbers import INT64_MAX, is_measure, is_total
 
+_TOOLS = "tools"
 _LARGEST_TOTAL = INT64_MAX // 2
 """What agents used together at most; it has to fit into the database, and to grow there."""
 
@@ -69,21 +70,28 @@ def total_usage(usages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for usage in usages:
         for name, count in usage.items():
-            if is_total(count) and abs(added := total.get(name, 0) + count) <= _LARGEST_TOTAL:
+            if _is_name(name) and is_total(count) and abs(added := total.get(name, 0) + count) <= _LARGEST_TOTAL:
                 total[name] = added
     return total
 
 
 def metric_counts(metrics: object) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Yield the counts of a message's metrics, by their path in an agent's totals."""
+    """Yield the counts of a message's metrics, by their path in an agent's totals.
+
+    Other tools may name them as no field can be named, or as the totals of tools: those count for nothing.
+    """
     latency, cycles = (
         paths.at(metrics, name) for name in ("accumulated_metrics.latencyMs", "cycle_metrics.cycle_count")
     )
     usage = paths.object_at(metrics, "accumulated_usage")
     for name, count in {**usage, "latencyMs": latency, "modelCalls": cycles}.items():
-        if is_measure(count):
+        if _is_name(name) and is_measure(count):
             yield (name,), count
     for tool, counts in paths.object_at(metrics, "tool_usage").items():
         for name in TOOL_COUNTS if isinstance(counts, Mapping) else ():
             if is_measure(counts.get(name)):
-                yield ("tools", encode_name(decode_name(tool)), name), counts[name]
+                yield (_TOOLS, encode_name(decode_name(tool)), name), counts[name]
+
+
+def _is_name(name: str) -> bool:
+    return name != _TOOLS and encode_name(name) == name

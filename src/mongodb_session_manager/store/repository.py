@@ -302,7 +302,7 @@ class AsyncMongoDBSessionRepository:
                 # Only what was counted: what arrived since would stay in the summary for ever.
                 guard={
                     paths.agent(key, paths.NEXT_MESSAGE_ID): totals.next_message_id,
-                    paths.agent(key, paths.USAGE): {"$exists": False} if totals.usage is None else totals.usage,
+                    paths.agent(key, paths.USAGE): {"$eq": totals.usage},
                     **totals.sealed.unchanged(),
                     # What it said is gone from the title, too; the next thing that a person says gives another one.
                     f"{paths.TITLE_OF}.{paths.AGENT}": key if titled else {"$ne": key},

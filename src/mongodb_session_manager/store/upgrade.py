@@ -100,7 +100,7 @@ async def _counted(document: Document, segments: Segments) -> tuple[list[Documen
     async def items(entry: SealedList, most: int | None) -> list[Document]:
         sealed = SealedPart.read(document, entry)
         items = await segments.items(sealed, 0, sealed.archive.count if most is None else most)
-        return [*items, *(paths.at(document, entry.path) or ())][:most]
+        return [*items, *paths.list_at(document, entry.path)][:most]
 
-    agents = {key: await items(SealedList.of_agent(key), _LOOKED_AT) for key in document.get(paths.AGENTS) or {}}
+    agents = {key: await items(SealedList.of_agent(key), _LOOKED_AT) for key in paths.object_at(document, paths.AGENTS)}
     return await items(FEEDBACKS, None), agents
