@@ -262,12 +262,7 @@ class SessionLifetime:
         await self.store.handle.aclose()
 
     def discard(self) -> None:
-        """Give up what is pending, if the session was opened: it is about to be deleted.
-
-        Raises:
-            SessionClosedError: It was closed.
-        """
-        self.check_not_closed()
+        """Give up what is pending, if the session was opened: it was deleted."""
         if self._opened is not None:
             self._opened.writer.discard()
 

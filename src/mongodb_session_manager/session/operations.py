@@ -319,9 +319,16 @@ class SessionOperations:
 
         Returns:
             How many sessions were deleted: 1, or 0 when there was none.
+
+        Raises:
+            PyMongoError: It could not be deleted, as far as is known; what is pending stays pending.
+            SessionClosedError: The manager was closed.
         """
+        self._check_not_closed()
+        deleted = await self._repository.delete_session(self.session_id)
+        # Only now: a session that could not be deleted goes on, with the numbers that what is pending has.
         self._lifetime.discard()
-        return await self._repository.delete_session(self.session_id)
+        return deleted
 
     def _check_not_closed(self) -> None:
         self._lifetime.check_not_closed()
