@@ -21,7 +21,13 @@ from strands.agent.conversation_manager import (
 from strands.types.content import Message
 from strands.types.session import SessionMessage
 
-from mongodb_session_manager import AsyncMongoDBSessionRepository, SessionExistsError, SessionNotFoundError
+from mongodb_session_manager import (
+    AgentNotFoundError,
+    AsyncMongoDBSessionRepository,
+    MessageNotFoundError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
 from mongodb_session_manager.store import related_copies, sealing
 from mongodb_session_manager.store.fork import SessionFork
 from tests.fixtures.sessions import (
@@ -460,6 +466,29 @@ async def test_an_agent_that_is_deleted_meanwhile_does_not_tear_the_copy(
         await repository.fork_session(SESSION_ID, FORK)
 
     check_stored(sessions.raw.database, FORK)
+    check_nothing_left_over(sessions.raw.database)
+
+
+@pytest.mark.parametrize(("name", "at"), [("find_one", 3), ("find_one", 4), ("find", 1), ("find", 2), ("find", 3)])
+async def test_a_fork_up_to_a_message_of_an_agent_that_is_deleted_meanwhile_holds_it_or_fails(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    await sealed_session(sessions)
+
+    async with repository_of(sessions) as other, repository_of(sessions) as repository:
+
+        async def delete() -> None:
+            await other.delete_agent(SESSION_ID, AGENT_ID)
+
+        Between(monkeypatch, name, at, delete)
+        try:
+            await repository.fork_session(SESSION_ID, FORK, up_to_message=9, agent_id=AGENT_ID)
+        except (AgentNotFoundError, MessageNotFoundError):
+            assert sessions.raw.find_one({"_id": FORK}) is None
+        else:
+            check_stored(sessions.raw.database, FORK)
+            assert numbers_of(stored_messages(sessions.raw.database, session_id=FORK)) == list(range(10))
+
     check_nothing_left_over(sessions.raw.database)
 
 

@@ -119,6 +119,7 @@ class SessionFork:
             with suppress(MissingSegmentsError, LostCopiesError):
                 return await self._attempt(head)
             head = await self._head()
+            await self._find_cut(head)  # Again: what it is of may be what was deleted.
         return await self._attempt(head)
 
     async def _attempt(self, head: Document) -> Document:
