@@ -12,6 +12,7 @@ from .. import tracing
 from ..errors import WrongLoopError
 from .drivers import Command, Driver, all_of, next_of
 from .retry import Retry
+from .settling import settled
 from .together import ReadById, UpdateById
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Collection:
 
     What the user's client sets for reads and decoding has no influence; its write concern stays. Results are the
     driver's own. Every method may raise `WrongLoopError` over an `AsyncMongoClient`, and `PyMongoError`.
+
+    A caller that is cancelled waits until what it changes is no longer under way (a few seconds at most), so that it
+    cannot arrive after what the caller changes next.
 
     With a deadline, every command is sent again until it succeeds, fails for good or the deadline has passed, so only
     commands that may be repeated are given to it. Cursors (`iterate`) and indexes are left to the caller.
@@ -86,12 +90,14 @@ class Collection:
         bounded: bool = True,
         deadline_s: float | None = None,
         before_send: Callable[[], None] | None = None,
+        changes: bool = False,
     ) -> T:
         def once(timeout_s: float | None) -> Awaitable[T]:
             def send(driver: Driver) -> Awaitable[T]:
                 if before_send is not None:
                     before_send()
-                return driver.run(command, timeout_s)
+                sent = driver.run(command, timeout_s)
+                return settled(sent) if changes else sent
 
             return self._once(name, send)
 
@@ -174,7 +180,7 @@ class Collection:
 
     async def insert_one(self, document: Document) -> InsertOneResult:
         """Insert a document under an `_id` of the caller's."""
-        return await self._send("insert_one", lambda native: native.insert_one(document), document)
+        return await self._send("insert_one", lambda native: native.insert_one(document), document, changes=True)
 
     async def insert_many(self, documents: Sequence[Document], *, ordered: bool = True) -> InsertManyResult:
         """Insert documents, once; `ordered` stops at the first failure."""
@@ -200,6 +206,7 @@ class Collection:
             lambda native: native.update_one(filter, update, upsert=upsert, **options),
             filter,
             deadline_s=deadline_s,
+            changes=True,
         )
         return result
 
@@ -211,7 +218,7 @@ class Collection:
         Sent twice, it must be able to tell that it was there before: under load it is sent along with others, and when
         the filter of one of them refuses it, each is sent again by itself.
         """
-        return await self._send("update_one", UpdateById(filter, update), filter, before_send=before_send)
+        return await self._send("update_one", UpdateById(filter, update), filter, before_send=before_send, changes=True)
 
     async def update_many(
         self,
@@ -225,7 +232,11 @@ class Collection:
         """Update every matching document."""
         options = _given(array_filters=array_filters, hint=hint)
         return await self._send(
-            "update_many", lambda native: native.update_many(filter, update, **options), filter, bounded=bounded
+            "update_many",
+            lambda native: native.update_many(filter, update, **options),
+            filter,
+            bounded=bounded,
+            changes=True,
         )
 
     async def find_one_and_update(
@@ -250,15 +261,16 @@ class Collection:
                 **_given(sort=sort),
             ),
             filter,
+            changes=True,
         )
 
     async def delete_one(self, filter: Filter) -> DeleteResult:
         """Delete the first matching document."""
-        return await self._send("delete_one", lambda native: native.delete_one(filter), filter)
+        return await self._send("delete_one", lambda native: native.delete_one(filter), filter, changes=True)
 
     async def delete_many(self, filter: Filter) -> DeleteResult:
         """Delete every matching document."""
-        return await self._send("delete_many", lambda native: native.delete_many(filter), filter)
+        return await self._send("delete_many", lambda native: native.delete_many(filter), filter, changes=True)
 
     async def count_documents(
         self, filter: Filter, *, limit: int | None = None, max_time_ms: int | None = None, hint: Any = None
