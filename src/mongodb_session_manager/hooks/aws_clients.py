@@ -19,6 +19,7 @@ from anyio import to_thread
 
 from .. import runtime
 from ..extras import missing
+from ..runtime.cancellation import outcome_of
 
 EXTRA = "aws"
 
@@ -127,7 +128,7 @@ async def borrowed(address: Address) -> AsyncIterator[Any]:
         runtime.close_at_exit(close_all)
     shared.users += 1
     try:
-        yield await asyncio.shield(shared.client)
+        yield await outcome_of(shared.client)
     finally:
         shared.users -= 1
         shared.last_used = asyncio.get_running_loop().time()

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
+from ..runtime.cancellation import outcome_of
+
 Ended: TypeAlias = Callable[[BaseException | None, Any], object]
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ async def _shielded(pending: Awaitable[Any]) -> Any:
     task = asyncio.ensure_future(pending)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
-    return await asyncio.shield(task)
+    return await outcome_of(task)
 
 
 async def _awaited(pending: Awaitable[Any], ended: Ended) -> Any:

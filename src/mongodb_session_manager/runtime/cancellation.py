@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 KEPT = "not written yet when the work was cancelled; kept for the next flush"
 NOT_WRITTEN = "what was pending is not written: the session was closed while the server could not be written to"
@@ -32,3 +36,32 @@ def cleaning_up(ended_by: BaseException | None, session_id: str, outcome: str) -
         if ended_by is None or isinstance(ended_by, Exception):
             raise
         logger.error("session_id=<%r>, error=<%s> | %s", session_id, type(error).__name__, outcome)
+
+
+async def outcome_of(work: asyncio.Future[T], failed: Callable[[BaseException], None] = lambda error: None) -> T:
+    """Wait for work that goes on when the caller is cancelled.
+
+    `asyncio.shield` would do, but then an error that comes after the cancellation is a traceback in asyncio's log, with
+    the driver's whole text: hosts, and what the server quotes of a document.
+
+    Args:
+        work: Runs on this loop.
+        failed: Called with the error of work that failed after the caller was gone.
+
+    Returns:
+        What the work returns; what it raises is raised.
+    """
+    try:
+        await asyncio.wait({work})
+    except asyncio.CancelledError:
+        work.add_done_callback(lambda work: _look(work, failed))
+        raise
+    try:
+        return work.result()
+    finally:
+        del work  # The error's traceback holds this frame.
+
+
+def _look(work: asyncio.Future[Any], failed: Callable[[BaseException], None]) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        failed(error)

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from . import portal
+from .cancellation import outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,18 +86,24 @@ class Home:
     def _ended(self, kind: str, job: Job) -> None:
         self._busy.discard(kind)
         if not job.cancelled() and (error := job.exception()) is not None:
-            logger.warning(
-                "session_id=<%r>, work=<%s>, error=<%s> | work in the background failed, it is tried again later",
-                self._session_id,
-                kind,
-                type(error).__name__,
-            )
+            self._log_failure(kind, error)
+
+    def _log_failure(self, kind: str, error: BaseException) -> None:
+        logger.warning(
+            "session_id=<%r>, work=<%s>, error=<%s> | work in the background failed, it is tried again later",
+            self._session_id,
+            kind,
+            type(error).__name__,
+        )
 
     async def undisturbed(self, kind: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for work that goes on when the caller is cancelled, since its outcome would be unknown otherwise."""
-        job = self.start(kind, work)
-        result: T = await asyncio.shield(awaitable(job))
+        result: T = await self.outcome_of(kind, self.start(kind, work))
         return result
+
+    async def outcome_of(self, kind: str, job: Job) -> Any:
+        """Wait for started work, which goes on when the caller is cancelled; a failure is a line of the log then."""
+        return await outcome_of(awaitable(job), partial(self._log_failure, kind))
 
     def inherit(self) -> None:
         """Forget, in a forked process, what runs in the one that started it."""
@@ -112,4 +120,9 @@ class Home:
 
 def awaitable(job: Job) -> asyncio.Future[Any]:
     """Return work as something that the running loop can wait for."""
-    return asyncio.wrap_future(job) if isinstance(job, Future) else job
+    if not isinstance(job, Future):
+        return job
+    future = asyncio.wrap_future(job)
+    # For those who wait for its end alone: an error that is not looked at is a traceback in asyncio's log.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from .. import tracing
 from ..client import is_transient
 from ..errors import SessionFullError, SessionNotFoundError, WrongLoopError
-from ..runtime.home import Home, Job, awaitable
+from ..runtime.home import Home, Job
 from ..store.executor import Applied, Conflict, UpdateExecutor
 from ..store.head import SessionHead
 from ..store.lease import Lease
@@ -194,7 +194,7 @@ class SessionWriter:
                 attempt = self._attempt or self._begin()
             assert attempt.job is not None
             # Cancelling the caller only ends its waiting.
-            await asyncio.shield(awaitable(attempt.job))
+            await self._home.outcome_of("send", attempt.job)
 
     def _begin(self) -> _Attempt:
         attempt = _Attempt(self._epoch)

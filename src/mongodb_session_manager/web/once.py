@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ..runtime.cancellation import outcome_of
+
 _MOST_KEYS = 10_000
 
 
@@ -33,7 +35,7 @@ class Once:
             run.add_done_callback(lambda done: self._forget_failed(key, done))
             while len(self._runs) > self._most_keys:
                 self._runs.popitem(last=False)
-        await asyncio.shield(run)
+        await outcome_of(run)
 
     def _forget_failed(self, key: tuple[str, ...], run: asyncio.Task[None]) -> None:
         if (run.cancelled() or run.exception() is not None) and self._runs.get(key) is run:
