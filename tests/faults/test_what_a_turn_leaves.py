@@ -109,13 +109,13 @@ async def test_an_agent_that_was_left_at_a_call_of_a_tool_goes_on(
 async def test_an_agent_that_goes_on_first_is_not_restored_once_more(
     sessions: Sessions, mongo_client: MongoClient[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, is_first, others_went_on = SessionStore.load, True, asyncio.Event()
+    load, loads, others_went_on = SessionStore.load, asyncio.Event(), asyncio.Event()
 
     async def load_and_wait(store: SessionStore, *args: Any, **options: Any) -> Any:
-        nonlocal is_first
+        is_first = not loads.is_set()
+        loads.set()
         loaded = await load(store, *args, **options)
         if is_first:
-            is_first = False
             await asyncio.wait_for(others_went_on.wait(), WAIT_S)
         return loaded
 
@@ -127,7 +127,7 @@ async def test_an_agent_that_goes_on_first_is_not_restored_once_more(
 
         monkeypatch.setattr(SessionStore, "load", load_and_wait)
         going_on = asyncio.create_task(streamed(slow, "two"))
-        await asyncio.sleep(0)
+        await asyncio.wait_for(loads.wait(), WAIT_S)
         await streamed(quick, "two")
         others_went_on.set()
         await going_on
@@ -283,27 +283,27 @@ async def test_a_close_that_is_cancelled_inside_of_a_turn_gives_it_back(sessions
     agent = talker(manager)
     await streamed(agent, "one")
 
-    async def talk() -> None:
+    async def talk(holding: ExitStack) -> None:
         async with manager.turn(lease_s=HOUR_S, idempotency_key=key):
-            await manager.flush()
+            holding.enter_context(held.holding())
+            tasks.append(asyncio.create_task(manager.update_metadata({"seen": True})))
+            await happened(held.reached)
             agent.state.set("mood", "fine")
-            with held.holding():
-                waiting = asyncio.create_task(manager.update_metadata({"seen": True}))
-                await happened(held.reached)
-                closing = asyncio.create_task(manager.close())
-                await asyncio.sleep(0)
-                closing.cancel()
-                with suppress(asyncio.CancelledError):
-                    await closing
-                asyncio.get_running_loop().call_later(0.05, held.let_go)
-                with suppress(Exception):
-                    await waiting
+            closing = asyncio.create_task(manager.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
             raise HandlerError
 
-    with pytest.raises(HandlerError):
-        await talk()
+    tasks: list[asyncio.Task[None]] = []
+    with ExitStack() as holding, pytest.raises(HandlerError):
+        await talk(holding)
+    await asyncio.gather(*tasks)
 
     await eventually(lambda: "lease" not in sessions.document())
+    if key is None:
+        assert sessions.document()["agents"][AGENT_ID]["agent_data"]["state"] == {"mood": "fine"}
     client.close()
 
 
