@@ -347,25 +347,6 @@ async def test_what_is_not_committed_counts_for_nothing(
     assert numbers_of(stored_messages(database)) == list(range(140))
 
 
-@pytest.mark.parametrize("name", ["messages", "feedbacks", "guardrail_events"])
-async def test_one_sweep_removes_all_segments_of_a_list_that_were_never_committed(
-    sessions: Sessions, repository: AsyncMongoDBSessionRepository, name: str
-) -> None:
-    numbers = await sealed_session(sessions)
-    database = sessions.raw.database
-    last = segments(database)[-1]
-    agent = {"agent": AGENT_ID} if name == "messages" else {"agent": None, "archive": None}
-    start = last["end"] if name == "messages" else 0
-    for attempt in range(4):
-        left = {"_id": f"{last['_id']}-{attempt}", "list": name, "committed": False, "token": f"never {attempt}"}
-        database[SEGMENTS].insert_one({**last, **left, **agent, "start": start, "end": start + len(last["items"])})
-
-    assert await repository.sweep_orphans(older_than=timedelta(0), dry_run=True) == {"segments": 4, "payloads": 0}
-    assert await repository.sweep_orphans(older_than=timedelta(0), dry_run=False) == {"segments": 4, "payloads": 0}
-    assert segments(database, committed=False) == []
-    assert numbers_of(stored_messages(database)) == numbers
-
-
 async def test_a_segment_that_the_document_names_counts_before_it_is_marked(
     sessions: Sessions, repository: AsyncMongoDBSessionRepository
 ) -> None:

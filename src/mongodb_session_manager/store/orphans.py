@@ -87,32 +87,21 @@ class OrphanSweep:
             if self._dry_run:
                 removed += len(orphans)
                 continue
-            orphans = await self._shut_out(orphans, document)
+            orphans = [segment for segment in orphans if await self._shut_out(segment, document)]
             for committed in (True, False):
                 # Not one that was committed since it was read here.
                 ids = [segment["_id"] for segment in orphans if segment[paths.COMMITTED] is committed]
                 removed += await self._segments.delete(run[0][paths.SESSION_ID], ids, committed=committed)
         return removed
 
-    async def _shut_out(self, orphans: Sequence[Document], document: Document | None) -> list[Document]:
-        """Keep segments of a session from being committed from now on; return those of lists that did not change."""
-        # Once for each list: it changes what it has to find unchanged.
-        known: dict[tuple[Any, Any], bool] = {}
-        shut_out: list[Document] = []
-        for segment in orphans:
-            entry = _list_of(segment)
-            if document is not None and entry is not None and _may_count(segment, document, entry):
-                place = segment.get(paths.LIST), segment.get(paths.AGENT)
-                if place not in known:
-                    known[place] = await self._shut(entry, document)
-                if not known[place]:
-                    continue
-            shut_out.append(segment)
-        return shut_out
-
-    async def _shut(self, entry: SealedList, document: Document) -> bool:
-        """Let commits to a list fail that are under way; False when it was changed meanwhile."""
+    async def _shut_out(self, segment: Document, document: Document | None) -> bool:
+        """Keep a segment from being committed from now on; False when its list was changed meanwhile."""
+        entry = _list_of(segment)
+        if document is None or entry is None or (entry.agent is not None and paths.at(document, entry.archive) is None):
+            return True  # Commits name fields that are not there.
         sealed = SealedPart.read(document, entry)
+        if segment[paths.START] < sealed.archive.count or segment.get(paths.ARCHIVE) != sealed.archive.id:
+            return True
         guard = {**sealed.session, **sealed.unchanged()}
         if entry.agent is not None:
             guard[entry.noted(paths.AGENT_DATA)] = {"$exists": True}
@@ -197,11 +186,3 @@ def _is_orphan(segment: Document, document: Document | None) -> bool:
     archive = Archive.read(paths.at(document, entry.archive))
     counts = segment[paths.COMMITTED] or segment.get(paths.TOKEN) == archive.token
     return not counts or segment[paths.START] >= archive.count or segment.get(paths.ARCHIVE) != archive.id
-
-
-def _may_count(segment: Document, document: Document, entry: SealedList) -> bool:
-    """Tell whether a commit that is under way may still make a segment count."""
-    if entry.agent is not None and paths.at(document, entry.archive) is None:
-        return False  # Commits name fields that are not there.
-    archive = SealedPart.read(document, entry).archive
-    return segment[paths.START] >= archive.count and segment.get(paths.ARCHIVE) == archive.id
