@@ -12,7 +12,6 @@ from .. import tracing
 from ..errors import WrongLoopError
 from .drivers import Command, Driver, all_of, next_of
 from .retry import Retry
-from .settling import settled
 from .together import ReadById, UpdateById
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ class Collection:
             def send(driver: Driver) -> Awaitable[T]:
                 if before_send is not None:
                     before_send()
-                sent = driver.run(command, timeout_s)
-                return settled(sent) if changes else sent
+                return driver.run(command, timeout_s, settles=changes)
 
             return self._once(name, send)
 

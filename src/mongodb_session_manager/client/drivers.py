@@ -15,6 +15,7 @@ from pymongo import ReadPreference, _csot
 from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import Cursor
 
+from .settling import settled
 from .threads import no_answer
 from .together import OperationTogether, SentTogether
 from .workers import Workers
@@ -44,8 +45,10 @@ class Driver(Protocol):
 
     native: Any
 
-    def run(self, command: Command[T], timeout_s: float | None = None) -> Awaitable[T]:
+    def run(self, command: Command[T], timeout_s: float | None = None, *, settles: bool = False) -> Awaitable[T]:
         """Send a command, and wait for the answer for at most so many seconds, None for as long as it takes.
+
+        A caller that is cancelled waits until a command that `settles` is no longer under way; see `settled`.
 
         Raises:
             NetworkTimeout: There was no answer; the command may still arrive.
@@ -63,14 +66,15 @@ class OnWorkers:
         self.native = _collection(database, name)
         self._workers = workers
 
-    def run(self, command: Command[T], timeout_s: float | None = None) -> Awaitable[T]:
+    def run(self, command: Command[T], timeout_s: float | None = None, *, settles: bool = False) -> Awaitable[T]:
         """Send a command on one of the threads, perhaps along with others."""
         # What limits the time of one caller's commands is not to limit those of others.
         if isinstance(command, SentTogether) and _csot.get_timeout() is None:
             operation: Callable[[], Any] = OperationTogether(command, self.native)
         else:
             operation = partial(command, self.native)
-        return self._workers.start(operation, asyncio.get_running_loop(), timeout_s)
+        job = self._workers.submit(operation, asyncio.get_running_loop(), timeout_s)
+        return settled(job.future, partial(self._workers.withdraw, job)) if settles else job.future
 
 
 class OnLoop:
@@ -82,8 +86,12 @@ class OnLoop:
         """Borrow the database."""
         self.native = _collection(database, name, options)
 
-    async def run(self, command: Command[T], timeout_s: float | None = None) -> T:
+    def run(self, command: Command[T], timeout_s: float | None = None, *, settles: bool = False) -> Awaitable[T]:
         """Send a command."""
+        sent = self._run(command, timeout_s)
+        return settled(sent) if settles else sent
+
+    async def _run(self, command: Command[T], timeout_s: float | None) -> T:
         sent = cast("Awaitable[T]", command(self.native))
         if timeout_s is None:
             return await sent

@@ -123,6 +123,14 @@ class Threads:
             self.waiting.append(job)
             self._give_out(job)
 
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back that no thread has yet; tell whether it was one."""
+        with self._lock:
+            if job not in self.waiting:
+                return False
+            self.waiting.remove(job)
+            return True
+
     def _give_out(self, job: Job) -> None:
         """Give what waits to threads, as many as may work now; look again when that is not all."""
         moment = time.monotonic()

@@ -60,6 +60,12 @@ class Workers:
     def start(
         self, operation: Callable[[], T], loop: asyncio.AbstractEventLoop, timeout_s: float | None = None
     ) -> asyncio.Future[T]:
+        """Run an operation on a worker thread, in a copy of the caller's context; see `submit`."""
+        return self.submit(operation, loop, timeout_s).future
+
+    def submit(
+        self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop, timeout_s: float | None = None
+    ) -> Job:
         """Run an operation on a worker thread, in a copy of the caller's context.
 
         Args:
@@ -68,14 +74,18 @@ class Workers:
             timeout_s: Seconds after which the future fails; the operation goes on all the same.
 
         Returns:
-            Its outcome: the result, an error, or `NetworkTimeout` when it took too long.
+            The job, whose future is the outcome: the result, an error, or `NetworkTimeout` when it took too long.
         """
         job = Job(operation, loop, self._threads.load)
         if timeout_s is not None:
             timer = loop.call_later(timeout_s, job.expire, timeout_s)
             job.future.add_done_callback(lambda _: timer.cancel())
         self._threads.put(job)
-        return job.future
+        return job
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back that no thread has yet; tell whether it was one."""
+        return self._threads.withdraw(job)
 
     def _run(self, job: Job) -> None:
         if job.future.done():
