@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import anyio
 
+from ..runtime.cancellation import outcome_of
+
 T = TypeVar("T")
 
 SETTLE_S = 2.0
@@ -25,15 +27,12 @@ async def settled(command: Awaitable[T], withdraw: Callable[[], bool] = lambda: 
     """
     under_way = asyncio.ensure_future(command)
     try:
-        await asyncio.wait({under_way})
+        return await outcome_of(under_way)
     except asyncio.CancelledError:
         if not withdraw():
             with anyio.move_on_after(SETTLE_S, shield=True):
                 await asyncio.wait({under_way})
-        if not under_way.cancel() and not under_way.cancelled():
-            under_way.exception()  # Looked at, so that it is no traceback in asyncio's log.
+        under_way.cancel()
         raise
-    try:
-        return under_way.result()
     finally:
         del under_way  # The error's traceback holds this frame.
