@@ -15,7 +15,7 @@ from pymongo import ReadPreference, _csot
 from pymongo.command_cursor import CommandCursor
 from pymongo.cursor import Cursor
 
-from .settling import settled
+from .settling import settled, settled_job
 from .threads import no_answer
 from .together import OperationTogether, SentTogether
 from .workers import Workers
@@ -74,7 +74,7 @@ class OnWorkers:
         else:
             operation = partial(command, self.native)
         job = self._workers.submit(operation, asyncio.get_running_loop(), timeout_s)
-        return settled(job.future, partial(self._workers.withdraw, job)) if settles else job.future
+        return settled_job(job, self._workers.withdraw) if settles else job.future
 
 
 class OnLoop:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
 from ..runtime.cancellation import outcome_of
+from .threads import Job
 
 T = TypeVar("T")
 
@@ -16,23 +17,40 @@ SETTLE_S = 2.0
 """Longest time that a cancelled caller waits, in seconds: a silent server must not keep it from ending."""
 
 
-async def settled(command: Awaitable[T], withdraw: Callable[[], bool] = lambda: False) -> T:
+async def settled(command: Awaitable[T]) -> T:
     """Return the outcome of a command; a caller that is cancelled meanwhile first waits until it has one.
 
     Else the caller's next command, on another connection, could get to the server before it.
 
     Args:
         command: Under way already, or about to be sent.
-        withdraw: Takes the command back where it is not sent yet; tells whether it did.
     """
     under_way = asyncio.ensure_future(command)
     try:
         return await outcome_of(under_way)
     except asyncio.CancelledError:
-        if not withdraw():
-            with anyio.move_on_after(SETTLE_S, shield=True):
-                await asyncio.wait({under_way})
+        await _wait_for(asyncio.wait({under_way}))
         under_way.cancel()
         raise
     finally:
         del under_way  # The error's traceback holds this frame.
+
+
+async def settled_job(job: Job, withdraw: Callable[[Job], bool]) -> Any:
+    """Return the outcome of a job, likewise, without a task or a future of its own around each one.
+
+    Args:
+        job: Given to the threads.
+        withdraw: Takes it back where no thread has it yet; tells whether it did.
+    """
+    try:
+        return await job.future
+    except asyncio.CancelledError:
+        if not withdraw(job):
+            await _wait_for(job.end())
+        raise
+
+
+async def _wait_for(end: Awaitable[object]) -> None:
+    with anyio.move_on_after(SETTLE_S, shield=True):
+        await end

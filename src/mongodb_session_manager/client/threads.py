@@ -39,7 +39,7 @@ def no_answer(timeout_s: float) -> NetworkTimeout:
 class Job:
     """One operation, and the future on an event loop that gets its outcome."""
 
-    __slots__ = ("context", "future", "load", "loop", "operation", "submitted_at")
+    __slots__ = ("_end", "_is_over", "context", "future", "load", "loop", "operation", "submitted_at")
 
     def __init__(self, operation: Callable[[], Any], loop: asyncio.AbstractEventLoop, load: Load) -> None:
         self.operation: Any = operation
@@ -49,6 +49,14 @@ class Job:
         # What the caller has set holds for the driver, too: a time limit (`pymongo.timeout`), a trace.
         self.context = contextvars.copy_context()
         self.submitted_at = time.monotonic()
+        self._is_over = False
+        self._end: asyncio.Future[None] | None = None
+
+    async def end(self) -> None:
+        """Wait until no thread is at it any more, which may be after its future was cancelled."""
+        if not self._is_over:
+            self._end = self.loop.create_future()
+            await self._end
 
     def tell(self, result: Any, error: BaseException | None) -> None:
         """Tell the loop what it came to."""
@@ -62,13 +70,23 @@ class Job:
             self.load.heard(time.monotonic() - told_at)
             for job, (result, error) in zip((self, *others), outcomes, strict=True):
                 job._set(result, error)
+                job._finish()
 
         with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile, and with it everything that waited.
             self.loop.call_soon_threadsafe(set_all)
 
+    def tell_given_up(self) -> None:
+        """Tell the loop that no thread is at it, and none will be: its future was done while it waited."""
+        self.tell(None, None)
+
     def expire(self, timeout_s: float) -> None:
         """Give it up, on its loop, after so many seconds; a thread may be at it."""
         self._set(None, no_answer(timeout_s))
+
+    def _finish(self) -> None:
+        self._is_over = True
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
 
     def _set(self, result: Any, error: BaseException | None) -> None:
         if self.future.done():
@@ -167,14 +185,14 @@ class Threads:
         return sum(moment - since < HELD_UP_S for since in self._busy.values()) < FEW
 
     def taken_along(self, job: Job) -> list[Job]:
-        """Take what waits and can be run along with a job."""
+        """Take what waits, is not given up, and can be run along with a job."""
         operation = job.operation
         if not self.waiting or not isinstance(operation, OperationTogether):
             return []
         taken: dict[str, Job] = {}
         with self._lock:
             for other in islice(self.waiting, LOOKED_THROUGH):
-                if other.loop is job.loop and operation.joins(other.operation):
+                if other.loop is job.loop and not other.future.done() and operation.joins(other.operation):
                     taken.setdefault(other.operation.command.document_id, other)
                     if len(taken) == MOST_TOGETHER - 1:
                         break

@@ -89,7 +89,8 @@ class Workers:
 
     def _run(self, job: Job) -> None:
         if job.future.done():
-            return  # Given up while it waited.
+            job.tell_given_up()
+            return
         waited_s = time.monotonic() - job.submitted_at
         if self._queue_timeout_s is not None and waited_s > self._queue_timeout_s:
             message = (
@@ -97,7 +98,7 @@ class Workers:
                 "nothing was sent (see maxPoolSize and waitQueueTimeoutMS)"
             )
             job.tell(None, self._advised(WaitQueueTimeoutError(message)))
-        elif others := [other for other in self._threads.taken_along(job) if not other.future.done()]:
+        elif others := self._threads.taken_along(job):
             self._run_together(job, others)
         else:
             self._run_alone(job)
@@ -116,7 +117,9 @@ class Workers:
             job.tell_with(others, outcomes)
             return
         for each in (job, *others):
-            if not each.future.done():
+            if each.future.done():
+                each.tell_given_up()
+            else:
                 self._run_alone(each)
 
     def _run_alone(self, job: Job) -> None:
