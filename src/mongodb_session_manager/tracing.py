@@ -6,7 +6,7 @@ It knows of no tracing library. What is not traced costs a look at `active`.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 Work = Literal[
     "open_session", "flush_session", "update_session", "seal_session", "restore_agent", "restore_multi_agent"
@@ -68,3 +68,39 @@ class Tracing(Protocol):
 
 active: Tracing | None = None
 """What traces the engine, looked up whenever there is something to trace; None for nothing."""
+
+
+class _Untraced:
+    """The span of work that is not traced."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def note(self, fact: Fact, value: str | int) -> None:
+        """Note nothing."""
+
+    def fail(self, error: BaseException) -> None:
+        """Note nothing."""
+
+
+_UNTRACED = _Untraced()
+
+
+def span(
+    work: Work, session_id: str, database: str, collection: str, *, origin: object = None
+) -> AbstractContextManager[Span]:
+    """Trace the work of a `with` block, where anything is traced; arguments are those of `Tracing.span`."""
+    return _UNTRACED if active is None else active.span(work, session_id, database, collection, origin=origin)
+
+
+def here() -> object:
+    """Return the place in the trace at which the caller is; None where nothing is traced."""
+    return None if active is None else active.here()
+
+
+def trace_id(agent: object) -> str | None:
+    """Return the id of the trace that an agent's present turn is in, None when that is not recorded."""
+    return None if active is None else active.trace_id(agent)

@@ -10,7 +10,6 @@ from strands.types.content import Message
 
 from .. import tracing
 from ..errors import SessionStoreError
-from ..schema.agents import StoredAgent
 from ..schema.messages import now
 from ..schema.names import check_agent_id
 from ..schema.numbers import check_count
@@ -75,24 +74,17 @@ class Conversations:
         known = self._trackers.get(agent_id)
         if known is not None and known.is_same(agent):
             return
-        if tracing.active is None:
-            self._restore(agent, agent_id, kwargs)
-            return
-        with tracing.active.span("restore_agent", *self._lifetime.address) as span:
+        changes, restorer = self._lifetime.changes, self._lifetime.restorer
+        with tracing.span("restore_agent", *self._lifetime.address) as span:
             span.note(tracing.AGENT_ID, agent_id)
-            span.note(tracing.IS_NEW, self._restore(agent, agent_id, kwargs) is None)
+            with changes.lock:
+                stored = restorer.restore(agent, **kwargs)
+                tracker = self._trackers[agent_id] = AgentTracker(agent, changes, changes.agents[agent_id], stored)
+                if stored is None:
+                    tracker.capture(agent, final=False)
+                restorer.forget_loaded(agent_id)
+            span.note(tracing.IS_NEW, stored is None)
             span.note(tracing.MESSAGES, len(agent.messages))
-
-    def _restore(self, agent: LocalAgent, agent_id: str, options: dict[str, Any]) -> StoredAgent | None:
-        changes = self._lifetime.changes
-        restorer = self._lifetime.restorer
-        with changes.lock:
-            stored = restorer.restore(agent, **options)
-            tracker = self._trackers[agent_id] = AgentTracker(agent, changes, changes.agents[agent_id], stored)
-            if stored is None:
-                tracker.capture(agent, final=False)
-            restorer.forget_loaded(agent_id)
-        return stored
 
     def tracker(self, agent: LocalAgent | Agent) -> AgentTracker:
         """Return the tracker of an agent; one that was not built with the manager is added when its id is new.
@@ -135,8 +127,7 @@ class Conversations:
                 stale.in_invocation = False  # It is not noted how it ended, but that it did.
             self.tracker(agent).end_invocation()
             if isinstance(error, Exception):
-                trace_id = None if tracing.active is None else tracing.active.trace_id(agent)
-                self._lifetime.changes.add_error(agent.agent_id, error, now(), trace_id)
+                self._lifetime.changes.add_error(agent.agent_id, error, now(), tracing.trace_id(agent))
 
     def live_agent(self, agent_id: str) -> LocalAgent | None:
         """Return the agent of that id that was built with the manager, None when nothing uses it any more."""
@@ -269,17 +260,11 @@ class Conversations:
 
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm, or add it as a new one."""
-        if tracing.active is None:
-            self._restore_multi_agent(source, kwargs)
-            return
-        with tracing.active.span("restore_multi_agent", *self._lifetime.address) as span:
+        with tracing.span("restore_multi_agent", *self._lifetime.address) as span:
             span.note(tracing.MULTI_AGENT_ID, source.id)
-            self._restore_multi_agent(source, kwargs)
-
-    def _restore_multi_agent(self, source: MultiAgentBase, options: dict[str, Any]) -> None:
-        with self._lifetime.changes.lock:
-            self._lifetime.restorer.initialize_multi_agent(source, **options)
-            self._graphs[source.id] = weakref.ref(source)
+            with self._lifetime.changes.lock:
+                self._lifetime.restorer.initialize_multi_agent(source, **kwargs)
+                self._graphs[source.id] = weakref.ref(source)
 
     def sync_multi_agent(self, source: MultiAgentBase) -> None:
         """Note the state of a graph or swarm."""

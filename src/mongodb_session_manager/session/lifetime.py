@@ -151,19 +151,13 @@ class SessionLifetime:
         Raises:
             PyMongoError: The server cannot be reached.
         """
-        if tracing.active is None:
-            return await self._open(agents)
-        with tracing.active.span("open_session", *self.address) as span:
-            return await self._open(agents, span)
-
-    async def _open(self, agents: Sequence[str] | None, span: tracing.Span | None = None) -> bool:
-        while True:
-            stored, is_new = await self.store.load_or_create(
-                self.session_id, agents, application_name=self._application_name, ttl_s=self._ttl_s, prepare=prepare
-            )
-            if await self.complete(stored):
-                break
-        if span is not None:
+        with tracing.span("open_session", *self.address) as span:
+            while True:
+                stored, is_new = await self.store.load_or_create(
+                    self.session_id, agents, application_name=self._application_name, ttl_s=self._ttl_s, prepare=prepare
+                )
+                if await self.complete(stored):
+                    break
             span.note(tracing.IS_NEW, is_new)
             span.note(tracing.MESSAGES, sum(len(agent.raw_messages) for agent in stored.agents.values()))
             span.note(tracing.SIZE, stored.head.live_bytes)

@@ -104,7 +104,7 @@ class AgentTracker:
         if message["role"] == "assistant":
             self.pending.latest_assistant = record
             self._note_calls(record)
-            if tracing.active is not None and (trace_id := tracing.active.trace_id(agent)) is not None:
+            if (trace_id := tracing.trace_id(agent)) is not None:
                 self.pending.change(record, {paths.TRACE_ID: trace_id})
         elif not has_tool_result(message):
             self.pending.latest_assistant = None

@@ -292,17 +292,13 @@ class UpdateExecutor:
 
     async def seal(self, head: SessionHead) -> tuple[SessionHead, SealOutcome | None]:
         """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
-        if tracing.active is None:
+        address = head.session_id, self.store.database_name, self.store.collection_name
+        with tracing.span("seal_session", *address) as span:
             outcome = await self._sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
-        else:
-            address = head.session_id, self.store.database_name, self.store.collection_name
-            with tracing.active.span("seal_session", *address) as span:
-                outcome = await self._sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
-                if outcome is not None:
-                    span.note(tracing.MESSAGES, outcome.messages)
-                    span.note(tracing.SIZE, outcome.sealed_bytes)
-        if outcome is None:
-            return head, None
+            if outcome is None:
+                return head, None
+            span.note(tracing.MESSAGES, outcome.messages)
+            span.note(tracing.SIZE, outcome.sealed_bytes)
         return head.but(live_bytes=outcome.live_bytes, has_related=True), outcome
 
 
