@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from strands.types.content import Message
 
 from mongodb_session_manager.schema.sessions import new_session
-from mongodb_session_manager.session.batch import BatchState
 from mongodb_session_manager.session.pending import PendingChanges
 from mongodb_session_manager.session.pending_agent import PendingAgent
 from mongodb_session_manager.session.record import Origin, Record, RecordState
@@ -53,7 +52,8 @@ def store(changes: PendingChanges) -> Any:
         for update in batch.updates:
             changes.acknowledge(update)
             batch.advance()
-        assert batch.state is BatchState.APPLIED
+        assert batch.is_done
+        assert batch.error is None
     return batch
 
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from strands.types.content import Message
 
 from mongodb_session_manager.schema.windows import MOST_RANGES, contains
-from mongodb_session_manager.session.batch import Batch, BatchState
+from mongodb_session_manager.session.batch import Batch
 from mongodb_session_manager.session.pending import PendingChanges
 from mongodb_session_manager.session.pending_agent import PendingAgent
 from mongodb_session_manager.session.record import Origin, Record, RecordState
@@ -492,10 +492,14 @@ def test_a_batch_ends_once() -> None:
     assert not batch.is_done
     assert len(batch.left) == 1
     batch.advance()
-    assert batch.state is BatchState.APPLIED
+    batch.withdraw(RuntimeError())
+    assert batch.is_done
+    assert batch.error is None
     given_up = Batch([Update()])
     given_up.withdraw(RuntimeError())
+    given_up.withdraw(ValueError())
     assert given_up.is_done
+    assert isinstance(given_up.error, RuntimeError)
 
 
 # -- several writers, in any order, against plain lists

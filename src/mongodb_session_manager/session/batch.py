@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from .. import tracing
 from ..store.updates import Update
 
 
-class BatchState(Enum):
-    """The life of a batch."""
-
-    QUEUED = auto()
-    APPLIED = auto()
-    WITHDRAWN = auto()  # given up; `error` says why
-
-
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Updates to be applied in order, each once.
+    """Updates to be applied in order, each once; done when all of them are, or when it was given up.
 
     Attributes:
         updates: What to apply.
         is_kept: A failure keeps it for a later flush; else a failure ends it.
-        position: The update that comes next.
+        position: The update that comes next; all of those before it are applied.
         refusals: How often that one was refused, and nothing could be adjusted.
         was_sent: Whether any of it may have reached the server.
-        state: How far it has come.
         is_abandoned: Its submitter was cancelled and does not wait for it.
-        error: Why it was given up.
+        error: Why it was given up, None while it was not.
         origin: Where in a trace it was asked for.
     """
 
@@ -40,14 +30,13 @@ class Batch:
     position: int = 0
     refusals: int = 0
     was_sent: bool = False
-    state: BatchState = BatchState.QUEUED
     error: Exception | None = None
     origin: object = None
 
     @property
     def is_done(self) -> bool:
         """Whether it was applied or given up."""
-        return self.state is not BatchState.QUEUED
+        return self.error is not None or self.position == len(self.updates)
 
     @property
     def left(self) -> Sequence[Update]:
@@ -73,9 +62,8 @@ class Batch:
         """Go on to the next update: this one is applied."""
         self.position += 1
         self.refusals = 0
-        if self.position == len(self.updates):
-            self.state = BatchState.APPLIED
 
     def withdraw(self, error: Exception) -> None:
-        """Give up what is not applied."""
-        self.state, self.error = BatchState.WITHDRAWN, error
+        """Give up what is not applied, if anything."""
+        if not self.is_done:
+            self.error = error

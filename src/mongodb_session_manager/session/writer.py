@@ -2,8 +2,8 @@
 
 One loop owns the queue and sends: the one that opened the session. A flush from another loop (`agent("...")` runs one
 in a thread of its own, perhaps while ours is blocked by that very call) moves the queue to the library's own loop for
-good and raises the epoch. A batch that is in flight then is sent again by the new owner, which its tokens make
-harmless, and what the old one hears of it is ignored. So nothing ever waits for a loop that may be blocked.
+good. A batch that is in flight then is sent again by the new owner, which its tokens make harmless, and what the old
+one hears of it is ignored. So nothing ever waits for a loop that may be blocked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..store.lease import Lease
 from ..store.refusals import MOST_REFUSALS, refused_without_reason
 from ..store.sealing import SEAL_AT_BYTES, TAIL_BYTES
 from ..store.updates import Update
-from .batch import Batch, BatchState
+from .batch import Batch
 from .pending import PendingChanges
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _POSTPONE_BELOW = 1.5
 
 
 class _SupersededError(Exception):
-    """The queue has another owner, or the batch is dealt with."""
+    """Another attempt sends the queue by now, or the update is dealt with."""
 
 
 class RefusedUpdateError(Exception):
@@ -43,16 +43,13 @@ class RefusedUpdateError(Exception):
 
 
 class _Attempt:
-    """One way through the queue.
+    """One way through the queue; nothing that it hears counts once the queue has another owner.
 
     Attributes:
-        epoch: The ownership under which it began; nothing that it hears counts under a later one.
         job: What sends, which no caller's cancellation reaches.
     """
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.job: Job | None = None
+    job: Job
 
 
 class SessionWriter:
@@ -97,7 +94,6 @@ class SessionWriter:
         self._revoked: list[str] = []
         self._owner = asyncio.get_running_loop()
         self._has_moved = False
-        self._epoch = 0
         self._attempt: _Attempt | None = None
         self._seal_at = SEAL_AT_BYTES
         self._outruns_seals = False
@@ -133,8 +129,7 @@ class SessionWriter:
         return False
 
     def _enqueue(self, batch: Batch) -> None:
-        if tracing.active is not None:
-            batch.origin = tracing.active.here()
+        batch.origin = tracing.here()
         self._queue.append(batch)
 
     def queue_whole(self, key: str) -> None:
@@ -192,12 +187,11 @@ class SessionWriter:
             with self._changes.lock:
                 self._claim(loop)
                 attempt = self._attempt or self._begin()
-            assert attempt.job is not None
             # Cancelling the caller only ends its waiting.
             await self._home.outcome_of("send", attempt.job)
 
     def _begin(self) -> _Attempt:
-        attempt = _Attempt(self._epoch)
+        attempt = _Attempt()
         attempt.job = self._home.start("send", partial(self._send, attempt), here=not self._has_moved)
         self._attempt = attempt  # Only now: where nothing could be started, the next flush has to try it again.
         return attempt
@@ -208,7 +202,6 @@ class SessionWriter:
         """Let the queue be sent on behalf of a loop, which moves it where that is not its owner."""
         if self._has_moved or loop is self._owner:
             return
-        self._epoch += 1
         self._attempt = None
         # A client that is bound to its loop says so itself; one that is not (a mock) is sent to from here.
         self._has_moved, self._owner = self._home.on_portal, loop
@@ -218,30 +211,29 @@ class SessionWriter:
         try:
             while (batch := self._next(attempt)) is not None:
                 try:
-                    await self._send_batch(batch, attempt.epoch)
+                    await self._send_batch(batch, attempt)
                 except SessionFullError:
                     # What has no room holds up nothing that has, such as a deletion that makes room for it.
-                    if not await self._send_submitted(attempt.epoch):
+                    if not await self._send_submitted(attempt):
                         raise
-        except _SupersededError:
-            return  # Those who wait look again.
         finally:
             with self._changes.lock:
                 if self._attempt is attempt:
                     self._attempt = None
 
-    async def _send_submitted(self, epoch: int) -> bool:
+    async def _send_submitted(self, attempt: _Attempt) -> bool:
         """Send the updates of their own that wait behind a batch without room; True when one of them is stored."""
         with self._changes.lock:
             waiting = [batch for batch in self._queue if not batch.is_kept and not batch.is_done]
         for batch in waiting:
-            await self._send_batch(batch, epoch)
+            await self._send_batch(batch, attempt)
         return any(batch.error is None for batch in waiting)
 
     def _next(self, attempt: _Attempt) -> Batch | None:
+        """Return the batch to be sent next; None without one, which ends the attempt, and where another one sends."""
         with self._changes.lock:
-            if attempt.epoch != self._epoch:
-                raise _SupersededError
+            if self._attempt is not attempt:
+                return None  # Those who wait look again.
             while self._queue and self._queue[0].is_done:
                 self._queue.popleft()
             if not self._queue:
@@ -251,38 +243,27 @@ class SessionWriter:
 
     # -- one batch
 
-    async def _send_batch(self, batch: Batch, epoch: int) -> None:
-        if tracing.active is None:
-            await self._send_updates(batch, epoch)
-        else:
-            await self._send_traced(tracing.active, batch, epoch)
-
-    async def _send_traced(self, tracer: tracing.Tracing, batch: Batch, epoch: int) -> None:
-        superseded: _SupersededError | None = None
-        store, work = self._executor.store, batch.work
+    async def _send_batch(self, batch: Batch, attempt: _Attempt) -> None:
+        store = self._executor.store
         address = self.head.session_id, store.database_name, store.collection_name
-        with tracer.span(work, *address, origin=batch.origin) as span:
-            batch.describe(span)
-            try:
-                await self._send_updates(batch, epoch)
-            except _SupersededError as error:
-                superseded = error
+        with tracing.span(batch.work, *address, origin=batch.origin) as span:
+            if tracing.active is not None:
+                batch.describe(span)
+            await self._send_updates(batch, attempt)
+            if self._attempt is not attempt:
                 span.note(tracing.SUPERSEDED, True)
             if batch.error is not None:
                 span.fail(batch.error)
-        if superseded is not None:
-            raise superseded
 
-    async def _send_updates(self, batch: Batch, epoch: int) -> None:
-        while not batch.is_done:
+    async def _send_updates(self, batch: Batch, attempt: _Attempt) -> None:
+        while not batch.is_done and self._attempt is attempt:
             try:
-                await self._send_update(batch, epoch)
+                await self._send_update(batch, attempt)
             except _SupersededError:
-                if epoch != self._epoch:
-                    raise
+                continue
             except Exception as error:
                 with self._changes.lock:
-                    if epoch != self._epoch or batch.is_done:
+                    if batch.is_done or self._attempt is not attempt:
                         continue
                     if batch.is_kept or isinstance(error, WrongLoopError):
                         raise
@@ -292,15 +273,18 @@ class SessionWriter:
                 if isinstance(error, PyMongoError) and is_transient(error):
                     raise
 
-    async def _send_update(self, batch: Batch, epoch: int) -> None:
+    async def _send_update(self, batch: Batch, attempt: _Attempt) -> None:
         update, position, revoked = batch.updates[batch.position], batch.position, tuple(self._revoked)
 
-        def check() -> None:
+        def check_present() -> None:
+            if self._attempt is not attempt or batch.is_done or batch.position != position:
+                raise _SupersededError
+
+        def before_send() -> None:
             # Sent again regardless, an update that was overtaken by more writes than the document remembers tokens of
             # would count twice.
             with self._changes.lock:
-                if epoch != self._epoch or batch.is_done or batch.position != position:
-                    raise _SupersededError
+                check_present()
                 batch.was_sent = True
 
         if self._outruns_seals:
@@ -311,11 +295,10 @@ class SessionWriter:
             own_lease=lambda: self.lease,
             revoked_tokens=revoked,
             ttl_s=self._new_ttl_s,
-            before_send=check,
+            before_send=before_send,
         )
         with self._changes.lock:
-            if epoch != self._epoch or batch.is_done or batch.position != position:
-                raise _SupersededError
+            check_present()
             self.head = result.head
             if isinstance(result, Conflict):
                 self._refused(batch, result)
@@ -365,8 +348,7 @@ class SessionWriter:
         if batch.was_sent:
             # It may still be on its way: the next update shuts it out.
             self._revoked.extend(update.token for update in batch.left if not update.repeats)
-        if batch.state is BatchState.QUEUED:
-            batch.withdraw(error)
+        batch.withdraw(error)
         if batch in self._queue:
             self._queue.remove(batch)
         if batch.is_abandoned:
@@ -426,7 +408,6 @@ class SessionWriter:
         self._changes.inherit()
         self._queue.clear()
         self._revoked.clear()
-        self._epoch += 1
         if self.lease is not None:
             self.lease.disown()
         self._attempt, self.lease, self.defers = None, None, False
