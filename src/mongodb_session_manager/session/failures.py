@@ -21,7 +21,7 @@ def is_of_the_store(error: BaseException | None) -> bool:
     return isinstance(original(error), PyMongoError | SessionStoreError)
 
 
-def is_away(error: BaseException | None) -> bool:
-    """Tell whether the server could not be reached, or did not answer."""
+def is_outage(error: BaseException | None) -> bool:
+    """Tell whether the server could not be reached, or did not answer; the next command would wait as long."""
     found = original(error)
     return isinstance(found, PyMongoError) and is_transient(found)

@@ -19,7 +19,7 @@ from ..store.lease import Lease
 from ..store.loaded import StoredSession
 from ..store.segments import MissingSegmentsError
 from ..store.updates import Update
-from .failures import is_away
+from .failures import is_outage
 from .pending import PendingChanges
 from .restore import Restorer, prepare
 from .writer import SessionWriter
@@ -193,23 +193,18 @@ class SessionLifetime:
         """Write what is pending and end it; arguments and errors are those of the manager's `close()`."""
         if self._closed:
             return
+        if self._opened is None:  # So it has nothing to write, and has told nothing.
+            await self._close_client()
+            return
+        writer = self._opened.writer
         try:
-            try:
-                if self._opened is not None:
-                    await self._write(self._opened.writer)
-                    await self.home.wait()
-            except Exception:
-                await self._drain(drain_s)
-                raise
-            await self._drain(drain_s)
-            if not self._shares_client and self._opened is not None:
+            await self._write_and_drain(writer, drain_s, waits=True)
+            if not self._shares_client:
                 await indexes.wait_for_builds(self.store.handle)
         except asyncio.CancelledError:
             self._closed = True
             # A web server whose client leaves cancels every await of its handler, and those in a `finally`, too. The
             # client has to stay open until what is pending is written.
-            assert self._opened is not None
-            writer = self._opened.writer
             self.home.leave("close", lambda: self._finish(writer, drain_s))
             raise
         except BaseException:
@@ -217,10 +212,29 @@ class SessionLifetime:
             raise
         await self._close_client()
 
-    async def _drain(self, drain_s: float) -> None:
-        # A session that was never opened has told nothing.
-        if self._opened is not None:
+    async def _finish(self, writer: SessionWriter, drain_s: float) -> None:
+        """Do what is left of closing, in the background."""
+        try:
+            await self._write_and_drain(writer, drain_s)
+        finally:
+            await self._close_client()
+
+    async def _write_and_drain(self, writer: SessionWriter, drain_s: float, *, waits: bool = False) -> None:
+        """Write what is pending, and deliver the notifications whatever comes of that.
+
+        Args:
+            writer: What writes.
+            drain_s: How long to wait for notifications while none is delivered, in seconds.
+            waits: Also for what runs in the background, which this is not a part of.
+        """
+        try:
+            await self._write(writer)
+            if waits:
+                await self.home.wait()
+        except Exception:
             await runtime.drain(self.session_id, drain_s)
+            raise
+        await runtime.drain(self.session_id, drain_s)
 
     async def _write(self, writer: SessionWriter) -> None:
         """Write what is pending, then give back the turn under way, or stop waiting for one.
@@ -230,7 +244,7 @@ class SessionLifetime:
         try:
             await writer.flush()
         except Exception as error:
-            await self._end_turn(writer, gives_back=not is_away(error))  # That would only wait for as long once more.
+            await self._end_turn(writer, gives_back=not is_outage(error))  # That would only wait for as long once more.
             raise
         await self._end_turn(writer)
 
@@ -241,15 +255,6 @@ class SessionLifetime:
                 await lease.release()
             else:
                 lease.let_expire()
-
-    async def _finish(self, writer: SessionWriter, drain_s: float) -> None:
-        try:
-            try:
-                await self._write(writer)
-            finally:
-                await self._drain(drain_s)
-        finally:
-            await self._close_client()
 
     async def _close_client(self) -> None:
         self._closed = True

@@ -22,7 +22,7 @@ from ..schema.numbers import check_seconds
 from ..store.lease import Lease, Turn, in_force
 from ..store.updates import Update
 from .conversations import Conversations
-from .failures import is_away
+from .failures import is_outage
 from .lifetime import SessionLifetime
 from .restore import prepare
 from .writer import SessionWriter
@@ -165,7 +165,7 @@ class Turns:
                 raise lost from error  # Strands wraps what its hooks raise.
         elif self._key is not None:
             await self._give_up("the turn failed")
-        elif not is_away(error):  # Waiting for the server once more would take as long.
+        elif not is_outage(error):  # Waiting for the server once more would take as long.
             await self._write_rest()
 
     async def _write_rest(self) -> None:
