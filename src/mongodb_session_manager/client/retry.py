@@ -100,7 +100,8 @@ class Retry:
                         self._note_answer(session_id, failing)
                         failing = None
                         raise
-                    if not self._may_pass(error) or now + pause_s >= give_up_at:
+                    never_reached = isinstance(error, ServerSelectionTimeoutError) and not self._was_reached()
+                    if never_reached or now + pause_s >= give_up_at:
                         raise
                     if failing is None:
                         failing = self._client()
@@ -124,11 +125,6 @@ class Retry:
             return
         if outages.ended(self._client() if failing is None else failing, waited=failing is not None):
             logger.warning("session_id=<%r> | the server answers again", session_id)
-
-    def _may_pass(self, error: PyMongoError) -> bool:
-        if isinstance(error, ServerSelectionTimeoutError) and not self._was_reached():
-            return False
-        return is_transient(error)
 
 
 def _log_beginning(session_id: object, error: PyMongoError) -> None:

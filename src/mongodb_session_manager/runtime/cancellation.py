@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -54,7 +55,7 @@ async def outcome_of(work: asyncio.Future[T], failed: Callable[[BaseException], 
     try:
         await asyncio.wait({work})
     except asyncio.CancelledError:
-        work.add_done_callback(lambda work: _look(work, failed))
+        work.add_done_callback(lambda work: look(work, failed))
         raise
     try:
         return work.result()
@@ -62,6 +63,7 @@ async def outcome_of(work: asyncio.Future[T], failed: Callable[[BaseException], 
         del work  # The error's traceback holds this frame.
 
 
-def _look(work: asyncio.Future[Any], failed: Callable[[BaseException], None]) -> None:
+def look(work: asyncio.Future[Any] | Future[Any], failed: Callable[[BaseException], object]) -> None:
+    """Look at work that is over, and tell the error of what failed: asyncio logs one that is not looked at."""
     if not work.cancelled() and (error := work.exception()) is not None:
         failed(error)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from . import portal
-from .cancellation import outcome_of
+from .cancellation import look, outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ class Home:
 
     def _ended(self, kind: str, job: Job) -> None:
         self._busy.discard(kind)
-        if not job.cancelled() and (error := job.exception()) is not None:
-            self._log_failure(kind, error)
+        look(job, partial(self._log_failure, kind))
 
     def _log_failure(self, kind: str, error: BaseException) -> None:
         logger.warning(
