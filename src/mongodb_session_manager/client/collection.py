@@ -149,16 +149,11 @@ class Collection:
         projection: Projection = None,
         *,
         sort: Sort = None,
-        limit: int = 0,
-        skip: int = 0,
-        max_time_ms: int | None = None,
-        hint: Any = None,
         batch_size: int = BATCH_SIZE,
     ) -> AsyncIterator[Document]:
         """Yield the matching documents, fetched `batch_size` at a time; never sent again."""
-        options = _given(sort=sort, max_time_ms=max_time_ms, hint=hint)
         own = self._current()
-        cursor = own.native.find(filter, projection, limit=limit, skip=skip, **options).batch_size(batch_size)
+        cursor = own.native.find(filter, projection, **_given(sort=sort)).batch_size(batch_size)
 
         def fetch(driver: Driver) -> Awaitable[list[Document]]:
             return driver.run(lambda _: next_of(cursor, batch_size))

@@ -96,14 +96,11 @@ class ClientHandle:
     @property
     def reached(self) -> bool:
         """Whether the client's server has answered before, to any user of it in this process."""
-        return id(self.driver_client()) in _reached
+        return _known(self.driver_client()).was_reached
 
     def note_reached(self) -> None:
         """Note that the server answered."""
-        client = self.driver_client()
-        if id(client) not in _reached:
-            _reached.add(id(client))
-            weakref.finalize(client, _reached.discard, id(client)).atexit = False
+        _known(self.driver_client()).was_reached = True
 
     @property
     def generation(self) -> int:
@@ -113,7 +110,7 @@ class ClientHandle:
     @property
     def identity(self) -> Hashable:
         """What is equal for handles of the same client."""
-        return _token(self.driver_client()) if self._lease is None else self._lease.identity
+        return _known(self.driver_client()) if self._lease is None else self._lease.identity
 
     @property
     def statistics(self) -> PoolStatistics | None:
@@ -301,10 +298,15 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(1000 * seconds)
 
 
+class _Known:
+    """What this process knows of a driver's client; the object itself tells that one from others."""
+
+    was_reached = False
+
+
 # Kept by the id of a client while it lives: drivers call two clients of one address equal, and these must not mix them.
 _borrowed_workers: dict[int, Workers] = {}
-_tokens: dict[int, object] = {}
-_reached: set[int] = set()
+_known_clients: dict[int, _Known] = {}
 
 
 def _workers_of(client: MongoClient[Any]) -> Workers:
@@ -322,9 +324,9 @@ def _forget_workers(client_id: int) -> None:
         workers.shutdown()
 
 
-def _token(client: object) -> object:
-    token = _tokens.get(id(client))
-    if token is None:
-        token = _tokens.setdefault(id(client), object())
-        weakref.finalize(client, _tokens.pop, id(client), None).atexit = False
-    return token
+def _known(client: object) -> _Known:
+    known = _known_clients.get(id(client))
+    if known is None:
+        known = _known_clients.setdefault(id(client), _Known())
+        weakref.finalize(client, _known_clients.pop, id(client), None).atexit = False
+    return known
