@@ -493,8 +493,7 @@ def test_a_batch_ends_once() -> None:
     assert len(batch.left) == 1
     batch.advance()
     batch.withdraw(RuntimeError())
-    assert batch.is_done
-    assert batch.error is None
+    assert (batch.is_done, batch.error) == (True, None)
     given_up = Batch([Update()])
     given_up.withdraw(RuntimeError())
     given_up.withdraw(ValueError())
@@ -629,7 +628,7 @@ class Writers(RuleBasedStateMachine):
         window = self.there.document["agents"][KEY].get("window") or [[0, None]]
         for writer in self.open[-1:]:
             writer.pending.capture_state("state", {"last": 1})
-            writer.pending.window.is_dirty = writer.pending.is_dirty = True
+            writer.pending.window.is_dirty = True
             writer.flush()
             window = self.there.document["agents"][KEY]["window"]
             held = {record.message_id for record in writer.held}

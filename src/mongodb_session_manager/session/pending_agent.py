@@ -37,7 +37,6 @@ class PendingAgent:
         self.expected = self.next_id = 0 if stored is None else stored.next_message_id
         self.records: list[Record] = []
         self.latest_assistant: Record | None = None
-        self.is_dirty = stored is None
         self.archive_id: str | None = _archive_id(stored)
         self.wants_all = False
         self._has_lost = False
@@ -49,10 +48,10 @@ class PendingAgent:
         self._initial: dict[str, bytes] = {}
         self._payloads: dict[str, dict[str, bytes]] = {}
         self._references: dict[str, set[str]] = {}
+        self.window = PendingWindow() if stored is None else PendingWindow(stored.window, stored.window_head)
         if stored is None:
-            self.window = PendingWindow(None, 0, is_new=True)
+            self.window.is_dirty = True  # A new agent has it stored with it.
         else:
-            self.window = PendingWindow(stored.window, stored.window_head, is_new=False)
             # As stored, not as restored: what older tools left empty is to be filled in.
             data = stored.raw.get(paths.AGENT_DATA)
             for name in STATE_FIELDS:
@@ -60,6 +59,11 @@ class PendingAgent:
                 self._seen[paths.agent_data(name)] = fingerprint(found)
                 if stored.payloads is not None:
                     self._references[paths.agent_data(name)] = names_in(found)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything waits to be written."""
+        return bool(self._new or self._changes or self._fields or self._increments) or self.window.is_dirty
 
     # -- fields
 
@@ -79,13 +83,11 @@ class PendingAgent:
     def set_field(self, path: str, encoded: Any) -> None:
         """Set a field below the agent."""
         self._fields[path] = encoded
-        self.is_dirty = True
 
     def increase(self, path: str, amount: float) -> None:
         """Raise a running total."""
         if amount:
             self._increments[path] = self._increments.get(path, 0) + amount
-            self.is_dirty = True
 
     # -- messages
 
@@ -106,7 +108,6 @@ class PendingAgent:
         self.next_id += 1
         self.records.append(record)
         self._new.append(record)
-        self.is_dirty = True
 
     def change(
         self,
@@ -119,7 +120,6 @@ class PendingAgent:
         change: ChangeMessage | None = None
         if record.state in (RecordState.FROZEN, RecordState.STORED):
             change = self._changes.setdefault(record, ChangeMessage(self.key, record))
-            self.is_dirty = True
         record.change(change, dict(fields), set(removed), payloads or {})
 
     def see_window(self, held: Sequence[Record], head: int) -> None:
@@ -132,8 +132,6 @@ class PendingAgent:
             self.window.see_others(self.records, held)
             self._forget({*held, *(record for record in self.records if record.state is RecordState.GONE)})
         self.window.see_order(held, head, self.next_id)
-        if self.window.is_dirty:
-            self.is_dirty = True
 
     def _forget(self, present: set[Record]) -> None:
         """Forget records that are stored and that the agent no longer holds; the latest may yet be redacted.
@@ -164,7 +162,6 @@ class PendingAgent:
             self.archive_id = _archive_id(stored)
         self.exists, self._fields, self._payloads = True, {}, {}
         self.window.yields()
-        self.is_dirty = bool(self._new or self._changes or self._increments)
 
     def inherit(self) -> None:
         """Take what is frozen for stored: another process stores it, and may have done so."""
@@ -196,7 +193,6 @@ class PendingAgent:
         for record in self._new:
             record.state = RecordState.FROZEN
         self._new, self._fields, self._increments = [], {}, {}
-        self.is_dirty = False
         return changed, changes
 
     def acknowledge(self, changes: AppendMessages) -> None:

@@ -16,21 +16,21 @@ class PendingWindow:
     Messages that the agent never held stay in: those of other writers, and those that were appended by hand.
 
     Attributes:
-        is_dirty: Whether it changed.
+        is_dirty: Whether it is to be written.
         out: Messages that the agent held and holds no more, stored so or not.
         taken_out: Those of them that are in the stored window.
         put_back: Messages that it holds again, and that are not in the stored window.
     """
 
-    def __init__(self, stored: Ranges | None, head: int, *, is_new: bool) -> None:
-        """Start from the stored window, None where there is none, and its head; a new agent has it stored with it."""
+    def __init__(self, stored: Ranges | None = None, head: int = 0) -> None:
+        """Start from the stored window, None where there is none, and its head."""
         self._stored = stored
         self._base: Ranges = stored or EVERYTHING
         self._head = head
         self._order: list[Record] | None = None
         self._held: list[Record] = []
         self.is_dirty = False
-        self._is_missing = is_new
+        self._is_missing = False  # from the document, and written with what is written next
         self.out: set[Record] = set()
         self.taken_out: dict[Record, None] = {}
         self.put_back: dict[Record, None] = {}
