@@ -15,7 +15,7 @@ from ..schema.names import check_agent_id
 from ..schema.numbers import check_count
 from .lifetime import SessionLifetime
 from .pending_agent import PendingAgent
-from .tracker import AgentTracker
+from .tracker import AgentTracker, Invocation
 
 if TYPE_CHECKING:
     from strands.agent import Agent
@@ -118,14 +118,14 @@ class Conversations:
     def begin_invocation(self, agent: LocalAgent | Agent) -> None:
         """Note that an invocation of an agent is under way."""
         with self._lifetime.changes.lock:
-            self.tracker(agent).in_invocation = True
+            self.tracker(agent).invocation = Invocation.UNDER_WAY
 
     def end_invocation(self, agent: LocalAgent | Agent, error: BaseException | None) -> None:
         """Note that an agent's invocation is over, and what ended it when that was an error."""
         with self._lifetime.changes.lock:
             if (stale := self._trackers.get(agent.agent_id)) is not None and stale.is_stale and stale.is_same(agent):
-                stale.in_invocation = False  # It is not noted how it ended, but that it did.
-            self.tracker(agent).end_invocation()
+                stale.invocation = Invocation.CAPTURED  # It is not noted how it ended, but that it did.
+            self.tracker(agent).invocation = Invocation.ENDED
             if isinstance(error, Exception):
                 self._lifetime.changes.add_error(agent.agent_id, error, now(), tracing.trace_id(agent))
 
@@ -142,7 +142,7 @@ class Conversations:
     def is_in_invocation(self, agent: LocalAgent) -> bool:
         """Tell whether an invocation of the agent is under way, which flushes by itself."""
         tracker = self._trackers.get(agent.agent_id)
-        return tracker is not None and tracker.in_invocation
+        return tracker is not None and tracker.invocation is Invocation.UNDER_WAY
 
     def capture(self, agent: LocalAgent, *, final: bool) -> None:
         """Note what changed of an agent: state, window, configuration; metrics, too, when its invocation is over."""
@@ -169,10 +169,10 @@ class Conversations:
             for tracker in list(self._trackers.values()):
                 if (agent := tracker.agent) is not None and not tracker.is_stale:
                     try:
-                        if tracker.is_unfinished:
-                            self._capture(tracker, agent, final=True)
-                        else:
+                        if tracker.invocation is Invocation.CAPTURED:
                             tracker.capture_outside(agent)
+                        else:  # One that its reader left, or whose end a hook broke off.
+                            self._capture(tracker, agent, final=True)
                     except Exception as error:
                         problem = problem or error
         if problem is not None:
@@ -210,7 +210,8 @@ class Conversations:
             if agent_id not in stored_agents:
                 agent.messages.clear()
             self.initialize(agent)
-            self._trackers[agent_id].in_invocation = tracker.in_invocation
+            if tracker.invocation is Invocation.UNDER_WAY:
+                self._trackers[agent_id].invocation = Invocation.UNDER_WAY
         for graph_id in changed_graphs & self._graphs.keys():
             if (graph := self._graphs[graph_id]()) is not None:
                 self.initialize_multi_agent(graph)

@@ -6,6 +6,7 @@ import copy
 import logging
 import weakref
 from collections.abc import Sequence
+from enum import Enum, auto
 from operator import is_
 from typing import Any
 
@@ -38,6 +39,14 @@ from .redactions import Redactions
 logger = logging.getLogger(__name__)
 
 
+class Invocation(Enum):
+    """How far the latest invocation of an agent is."""
+
+    CAPTURED = auto()  # or there was none
+    UNDER_WAY = auto()
+    ENDED = auto()  # not all of it is captured: a hook may break off what does
+
+
 class AgentTracker:
     """Follows one live Agent object, which it holds weakly: the agent holds its manager.
 
@@ -45,9 +54,8 @@ class AgentTracker:
 
     Attributes:
         pending: What is pending of the agent.
-        in_invocation: Whether one of its invocations is under way.
+        invocation: How far its latest one is.
         is_stale: The agent holds what a failed turn left.
-        token_counts: Usage given by hand, for a model that reports none; goes with the next answer that is synced.
     """
 
     def __init__(
@@ -59,8 +67,8 @@ class AgentTracker:
         self._values = AgentValues(agent, pending, stored)
         self._redactions = Redactions(changes, pending)
         self.pending = pending
-        self.in_invocation = self.is_stale = False
-        self._has_ended = False  # An invocation, of which not all is captured.
+        self.invocation = Invocation.CAPTURED
+        self.is_stale = False
         self._seen_objects: list[object] | None = None
         self._seen_recorded = -1
         self._all_recorded = False
@@ -365,18 +373,10 @@ class AgentTracker:
         self._capture_window(agent)
         counted = self._values.capture_usage(agent, token_counts)
         if final:
-            self._has_ended = False
+            if self.invocation is Invocation.ENDED:
+                self.invocation = Invocation.CAPTURED
             self._values.capture_metrics(agent, token_counts if counted else None)
         return counted
-
-    def end_invocation(self) -> None:
-        """Note that an invocation is over; a hook may break off what captures it."""
-        self.in_invocation, self._has_ended = False, True
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether not all of an invocation is captured: one that its reader left, or whose end a hook broke off."""
-        return self.in_invocation or self._has_ended
 
     def capture_outside(self, agent: LocalAgent) -> None:
         """Note what code changed of the agent outside of its invocations: state and messages."""
