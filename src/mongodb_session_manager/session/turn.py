@@ -40,6 +40,26 @@ class TurnState(Enum):
     LOST = auto()  # another holder took it over
 
 
+class _Key:
+    """The idempotency key of a turn.
+
+    A turn that is taken again after it died half-way submits the same things, at another moment and perhaps in another
+    order.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._submitted: Counter[str] = Counter()
+
+    def token(self, update: Update) -> str:
+        """Return the token of an update that adds something, the same for each attempt at the turn."""
+        pushes = update.session.pushes
+        added = {name: [{**item, paths.CREATED_AT: None} for item in items] for name, items in pushes.items()}
+        digest = sha256(bson.encode(added)).hexdigest()
+        self._submitted[digest] += 1
+        return f"{self.key}#{digest}#{self._submitted[digest]}"
+
+
 class Turns:
     """Takes the session's turn and gives it back; what a failed turn left in the agents is undone."""
 
@@ -49,8 +69,7 @@ class Turns:
         self._conversations = conversations
         self._session_id = lifetime.session_id
         self._state = TurnState.ENDED
-        self._key: str | None = None
-        self._submitted: Counter[str] = Counter()
+        self._key: _Key | None = None
 
     @asynccontextmanager
     async def take(self, wait_s: float | None, lease_s: float, idempotency_key: str | None) -> AsyncIterator[Turn]:
@@ -112,9 +131,8 @@ class Turns:
     async def _take_key(self, writer: SessionWriter, key: str) -> None:
         query = {"_id": self._session_id, paths.IDEMPOTENCY_KEYS: key}
         is_stored = await self._lifetime.store.find_one(query, {"_id": 1}) is not None
-        self._key, writer.defers = key, True
+        self._key, writer.defers = _Key(key), True
         self._state = TurnState.REPLAYING if is_stored else TurnState.DEFERRED
-        self._submitted.clear()
 
     async def _end(self, writer: SessionWriter) -> None:
         """Write what is pending, with the idempotency key of a keyed turn.
@@ -129,8 +147,8 @@ class Turns:
             if self._lifetime.changes.is_dirty:
                 await self._give_up("the turn was taken before")
             return
-        if self._state is TurnState.DEFERRED and self._key is not None:
-            writer.queue_whole(self._key)
+        if self._key is not None:
+            writer.queue_whole(self._key.key)
         await writer.flush()
 
     async def submit(self, update: Update) -> None:
@@ -142,18 +160,10 @@ class Turns:
         if self._state is TurnState.REPLAYING:
             logger.warning("session_id=<%r> | discarding a change of a turn that was taken before", self._session_id)
             return
+        # Fields that are set or removed need no such token: doing that again changes nothing.
         if self._key is not None and update.session.pushes:
-            update.token, update.repeats = self._repeatable_token(self._key, update), True
+            update.token, update.repeats = self._key.token(update), True
         await writer.submit(update)
-
-    def _repeatable_token(self, key: str, update: Update) -> str:
-        # A turn that is taken again after it died half-way adds the same things, at another moment and perhaps in
-        # another order. Fields that are set or removed need no such token: doing that again changes nothing.
-        pushes = update.session.pushes
-        added = {name: [{**item, paths.CREATED_AT: None} for item in items] for name, items in pushes.items()}
-        digest = sha256(bson.encode(added)).hexdigest()
-        self._submitted[digest] += 1
-        return f"{key}#{digest}#{self._submitted[digest]}"
 
     async def _after_failure(self, lease: Lease, error: BaseException) -> None:
         """Discard what a turn that failed must not write any more; raises when it failed since its lease was lost."""
