@@ -430,7 +430,8 @@ def iso_date(value: object) -> str:
 
 def now() -> datetime:
     """Return the present as BSON keeps it."""
-    return bson_date(datetime.now(UTC))
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _blocks(content: object) -> object:

@@ -93,10 +93,10 @@ class Conversations:
             SessionStoreError: The session has an agent of that id, which has to be restored first; or this one has.
         """
         session = self._lifetime.session
-        self.check_current(agent.agent_id)
         tracker = self._trackers.get(agent.agent_id)
-        if tracker is not None and tracker.is_same(agent):
+        if tracker is not None and not tracker.is_stale and tracker.is_same(agent):
             return tracker
+        self.check_current(agent.agent_id)
         narrowed = session.agent_ids is not None and agent.agent_id not in session.agent_ids
         if tracker is not None or agent.agent_id in session.agents or narrowed:
             raise SessionStoreError(

@@ -113,8 +113,8 @@ class SessionLifetime:
         parts.restorer.reloaded(session)
 
     def _parts(self) -> _Opened:
-        self.check_not_closed()
-        if self._opened is None:
+        if self._opened is None or self._closed:
+            self.check_not_closed()
             raise SessionNotOpenError(self.session_id)
         return self._opened
 

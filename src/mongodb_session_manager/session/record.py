@@ -214,13 +214,15 @@ def objects_of(messages: Iterable[Message]) -> list[object] | None:
     found: list[object] = []
     for message in messages:
         content: Any = message.get("content")
-        found += (message, content)
         # Asked for all that an agent holds at each write: one text, as nearly all of it is, takes no call.
-        if type(content) is list and len(content) == 1 and type(content[0]) is dict and "text" in content[0]:
-            found += (content[0], content[0]["text"])
+        if type(content) is list and len(content) == 1 and type(block := content[0]) is dict and "text" in block:
+            found += (message, content, block, block["text"])
         else:
+            found += (message, content)
             _objects_in(content, found)
-        if "metadata" in message and _custom(message) is not None:
+        metadata: Any = message.get("metadata")
+        # Nor does what models report with an answer.
+        if metadata is not None and (type(metadata) is not dict or "custom" in metadata) and _custom(message):
             return None
     return found
 

@@ -74,7 +74,6 @@ class UpdateExecutor:
         self.store = store
         self.related = RelatedDocuments(store)
         self.segments = Segments(store)
-        self._sealer = Sealer(store, self.segments)
         self.payloads = PayloadStore(store, self.segments)
 
     async def head(self, session_id: str) -> SessionHead:
@@ -294,7 +293,8 @@ class UpdateExecutor:
         """Move the oldest items of a session into segments; the outcome is None when the session is gone."""
         address = head.session_id, self.store.database_name, self.store.collection_name
         with tracing.span("seal_session", *address) as span:
-            outcome = await self._sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
+            sealer = Sealer(self.store, self.segments)
+            outcome = await sealer.seal(head.session_id, _incarnation(head), ttl_s=head.ttl_s)
             if outcome is None:
                 return head, None
             span.note(tracing.MESSAGES, outcome.messages)
