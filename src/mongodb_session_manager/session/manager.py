@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequen
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +17,6 @@ from pymongo.errors import PyMongoError
 from strands.hooks import HookRegistry
 from strands.session import RepositorySessionManager
 from strands.types.content import Message
-from strands.types.exceptions import SessionException
 from strands.types.session import Session
 
 from .. import hooks, runtime
@@ -135,7 +135,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
         self._lazy = lazy
         self._waiting: list[tuple[object, Callable[[], None]]] = []
         self._waiting_lock = threading.RLock()
-        self._metadata_fields = tuple(metadata_fields or ())
+        self._metadata_fields = None if metadata_fields is None else tuple(metadata_fields)
         self._ensure_indexes = ensure_indexes
         self._wants_expiry = ttl_s is not None
         check_place(database_name, collection_name)
@@ -323,26 +323,16 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
             SessionException: Another agent object with this id is in use with this manager.
             SessionNotOpenError: The manager was not opened.
         """
-        self._restore_now_or_later(agent, lambda: self._initialize(agent, **kwargs))
-
-    def _initialize(self, agent: LocalAgent, **kwargs: Any) -> None:
-        try:
-            self._conversations.initialize(agent, **kwargs)
-        except SessionException as error:
-            if type(error) is not SessionException:
-                raise
-            # Strands' own: two agents with one id, mostly the one that an agent without an id gets.
-            raise SessionException(
-                f"{error} Give each agent of a session an id of its own, as in Agent(agent_id='support', ...)."
-            ) from error
+        self._restore_now_or_later(agent, partial(self._conversations.initialize, agent, **kwargs))
 
     def _restore_now_or_later(self, source: object, restore: Callable[[], None]) -> None:
         """Restore what is being built, or leave it to the first invocation."""
         self._check_not_closed()
-        with self._waiting_lock:
-            if self._lazy and not self._lifetime.was_opened:
-                self._waiting.append((source, restore))
-                return
+        if self._lazy:
+            with self._waiting_lock:
+                if not self._lifetime.was_opened:
+                    self._waiting.append((source, restore))
+                    return
         if not self._lifetime.was_opened:
             raise SessionNotOpenError(
                 self.session_id,
@@ -414,7 +404,7 @@ class AsyncMongoDBSessionManager(SessionOperations, RepositorySessionManager):
 
     def initialize_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Restore a graph or swarm from the session, or add it as a new one; in memory, without I/O."""
-        self._restore_now_or_later(source, lambda: self._conversations.initialize_multi_agent(source, **kwargs))
+        self._restore_now_or_later(source, partial(self._conversations.initialize_multi_agent, source, **kwargs))
 
     def sync_multi_agent(self, source: MultiAgentBase, **kwargs: Any) -> None:
         """Note the state of a graph or swarm, in memory; the next flush writes it."""

@@ -109,6 +109,10 @@ def _read(
     return records, found
 
 
+_THERE = Session("", SessionType.AGENT, "", "")
+"""A session that is only looked at for being there."""
+
+
 class _LoadedRepository(SessionRepository):
     """What `open()` loaded, as Strands reads it; what Strands creates is noted in the pending changes."""
 
@@ -123,7 +127,7 @@ class _LoadedRepository(SessionRepository):
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
-        return Session(session_id, SessionType.AGENT, "", "")  # Only looked at for being there.
+        return _THERE
 
     # -- agents
 
@@ -274,7 +278,11 @@ class Restorer(RepositorySessionManager):
         """
         agent_id = agent.agent_id
         if agent_id in self._changes.agents:
-            raise SessionException("The `agent_id` of an agent must be unique in a session.")
+            # Mostly it is the one that an agent without an id gets.
+            raise SessionException(
+                "The `agent_id` of an agent must be unique in a session. Give each agent of a session an id of its "
+                "own, as in Agent(agent_id='support', ...)."
+            )
         stored = self._loaded.session.agents.get(agent_id)
         if stored is not None and isinstance(agent, Agent) and not _has_states(stored):
             kept = stored.data.get(paths.MANAGER_STATE)
@@ -323,6 +331,8 @@ class Restorer(RepositorySessionManager):
         stored = self._loaded.session.agents.get(self._restoring or "")
         if pending is not None and stored is not None and len(messages) > len(pending.records):
             messages = _in_live_order(messages, pending.records, stored.window_head)
+        if not any("toolUse" in block or "toolResult" in block for message in messages for block in message["content"]):
+            return messages  # nearly always
         return super()._fix_broken_tool_use(_with_room_for_results(messages))
 
 
