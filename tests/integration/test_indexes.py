@@ -12,7 +12,8 @@ from pymongo import AsyncMongoClient, IndexModel, MongoClient
 
 from mongodb_session_manager import AsyncMongoDBSessionManager, AsyncMongoDBSessionManagerFactory
 from mongodb_session_manager.client import ClientHandle
-from mongodb_session_manager.client.index_building import IndexWork, build_once
+from mongodb_session_manager.client.index_building import build_once
+from mongodb_session_manager.runtime.home import Job
 from mongodb_session_manager.store.indexes import ensure_indexes, index_specs
 from tests.fixtures.commands import CommandRecorder
 from tests.fixtures.faults import fail_point
@@ -21,7 +22,7 @@ from tests.fixtures.waiting import WAIT_S
 Documents = MongoClient[dict[str, Any]]
 
 
-async def finish(work: IndexWork | None) -> None:
+async def finish(work: Job | None) -> None:
     assert work is not None
     await (work if isinstance(work, asyncio.Task) else asyncio.wrap_future(work))
 
@@ -78,7 +79,7 @@ async def test_work_goes_on_when_the_caller_closes_its_handle(
 
 
 def test_work_outlives_the_callers_loop(mongo_uri: str, mongo_client: Documents, database_name: str) -> None:
-    async def ask() -> IndexWork | None:
+    async def ask() -> Job | None:
         handle = ClientHandle(mongo_uri)
         with pymongo.timeout(0.001):
             work = ensure_indexes(handle, database_name, "sessions")

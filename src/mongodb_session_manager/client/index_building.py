@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextvars
 import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
 
 from pymongo import IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ..runtime import portal
+from ..runtime.home import Home, Job, wait_for
 from .collection import Collection
 from .handle import ClientHandle
 
 logger = logging.getLogger(__name__)
-
-IndexWork = asyncio.Task[None] | concurrent.futures.Future[None]
 
 FINISH_WAIT_S = 2.0
 """How long the end of a client's holder waits for indexes that are being made, in seconds."""
@@ -30,7 +25,7 @@ EXISTS_OTHERWISE = {85, 86}  # IndexOptionsConflict, IndexKeySpecsConflict
 
 _lock = threading.Lock()
 _known: set[Hashable] = set()
-_running: dict[IndexWork, Hashable] = {}
+_running: dict[Job, Hashable] = {}
 
 
 def _after_fork_in_child() -> None:
@@ -50,7 +45,7 @@ def build_once(
     names: Sequence[str],
     specs: Callable[[], Sequence[Sequence[IndexModel]]],
     variant: Hashable = None,
-) -> IndexWork | None:
+) -> Job | None:
     """Start making indexes, unless this process did so for the same client, collections and variant.
 
     Nothing waits for it: it runs on the library's own loop, or for a client that cannot be used there as a task on the
@@ -71,24 +66,19 @@ def build_once(
         if key in _known:
             return None
         _known.add(key)
-    work: IndexWork
     try:
         collections = dict(zip(names, specs(), strict=True))
         # A lease of its own: the caller may be closed before the indexes are made.
         own = handle.share()
+        home = Home(names[0], on_portal=handle.on_portal)
         # An empty context: a time limit that the caller has set (`pymongo.timeout`) is not for this.
-        context = contextvars.Context()
-        if handle.on_portal:
-            work = context.run(portal.start, _make, own, database, collections, key)
-        else:
-            making = _make(own, database, collections, key)
-            name = f"indexes:{names[0]}"
-            work = asyncio.get_running_loop().create_task(making, name=name, context=context)
+        start = contextvars.Context().run
+        work: Job = start(home.start, "indexes", lambda: _make(own, database, collections, key))
     except BaseException:
         _forget(key)
         raise
     _running[work] = handle.identity
-    work.add_done_callback(_ended)
+    work.add_done_callback(lambda _: _running.pop(work, None))
     return work
 
 
@@ -97,19 +87,7 @@ async def wait_for_builds(handle: ClientHandle, wait_s: float = FINISH_WAIT_S) -
 
     A script that stops its server right after its last session would otherwise cut that off.
     """
-    loop = asyncio.get_running_loop()
-    works = [work for work, identity in tuple(_running.items()) if identity == handle.identity]
-    waited = [
-        work if isinstance(work, asyncio.Task) else asyncio.wrap_future(work)
-        for work in works
-        if not isinstance(work, asyncio.Task) or work.get_loop() is loop
-    ]
-    if waited:
-        await asyncio.wait(waited, timeout=wait_s)
-
-
-def _ended(work: Any) -> None:
-    _running.pop(work, None)
+    await wait_for([work for work, identity in tuple(_running.items()) if identity == handle.identity], wait_s)
 
 
 def _forget(key: Hashable) -> None:

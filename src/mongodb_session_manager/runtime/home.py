@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -111,10 +111,15 @@ class Home:
 
     async def wait(self) -> None:
         """Wait for what runs, whatever comes of it."""
-        loop = asyncio.get_running_loop()
-        jobs = [awaitable(job) for job in tuple(self._jobs) if isinstance(job, Future) or job.get_loop() is loop]
-        if jobs:
-            await asyncio.wait(jobs)
+        await wait_for(self._jobs)
+
+
+async def wait_for(jobs: Iterable[Job], wait_s: float | None = None) -> None:
+    """Wait for work, whatever comes of it, as far as the running loop can, and for at most so many seconds."""
+    loop = asyncio.get_running_loop()
+    waited = [awaitable(job) for job in tuple(jobs) if isinstance(job, Future) or job.get_loop() is loop]
+    if waited:
+        await asyncio.wait(waited, timeout=wait_s)
 
 
 def awaitable(job: Job) -> asyncio.Future[Any]:

@@ -10,8 +10,9 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ..client import ClientHandle, Collection, index_building
-from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZED, IndexWork, build_once
+from ..client.index_building import EXISTS_OTHERWISE, FINISH_WAIT_S, UNAUTHORIZED, build_once
 from ..errors import SessionStoreError
+from ..runtime.home import Job
 from ..schema import paths
 from ..schema.names import check_names, metadata_path
 from .related import INDEXED, expiry_index, related_index_specs
@@ -65,7 +66,7 @@ def _metadata_paths(metadata_fields: Iterable[str] | None) -> list[str]:
 
 def ensure_indexes(
     handle: ClientHandle, database: str, collection: str, metadata_fields: Iterable[str] | None = None
-) -> IndexWork | None:
+) -> Job | None:
     """Start making the indexes, unless this process did so for the same client, collection and fields.
 
     Nothing waits for it; see `build_once`.
