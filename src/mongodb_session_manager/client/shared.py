@@ -31,8 +31,8 @@ class SharedClient:
         """Make the client; it connects with its first operation."""
         self.key = key
         self.leases = 0
-        self._connection_string = connection_string
-        self._options = dict(options)
+        self.connection_string = connection_string
+        self.options = dict(options)
         self._inherited: AnyLoopMotorClient | None = None
         self._lock = threading.Lock()
         self.motor, self.statistics = self._make()
@@ -42,15 +42,15 @@ class SharedClient:
         statistics = PoolStatistics()
         failure: Exception
         try:
-            options = with_defaults(self._connection_string, self._options)
+            options = with_defaults(self.connection_string, self.options)
             options.setdefault("driver", DriverInfo("Motor", MOTOR_VERSION, "asyncio"))
             listeners = next((name for name in options if name.lower() == "event_listeners"), "event_listeners")
             options[listeners] = [*options.get(listeners, ()), statistics]
             shorten_background_errors()
-            delegate: MongoClient[Any] = MongoClient(self._connection_string, **options)
+            delegate: MongoClient[Any] = MongoClient(self.connection_string, **options)
             return AnyLoopMotorClient(delegate, Workers(delegate)), statistics
         except Exception as error:
-            failure = safe_error(error, self._connection_string, self._options)
+            failure = safe_error(error, self.connection_string, self.options)
         # Raised here, so that a message which quotes the password is not even in the error's context.
         raise failure
 
@@ -90,13 +90,13 @@ class _Registry:
             shared.leases += 1
             return shared
 
-    def acquire_again(self, shared: SharedClient) -> bool:
-        """Take one more lease of a client that is still in use; False when its last lease was given back."""
+    def acquire_again(self, shared: SharedClient) -> SharedClient:
+        """Take one more lease of a client, or of another like it when its last one was given back."""
         with self.lock:
-            if self.clients.get(shared.key) is not shared:
-                return False
-            shared.leases += 1
-            return True
+            if self.clients.get(shared.key) is shared:
+                shared.leases += 1
+                return shared
+        return self.acquire(shared.connection_string, shared.options)
 
     def release(self, shared: SharedClient) -> bool:
         """Give one lease back; True when it was the last."""
@@ -130,8 +130,6 @@ class Lease:
                 refusals are plain `ValueError` or `TypeError`.
         """
         self._shared = _registry.acquire(connection_string, options)
-        self._connection_string = connection_string
-        self._options = dict(options)
         self._released = False
 
     @property
@@ -157,11 +155,8 @@ class Lease:
 
     def share(self) -> Lease:
         """Take another share in the same client."""
-        if not _registry.acquire_again(self._shared):
-            return Lease(self._connection_string, self._options)
         other = Lease.__new__(Lease)
-        other._shared, other._released = self._shared, False
-        other._connection_string, other._options = self._connection_string, self._options
+        other._shared, other._released = _registry.acquire_again(self._shared), False
         return other
 
     async def release(self) -> None:
