@@ -97,8 +97,8 @@ class LifecycleEvents:
         registry.add_callback(AfterInvocationEvent, self._on_invocation_over, order=_FIRST)
         # Last, so that what users' own hooks change at the end is stored, too.
         registry.add_callback(AfterInvocationEvent, self._on_after_invocation, order=HookOrder.SDK_LAST)
-        registry.add_callback(BidiAgentStopEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
-        registry.add_callback(BidiBeforeConnectionRestartEvent, self._on_bidi_pause, order=HookOrder.SDK_LAST)
+        registry.add_callback(BidiAgentStopEvent, self._on_after_invocation, order=HookOrder.SDK_LAST)
+        registry.add_callback(BidiBeforeConnectionRestartEvent, self._on_after_invocation, order=HookOrder.SDK_LAST)
         registry.add_callback(MultiAgentInitializedEvent, self._on_multi_agent_initialized)
         registry.add_callback(BeforeMultiAgentInvocationEvent, self._on_before_multi_agent, order=HookOrder.SDK_FIRST)
         registry.add_callback(AfterNodeCallEvent, self._on_after_node_call)
@@ -213,7 +213,10 @@ class LifecycleEvents:
             self._conversations.end_invocation(event.agent, None if is_of_the_store(error) else error)
             self._flush_later(lambda: self._conversations.capture(event.agent, final=True))
 
-    async def _on_after_invocation(self, event: AfterInvocationEvent) -> None:
+    async def _on_after_invocation(
+        self, event: AfterInvocationEvent | BidiAgentStopEvent | BidiBeforeConnectionRestartEvent
+    ) -> None:
+        # A bidirectional conversation stops, and starts its connection again, in the middle of its invocation.
         await self._flush_at_end(event.agent, lambda: self._conversations.capture(event.agent, final=True))
 
     def _begin(self, source: object) -> None:
@@ -239,9 +242,6 @@ class LifecycleEvents:
             except SessionClosedError:
                 if not is_cancelled:  # The one who cancelled it has closed the session, which wrote what was said.
                     raise
-
-    async def _on_bidi_pause(self, event: BidiAgentStopEvent | BidiBeforeConnectionRestartEvent) -> None:
-        await self._flush_at_end(event.agent, lambda: self._conversations.capture(event.agent, final=True))
 
     def _on_multi_agent_initialized(self, event: MultiAgentInitializedEvent) -> None:
         self._manager.initialize_multi_agent(event.source)

@@ -46,6 +46,7 @@ class PendingChanges:
         self._amendments: list[Update] = []
         self.capture_all: Callable[[], Callable[[], None] | None] = lambda: None
         """Returns what notes what changed of every live agent, while there is something that does."""
+        self._graphs: dict[str, bytes] = {}
         self.reloaded(session)
 
     def reloaded(self, session: StoredSession) -> set[str]:
@@ -54,7 +55,7 @@ class PendingChanges:
         Returns:
             The ids of graphs and swarms whose stored state is another one than was seen here last.
         """
-        before: dict[str, bytes] = getattr(self, "_graphs", {})
+        before = self._graphs
         self._graphs = {key: fingerprint(state) for key, state in session.multi_agents.items()}
         self._graph_references = {
             key: names_in(state) for key, state in session.multi_agents.items() if session.head.has_payloads

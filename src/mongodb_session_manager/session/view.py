@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,7 @@ class SessionView(SessionRepository):
                 pending.capture_state(name, state)
             changes.agents[agent_id] = pending
             self._agents[agent_id] = copy.deepcopy(session_agent), None
-        self._flush_soon()
+        self._lifetime.writer.flush_soon()
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent with its states as they are now, None when the session has none of that id."""
@@ -141,7 +141,7 @@ class SessionView(SessionRepository):
             for name, state in states.items():
                 pending.capture_state(name, state)
             self._agents[agent_id] = copy.deepcopy(session_agent), self._live(agent_id)
-        self._flush_soon()
+        self._lifetime.writer.flush_soon()
 
     # -- messages
 
@@ -176,7 +176,7 @@ class SessionView(SessionRepository):
                 document.pop(paths.PAYLOADS, None)
             record.see()
             pending.append(record)
-        self._flush_soon()
+        self._lifetime.writer.flush_soon()
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Return a message, None when there is no such agent or message.
@@ -221,7 +221,7 @@ class SessionView(SessionRepository):
                     "which cannot be undone; read it again to change the redacted message"
                 )
             self._change(pending, record, given)
-        self._flush_soon()
+        self._lifetime.writer.flush_soon()
 
     def _change(self, pending: PendingAgent, record: Record, given: SessionMessage) -> None:
         fields, _, payloads = encode_session_message(given, pending.agent_id)
@@ -318,7 +318,7 @@ class SessionView(SessionRepository):
             state = multi_agent.serialize_state()
             self._lifetime.changes.set_graph(multi_agent.id, state)
             self._graphs[multi_agent.id] = copy.deepcopy(state)
-        self._flush_soon()
+        self._lifetime.writer.flush_soon()
 
     # -- what is loaded
 
@@ -369,10 +369,6 @@ class SessionView(SessionRepository):
             f"{what} of session {self._lifetime.session_id!r} is not loaded; session_repository is a view in memory, "
             f"use `await manager.repository.{operation}(...)`"
         )
-
-    def _flush_soon(self) -> None:
-        flush: Callable[[], None] = self._lifetime.writer.flush_soon
-        flush()
 
 
 def _states(agent: SessionAgent) -> list[Any]:
