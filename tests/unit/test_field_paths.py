@@ -46,6 +46,7 @@ EXCEPTIONS = {
     ("schema/forks.py", "usage"): "Strands' key below a message's metadata",
     ("schema/migrate.py", "metadata"): "Strands' key of a message",
     ("session/record.py", "metadata"): "Strands' key of a message",
+    ("session/held.py", "metadata"): "Strands' key of a message",
     ("session/tracker.py", "metadata"): "Strands' key of a message",
     ("session/redactions.py", "stop_reason"): "argument of `redact_latest_message`",
     ("session/manager.py", "agents"): "argument of `open`, named in errors",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import weakref
-from collections.abc import Sequence
 from enum import Enum, auto
-from operator import is_
 from typing import Any
 
 from strands.types.agent import LocalAgent
@@ -15,11 +12,10 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .. import tracing
-from ..schema import paths, values
+from ..schema import paths
 from ..schema.agents import StoredAgent
 from ..schema.messages import (
     check_message,
-    encode_content,
     encode_message,
     has_tool_result,
     normalized,
@@ -29,11 +25,11 @@ from ..schema.messages import (
     with_tracking_id,
 )
 from .agent_values import AgentValues
-from .live_agent import is_held, restored_by_manager
-from .pairing import Pairs, pair
+from .held import HeldMessages
+from .live_agent import is_held
 from .pending import PendingChanges
 from .pending_agent import PendingAgent
-from .record import Origin, Record, RecordState, inputs_of, objects_of, seen_objects_of
+from .record import Origin, Record, RecordState
 from .redactions import Redactions
 
 logger = logging.getLogger(__name__)
@@ -69,13 +65,7 @@ class AgentTracker:
         self.pending = pending
         self.invocation = Invocation.CAPTURED
         self.is_stale = False
-        self._seen_objects: list[object] | None = None
-        self._seen_recorded = -1
-        self._all_recorded = False
-        # Answers whose tools run, and the inputs that were seen last: hooks change those in place.
-        self._calls: list[tuple[Record, list[object]]] = []
-        # What Strands put in to repair a restored history is no message that somebody said.
-        self._synthetic = [] if stored is None else [m for record, m in self._pair(agent) if record is None]
+        self._held = HeldMessages(agent, pending, is_restored=stored is not None)
 
     @property
     def agent(self) -> LocalAgent | None:
@@ -111,7 +101,7 @@ class AgentTracker:
         record = self._record_of(message, agent)
         if message["role"] == "assistant":
             self.pending.latest_assistant = record
-            self._note_calls(record)
+            self._held.note_calls(record)
             if (trace_id := tracing.trace_id(agent)) is not None:
                 self.pending.change(record, {paths.TRACE_ID: trace_id})
         elif not has_tool_result(message):
@@ -130,10 +120,6 @@ class AgentTracker:
         if own is message or not is_like or not isinstance(own["content"], list):
             return None
         return None if any(r.message is own and r.origin is not Origin.FOUND for r in self.pending.records) else own
-
-    def _note_calls(self, record: Record) -> None:
-        if inputs := inputs_of(record.message):
-            self._calls.append((record, copy.deepcopy(inputs)))
 
     def _record_of(self, message: Message, agent: LocalAgent) -> Record:
         if (record := self._found_before(message)) is not None:
@@ -169,7 +155,7 @@ class AgentTracker:
             agent: The live agent.
             before: Only those right before this message; None for all.
         """
-        for message in self._without_record(agent, before):
+        for message in self._held.without_record(agent, before):
             self._add(message, Origin.FOUND)
 
     def append_unheard(self, agent: LocalAgent) -> bool:
@@ -254,45 +240,6 @@ class AgentTracker:
                 texts.append(text_of(own))
         return bool(texts) and "".join(reversed(texts)) == text_of(message)
 
-    def _without_record(self, agent: LocalAgent, before: Message | None) -> list[Message]:
-        """Return messages that stand in the agent's history without a record and without an event to come.
-
-        Interventions, context managers and loaded snapshots put messages there directly. What the conversation
-        manager restores by itself, and what Strands put in to repair a restored history, is left out.
-
-        Args:
-            agent: The live agent.
-            before: Only those that stand right before this message, which Strands just added.
-        """
-        if before is None:
-            found = [message for record, message in self._pair(agent) if record is None]
-        else:
-            found = self._right_before(agent, before)
-            if found:
-                recorded = {id(message) for record, message in self._pair(agent) if record is not None}
-                found = [message for message in found if id(message) not in recorded]
-        if not found:
-            return []
-        restored = restored_by_manager(agent)
-        return [m for m in found if not any(own is m for own in self._synthetic) and m not in restored]
-
-    def _right_before(self, agent: LocalAgent, message: Message) -> list[Message]:
-        end = next(i for i in range(len(agent.messages) - 1, -1, -1) if agent.messages[i] is message)
-        start = end
-        while start and not self._is_recorded(agent.messages[start - 1]):
-            start -= 1
-        return agent.messages[start:end]
-
-    def _is_recorded(self, message: Message) -> bool:
-        tracking_id = message.get("tracking_id")
-        return any(
-            record.message is message or (tracking_id and record.tracking_id == tracking_id)
-            for record in reversed(self.pending.records)
-        )
-
-    def _pair(self, agent: LocalAgent) -> Pairs:
-        return pair(self.pending.records, agent.messages)
-
     def identify(self, agent: LocalAgent) -> None:
         """Give messages without a tracking id, in older documents or in a history without ids, the one they have.
 
@@ -301,7 +248,7 @@ class AgentTracker:
         records, messages = self.pending.records, agent.messages
         if all(r.tracking_id for r in records) and all(m.get("tracking_id") for m in messages):
             return  # nearly always
-        for record, message in self._pair(agent):
+        for record, message in self._held.pairs(agent):
             if record is None:
                 continue
             if record.state is RecordState.STORED and not record.tracking_id:
@@ -351,7 +298,7 @@ class AgentTracker:
         if records[-1].origin is not Origin.FOUND:
             return records[-1]
         # Context managers put messages before the latest one, which are recorded when they are found.
-        held = (record for record, _ in reversed(self._pair(agent)) if record is not None)
+        held = (record for record, _ in reversed(self._held.pairs(agent)) if record is not None)
         return next(held, records[-1])
 
     # -- what the agent holds
@@ -369,8 +316,7 @@ class AgentTracker:
         """
         self._values.capture_states(agent)
         self._values.capture_config(agent)
-        self._capture_inputs()
-        self._capture_window(agent)
+        self._held.capture(agent)
         counted = self._values.capture_usage(agent, token_counts)
         if final:
             if self.invocation is Invocation.ENDED:
@@ -380,74 +326,8 @@ class AgentTracker:
 
     def capture_outside(self, agent: LocalAgent) -> None:
         """Note what code changed of the agent outside of its invocations: state and messages."""
-        if not (self._all_recorded and self._window_is_as_seen(objects_of(agent.messages), agent)):
+        if not self._held.are_as_seen(agent):
             self.append_found(agent)
-            self._capture_window(agent)
+            self._held.capture_window(agent)
         if self._values.states_have_changed(agent):
             self._values.capture_states(agent)
-
-    def _capture_window(self, agent: LocalAgent) -> None:
-        objects = objects_of(agent.messages)
-        if self._window_is_as_seen(objects, agent):
-            return
-        self._seen_objects, self._seen_recorded = objects, self.pending.next_id
-        pairs = self._pair(agent)
-        held = [record for record, _ in pairs if record is not None]
-        self._all_recorded = len(held) == len(pairs)
-        if not self._all_recorded or not _are_the_same(seen_objects_of(held), objects):
-            for record, message in pairs:
-                if record is not None and not record.looks_as_seen(message):
-                    self._capture_rewriting(record, message)
-        self.pending.see_window(held, self._head(agent, pairs))
-
-    def _window_is_as_seen(self, objects: list[object] | None, agent: LocalAgent) -> bool:
-        """Tell whether nothing was added, taken out or rewritten, as nearly always when this is asked again."""
-        forgets = len(self.pending.records) > len(agent.messages) + 1
-        recorded = self.pending.next_id == self._seen_recorded
-        return recorded and not forgets and _are_the_same(self._seen_objects, objects)
-
-    def _head(self, agent: LocalAgent, pairs: Sequence[tuple[Record | None, Message]]) -> int:
-        """Return how many stored messages stand before what the conversation manager put in, 0 without any."""
-        count = 0
-        for record, message in pairs:
-            if record is not None:
-                count += 1
-            elif not any(message is own for own in self._synthetic) or message in restored_by_manager(agent):
-                return count
-        return 0
-
-    def _capture_inputs(self) -> None:
-        """Note where the inputs of calls were changed, as hooks do before a tool runs."""
-        noted, self._calls = self._calls, self._calls[-1:]  # Those of the last answer may still be under way.
-        for record, inputs in noted:
-            if not record.is_redacted and inputs_of(record.message) != inputs:
-                inputs[:] = copy.deepcopy(inputs_of(record.message))
-                self._rewrite(record, record.message)
-                record.see()
-
-    def _capture_rewriting(self, record: Record, message: Message) -> None:
-        """Note where a message was rewritten, in place or in a copy; what was said stays beside it."""
-        content_stays, custom_stays = record.content_looks_as_seen(message), record.custom_looks_as_seen(message)
-        copied, before = record.message is not message, record.seen_content
-        record.message = message
-        record.see()
-        if copied and record.is_redacted:
-            return  # What was redacted must not come back out of a copy of it.
-        if not content_stays and not (copied and message["content"] == before):
-            self._rewrite(record, message)
-        if not custom_stays:
-            if "metadata" in message:
-                self.pending.change(
-                    record, {"metadata": values.encode(message["metadata"], where="metadata", foreign=True)}
-                )
-            else:
-                self.pending.change(record, {}, removed=["metadata"])
-
-    def _rewrite(self, record: Record, message: Message) -> None:
-        encoded = encode_content(message["content"])
-        if record.written_content(encoded):
-            self.pending.change(record, {paths.WINDOW_CONTENT: encoded})
-
-
-def _are_the_same(seen: list[object] | None, objects: list[object] | None) -> bool:
-    return seen is not None and objects is not None and len(seen) == len(objects) and all(map(is_, seen, objects))
