@@ -13,6 +13,7 @@ from ..errors import SessionStoreError
 from ..schema.messages import now
 from ..schema.names import check_agent_id
 from ..schema.numbers import check_count
+from .beginning import AgentBeginning, GraphBeginning, forget_interrupts
 from .lifetime import SessionLifetime
 from .pending_agent import PendingAgent
 from .tracker import AgentTracker, Invocation
@@ -38,6 +39,8 @@ class Conversations:
         self._trackers: dict[str, AgentTracker] = {}
         # Weakly: a graph or swarm holds its manager.
         self._graphs: dict[str, weakref.ref[MultiAgentBase]] = {}
+        # Of those that were built in a turn, where nothing of them was stored then.
+        self._graph_beginnings: dict[str, GraphBeginning] = {}
         self._token_counts: dict[str, int] | None = None
         self.are_stale = False
 
@@ -81,6 +84,8 @@ class Conversations:
                 stored = restorer.restore(agent, **kwargs)
                 tracker = self._trackers[agent_id] = AgentTracker(agent, changes, changes.agents[agent_id], stored)
                 if stored is None:
+                    if self._lifetime.lease() is not None:
+                        tracker.beginning = AgentBeginning(agent)
                     tracker.capture(agent, final=False)
                 restorer.forget_loaded(agent_id)
             span.note(tracing.IS_NEW, stored is None)
@@ -204,16 +209,22 @@ class Conversations:
                 self._lifetime.restorer.forget_loaded(agent_id)
                 continue
             del self._trackers[agent_id]
-            self._lifetime.changes.agents.pop(agent_id, None)
+            pending = self._lifetime.changes.agents.pop(agent_id, None)
             if (agent := tracker.agent) is None:
                 continue
             if agent_id not in stored_agents:
-                agent.messages.clear()
+                if tracker.beginning is not None and pending is not None and not pending.exists:
+                    tracker.beginning.restore(agent)
+                else:  # It was deleted.
+                    agent.messages.clear()
             self.initialize(agent)
             if tracker.invocation is Invocation.UNDER_WAY:
                 self._trackers[agent_id].invocation = Invocation.UNDER_WAY
         for graph_id in changed_graphs & self._graphs.keys():
             if (graph := self._graphs[graph_id]()) is not None:
+                forget_interrupts(graph)
+                if self._lifetime.restorer.graph_state(graph_id) is None and graph_id in self._graph_beginnings:
+                    self._graph_beginnings[graph_id].restore(graph)
                 self.initialize_multi_agent(graph)
         self.are_stale = False
 
@@ -264,6 +275,8 @@ class Conversations:
         with tracing.span("restore_multi_agent", *self._lifetime.address) as span:
             span.note(tracing.MULTI_AGENT_ID, source.id)
             with self._lifetime.changes.lock:
+                if self._lifetime.lease() is not None and self._lifetime.restorer.graph_state(source.id) is None:
+                    self._graph_beginnings[source.id] = GraphBeginning(source)
                 self._lifetime.restorer.initialize_multi_agent(source, **kwargs)
                 self._graphs[source.id] = weakref.ref(source)
 

@@ -60,7 +60,7 @@ class PendingChanges:
         self._graph_references = {
             key: names_in(state) for key, state in session.multi_agents.items() if session.head.has_payloads
         }
-        return {key for key, state in self._graphs.items() if before.get(key) != state}
+        return {key for key in before.keys() | self._graphs.keys() if before.get(key) != self._graphs.get(key)}
 
     def capture_anew(self) -> bool:
         """Note all of agents that others deleted and that begin anew; False where nothing is to be written for that."""

@@ -25,6 +25,7 @@ from ..schema.messages import (
     with_tracking_id,
 )
 from .agent_values import AgentValues
+from .beginning import AgentBeginning
 from .held import HeldMessages
 from .live_agent import is_held
 from .pending import PendingChanges
@@ -52,6 +53,7 @@ class AgentTracker:
         pending: What is pending of the agent.
         invocation: How far its latest one is.
         is_stale: The agent holds what a failed turn left.
+        beginning: What it was built as, for a new agent that was built in a turn.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class AgentTracker:
         self.pending = pending
         self.invocation = Invocation.CAPTURED
         self.is_stale = False
+        self.beginning: AgentBeginning | None = None
         self._held = HeldMessages(agent, pending, is_restored=stored is not None)
 
     @property
