@@ -73,6 +73,36 @@ async def test_a_session_opens_with_its_own_password_and_no_other_does(
     await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+async def test_a_login_that_ended_is_asked_for_again_where_one_was(
+    page: Page, watch: Watch, sessions: Sessions, start_viewer: StartViewer
+) -> None:
+    watch.allow("status of 401")
+    passwords = await _store(sessions, "first", "second")
+    url = start_viewer(backend_password=PASSWORD)
+    await page.goto(url)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.locator("a.result[data-session-id=first]").click()
+    await expect(page.get_by_role("heading", level=1, name="first")).to_be_visible()
+
+    await page.context.clear_cookies()
+    await page.locator("a.result[data-session-id=second]").click()
+    await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    await expect(page.get_by_text("Your login has ended.")).to_be_visible()
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1, name="second")).to_be_visible()
+    await expect(page.locator("a.result")).to_have_count(2)
+
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_text("This viewer is protected by a password.")).to_be_visible()
+    await page.get_by_role("button", name=re.compile("its own password")).click()
+    await page.get_by_label("Password").fill(passwords["second"])
+    await page.get_by_role("button", name="Open session").click()
+    await expect(page.get_by_role("heading", level=1, name="second")).to_be_visible()
+    await expect(page.locator("#results")).to_be_hidden()
+
+
 async def test_guessing_is_slowed_down(page: Page, watch: Watch, sessions: Sessions, start_viewer: StartViewer) -> None:
     watch.allow("status of 4(01|29)")
     await page.goto(start_viewer(backend_password=PASSWORD))

@@ -15,8 +15,15 @@ export class Gate {
     this.onAccess = onAccess;
   }
 
-  /** Ask for the viewer's password; with `sessionId` for that session's. */
-  show(sessionId = null) {
+  /**
+   * Ask for the viewer's password; with `sessionId` for that session's.
+   *
+   * @param {string|null} sessionId
+   * @param {object} [options]
+   * @param {string|null} [options.other] session whose password would do as well
+   * @param {boolean} [options.ended] whether a login has ended
+   */
+  show(sessionId = null, { other = null, ended = false } = {}) {
     const error = el("p.field-error", { id: "gate-error", role: "alert" });
     const input = el("input.input", {
       id: "gate-password",
@@ -43,22 +50,25 @@ export class Gate {
         "div.gate-card.stack",
         {},
         el("div.state-art", {}, icon(sessionId ? "key" : "lock")),
-        el("div", {}, el("h2", { text: sessionId ? "Open a session" : "Log in" }), this.#explanation(sessionId)),
+        el("div", {}, el("h2", { text: sessionId ? "Open a session" : "Log in" }), this.#explanation(sessionId, ended)),
         form,
-        sessionId
-          ? el("button.btn.btn-ghost.btn-sm", {
-              type: "button",
-              text: "Log in to the whole viewer instead",
-              on: { click: () => this.show(null) },
-            })
-          : null,
+        this.#otherWay(sessionId, other),
       ),
     );
     input.focus();
   }
 
-  #explanation(sessionId) {
-    if (!sessionId) return el("p.muted", { text: "This viewer is protected by a password." });
+  #otherWay(sessionId, other) {
+    if (!sessionId && !other) return null;
+    return el("button.btn.btn-ghost.btn-sm", {
+      type: "button",
+      text: sessionId ? "Log in to the whole viewer instead" : "Open the session with its own password instead",
+      on: { click: () => (sessionId ? this.show(null, { other: sessionId }) : this.show(other)) },
+    });
+  }
+
+  #explanation(sessionId, ended) {
+    if (!sessionId) return el("p.muted", { text: ended ? "Your login has ended." : "This viewer is protected by a password." });
     return el("p.muted", {}, "Enter the viewer password of the session ", userText(sessionId, "code.user-text"), ".");
   }
 

@@ -80,7 +80,8 @@ export class SessionViewer {
   }
 
   /** Show what this browser may see. */
-  #enter(access) {
+  #enter(access, { ended = false } = {}) {
+    const sawAll = this.access?.access === "all";
     this.access = access;
     byId("logout").hidden = !access.login_required || access.access === "none";
     const { sessionId } = this.state;
@@ -90,7 +91,9 @@ export class SessionViewer {
     if (!allowed) {
       this.stopFollowing?.();
       this.detail.showNothing();
-      this.gate.show(sessionId);
+      // Who had the viewer's password is asked for it again, and not for one of each session.
+      if (sawAll) this.gate.show(null, { other: sessionId, ended });
+      else this.gate.show(sessionId);
       return;
     }
     this.layout.classList.toggle("single", access.access === "session");
@@ -101,7 +104,7 @@ export class SessionViewer {
 
   #unauthorized() {
     if (!byId("gate").hidden) return;
-    this.#enter({ access: "none", session_id: null, login_required: true });
+    this.#enter({ access: "none", session_id: null, login_required: true }, { ended: true });
   }
 
   async #logout() {
