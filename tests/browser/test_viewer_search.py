@@ -11,6 +11,14 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import StartViewer
 from tests.fixtures.browser import OpenPage, Watch, sideways
 
+_WORDS_ON_TWO_LINES = r"""(cells) => cells.flatMap((cell) =>
+    [...cell.firstChild.data.matchAll(/\S+/g)].filter(({ 0: word, index }) => {
+        const range = document.createRange();
+        range.setStart(cell.firstChild, index);
+        range.setEnd(cell.firstChild, index + word.length);
+        return range.getClientRects().length > 1;
+    }).map(([word]) => word))"""
+
 
 async def _expect_query(page: Page, /, **expected: str) -> None:
     """Wait until the page's address says this and nothing else."""
@@ -217,6 +225,10 @@ async def test_a_phone_shows_one_thing_at_a_time(open_page: OpenPage, samples: s
         await page.get_by_role("tab", name=name).tap()
         await expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
         assert await sideways(page) == 0, name
+        if name == "Usage":
+            cells = page.locator(".table :is(th, td.num)")
+            await expect(cells.first).to_be_visible()
+            assert await cells.evaluate_all(_WORDS_ON_TWO_LINES) == []
     await page.get_by_role("button", name="Back to the list").tap()
     await expect(page.locator("#results")).to_be_visible()
 
