@@ -122,7 +122,9 @@ with manager.turn(lease_s=3600):
 
 
 def run(sessions: Sessions, program: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM + program, sessions.uri, sessions.database_name, COLLECTION, SESSION_ID]
+    # Python 3.12 and later warn of a fork in a process with threads, which the library's are.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM + program]
+    command += [sessions.uri, sessions.database_name, COLLECTION, SESSION_ID]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 

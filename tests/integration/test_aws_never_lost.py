@@ -196,7 +196,16 @@ async def test_a_process_that_is_forked_while_a_first_message_is_prepared_tells_
 ) -> None:
     ended = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", FORKED_AT_ONCE, mongo_uri, database_name, stub_service.url],
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            FORKED_AT_ONCE,
+            mongo_uri,
+            database_name,
+            stub_service.url,
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -44,7 +44,11 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.parametrize("owner", ["cache", "outages"])
 def test_a_lock_is_free_in_a_forked_process(owner: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", FORKED, owner], capture_output=True, text=True, timeout=WAIT_S, check=False
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, owner],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
